@@ -12,9 +12,12 @@ RUN python3 -m venv /venv \
       -r requirements.lock \
  && rm -rf /app/bin
 COPY pyproject.toml README.md LICENSE ./
+COPY tools/build_hook.py tools/
 COPY exporter exporter
+ARG REVISION=unknown
 # The file system will be read-only, so bytecode is written now; unchecked, for nothing changes below it.
-RUN /venv/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation --no-compile --target /app . \
+RUN echo "${REVISION}" > exporter/REVISION \
+ && /venv/bin/python -m pip install --no-cache-dir --no-deps --no-build-isolation --no-compile --target /app . \
  && rm -rf /app/bin \
  && /venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /app \
  && mkdir /state

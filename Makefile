@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
-.PHONY: help venv tools demo test fuzz lint format generate bench attacks soak lock image-test release-check screenshots clean
+.PHONY: help venv tools demo test fuzz lint format generate docs bench attacks soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -35,11 +35,16 @@ test: $(READY) ## all tests, with real servers, and branch coverage
 fuzz: $(READY) ## the tests that make their own input, with input that no run had before
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real' --hypothesis-profile=searching $(ARGS)
 
-lint: $(READY) ## ruff, mypy --strict and the import contract
+lint: $(READY) ## ruff, mypy --strict, the import contracts and the workflow files
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema custom.github-workflows-require-timeout .github/workflows/*.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/feature.yml
+	@$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
 
 format: $(READY) ## ruff's formatting and its safe fixes
 	@$(BIN)/ruff check --fix .
@@ -51,6 +56,9 @@ generate: $(READY) ## the pages that are made from the code
 	@$(BIN)/stream-exporter rules --output-dir alerts
 	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests
 	@$(BIN)/python -m tests.interface.listed
+
+docs: $(READY) ## the documentation site, in site/; fails at broken links
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(READY) ## performance figures beside other programs' in about ten minutes; ARGS=PART for one of them
 	-@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[bench]'
@@ -82,4 +90,4 @@ screenshots: $(READY) ## the pictures of the documents, on the demo's data; need
 	@$(BIN)/python -m tools.screenshots.page
 
 clean: ## all that the other targets made, the fetched servers too
-	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov dist build
+	@rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* htmlcov dist build site

@@ -1,5 +1,5 @@
-"""What the exporter costs, beside what others cost for the same work: ``make bench``, or ``python -m bench PART``.
+"""Benchmarks of the exporter and of alternatives for the same work: ``make bench``, or ``python -m bench PART``.
 
-Nothing here passes or fails by the clock. Every case runs in a process of its own; the cases of a comparison run in
-turn, so that each ratio is taken within a round, and the medians over the rounds are printed.
+There are no time limits that pass or fail. Every case runs in its own process. The cases of a comparison alternate, so
+that each ratio is computed within a round; the medians over the rounds are printed.
 """

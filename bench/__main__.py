@@ -1,4 +1,4 @@
-"""``python -m bench [PART …]``: all parts but ``alerting``, or some of them, with tables in Markdown."""
+"""``python -m bench [PART …]``: run all parts except ``alerting``, or the given ones, and print Markdown tables."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ PARTS = {
     "end-to-end": "end_to_end",
     "alerting": "alert_latency",
 }
-"""The name of each part and its module. ``cycle``, every stream updated and one scrape, is a row of ``exposition``."""
+"""Name and module of each part. ``cycle``, an update of every stream and one scrape, is a row of ``exposition``."""
 
 IN_TEN_MINUTES = [part for part in PARTS if part != "alerting"]
 
 
 def main() -> None:
-    """Run the parts that are named, without a name all that ten minutes have room for."""
+    """Run the given parts; without any, all that fit into ten minutes."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"one of {', '.join(PARTS)}")
-    parser.add_argument("--streams", type=int, action="append", metavar="N", help="how many; may be given again")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each comparison (default: few)")
-    parser.add_argument("--static", action="store_true", help="end to end with lists whose numbers stand still")
+    parser.add_argument("--streams", type=int, action="append", metavar="N", help="number of streams; repeatable")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each comparison")
+    parser.add_argument("--static", action="store_true", help="run end-to-end with unchanging lists")
     arguments = parser.parse_args()
     unknown = [part for part in arguments.parts if part not in PARTS]
     if unknown:
-        parser.error(f"there is no part {unknown[0]}")
+        parser.error(f"unknown part {unknown[0]}; use one of {', '.join(PARTS)}")
     wanted = {"sizes": arguments.streams, "rounds": arguments.rounds, "static": arguments.static}
     for part in arguments.parts or IN_TEN_MINUTES:
         began = time.monotonic()

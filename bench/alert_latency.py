@@ -1,8 +1,8 @@
-"""Part ``alert_latency``: from a platform's API saying unhealthy to the webhook, by the sidecar and by Prometheus.
+"""Part ``alert_latency``: time from an unhealthy stream in a platform's API to the webhook, by sidecar and Prometheus.
 
-Simulated platform, real Prometheus and Alertmanager. The rule has ``for: 0s`` and Alertmanager no ``group_wait``: what
-is left is the poll and the push, or the poll, the scrape, the evaluation and the push. Prometheus runs at 15 s, which
-is customary.
+The platform is simulated; Prometheus and Alertmanager are real. With ``for: 0s`` and without ``group_wait``, the
+latency consists of the poll and the push, or of the poll, the scrape, the evaluation and the push. Prometheus uses its
+usual interval of 15 s.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GENEROUS_SECONDS = 120.0
 
 
 def main(rounds: int = ROUNDS) -> None:
-    """Print median and longest of each way. ``rounds``: how many faults."""
+    """Print median and maximum of each case. ``rounds``: number of faults."""
     configure("error", "logfmt")
     print(f"## From unhealthy to the webhook: {rounds} faults, polls every {POLL_SECONDS:g} s\n")
     ways = {
@@ -59,11 +59,11 @@ def main(rounds: int = ROUNDS) -> None:
         )
         for way, seconds in ways.items()
     )
-    print_table(("", "median, s", "longest, s", "goal of the median, s"), rows)
+    print_table(("", "median, s", "maximum, s", "target for the median, s"), rows)
 
 
 def measured(rounds: int, prometheus_seconds: float | None = None) -> Figures:
-    """Seconds. ``prometheus_seconds``: the interval of its scrapes and rules; without one the sidecar tells."""
+    """Return seconds. ``prometheus_seconds``: interval of scrapes and rules; None measures the sidecar."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         alertmanager = stack.enter_context(running_alertmanager(directory))
@@ -78,7 +78,7 @@ def measured(rounds: int, prometheus_seconds: float | None = None) -> Figures:
 async def _all(
     alertmanager: Alertmanager, prometheus: Prometheus | None, spread: float, directory: Path, rounds: int
 ) -> list[float]:
-    """Each fault at another moment between two polls, scrapes and evaluations, each on another stream."""
+    """Inject each fault at another moment between two polls, scrapes and evaluations, each on another stream."""
     async with running_simulator(seed=3, streams=4 * rounds) as simulated, running_webhook() as webhook:
         streams = simulated.steady_streams(Platform.STORM, rounds)
         alerting: dict[str, Any] = {"thresholds": {"StreamUnhealthy": {"for": "0s"}}}

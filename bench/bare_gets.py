@@ -1,4 +1,4 @@
-"""Bare GETs, each with its answer read as JSON: what a poll costs that keeps nothing."""
+"""Bare GETs with decoding of the JSON: the minimum cost of a poll."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Get = Callable[[str], Awaitable[object]]
 
 
 def main(url: str, requests: int, connections: int, library: str) -> Figures:
-    """CPU seconds per GET. ``library``: ``aiohttp`` or ``httpx``."""
+    """Return CPU seconds per GET. ``library``: ``aiohttp`` or ``httpx``."""
     clients = {"aiohttp": _aiohttp, "httpx": _httpx}
     return {"per stream": asyncio.run(_asked(clients[library](connections), url, requests, connections)) / requests}
 

@@ -34,7 +34,7 @@ def run_case(module: str, **arguments: Any) -> Figures:
 
 
 def measure_cpu(work: Callable[[], object]) -> float:
-    """CPU seconds of this process for a piece of work; what earlier work left to be collected is not counted."""
+    """Return the CPU seconds of this process for a piece of work, without collecting earlier garbage."""
     gc.collect()
     began = time.process_time()
     work()
@@ -42,34 +42,34 @@ def measure_cpu(work: Callable[[], object]) -> float:
 
 
 def process_cpu_seconds(pid: int) -> float:
-    """CPU seconds that a process has used so far, in steps of the system's clock tick."""
+    """Return the CPU seconds that a process has used, in steps of the system's clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
 def resident_bytes() -> int:
-    """Memory of this process now."""
+    """Return the current resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak_bytes() -> int:
-    """The most memory that this process had; ``getrusage`` would say what its parent had, where that was more."""
+    """Return the peak memory of this process; ``getrusage`` would include its parent's."""
     return process_peak_bytes(os.getpid())
 
 
 def process_peak_bytes(pid: int) -> int:
-    """The most memory that a process had, in bytes."""
+    """Return the peak memory of a process, in bytes."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
-    """The median of each figure."""
+    """Return the median of each figure."""
     return {name: statistics.median(figures[name] for figures in rounds) for name in rounds[0]}
 
 
 def ratio(rounds: Iterable[Mapping[str, Figures]], figure: str, case: str, than: str) -> str:
-    """How many times less ``case`` takes ``than`` the other: the median of the rounds' ratios, and their range."""
+    """Return how many times less ``case`` uses ``than`` the other: the rounds' median ratio, and the range."""
     ratios = [figures[than][figure] / figures[case][figure] for figures in rounds if than in figures]
     if not ratios:
         return "-"
@@ -77,13 +77,13 @@ def ratio(rounds: Iterable[Mapping[str, Figures]], figure: str, case: str, than:
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table in Markdown, each row as soon as there is one."""
+    """Print a Markdown table, each row as soon as it is available."""
     for cells in itertools.chain((heads, ["---"] * len(heads)), rows):
         print("| " + " | ".join(cells) + " |", flush=True)
     print(flush=True)
 
 
 if __name__ == "__main__":
-    # the standard output is for the figures
+    # standard output is for the figures
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     print(json.dumps(importlib.import_module(f"bench.{sys.argv[1]}").main(**json.loads(sys.argv[2]))))

@@ -26,7 +26,7 @@ from tests.real.prometheus import Prometheus, running_prometheus
 
 SIZES = (1_000, 10_000, 50_000)
 SIMULATED = 10_000
-"""With more of them the simulator needs more of the processor than the exporter: then lists are static."""
+"""With more streams, the simulator needs more CPU than the exporter, so lists are static."""
 STATIC_UPSTREAMS = 10
 SINGLE = 10_000
 SINGLE_UPSTREAMS = 20
@@ -36,10 +36,10 @@ SETTLING_SECONDS = 2
 
 
 def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS, static: bool = False) -> None:
-    """Print CPU, memory, lateness and scrapes. ``rounds``: intervals that are measured.
+    """Print CPU, memory, lateness and scrape times. ``rounds``: number of intervals to measure.
 
-    ``static``: all lists are those of nginx, so that the exporter's body stays the same as the static file's: numbers
-    that move take Prometheus longer to store.
+    ``static``: serve all lists from nginx, so that the exporter's body equals the static file. Changing values take
+    Prometheus longer to store.
     """
     print(f"## End to end: polls and scrapes every {INTERVAL_SECONDS} s, {rounds} intervals\n")
     program = find_nginx()
@@ -53,7 +53,7 @@ def _rows(program: Path, sizes: Sequence[int], rounds: int, static: bool) -> Ite
     for streams in sizes:
         is_static = static or streams > SIMULATED
         with _lists(program, streams, is_static) as file:
-            # of the simulated ones a few are always off the air
+            # a few of the simulated streams are always off air
             yield (
                 f"{streams:,} from {'static ' if is_static else ''}lists",
                 _measure(program, file, int(streams * 0.9), rounds),
@@ -66,7 +66,7 @@ def _rows(program: Path, sizes: Sequence[int], rounds: int, static: bool) -> Ite
 
 @contextmanager
 def _lists(program: Path, streams: int, static: bool) -> Iterator[str]:
-    """The configuration for so many streams: simulated ones of two platforms with lists, or those of nginx."""
+    """Yield the configuration for this number of streams: simulated, on two platforms with lists, or from nginx."""
     if static:
         each = streams // STATIC_UPSTREAMS
         with tempfile.TemporaryDirectory() as directory, running_nginx(program, Path(directory), each) as (url, _):
@@ -99,7 +99,7 @@ def _measure(program: Path, file: str, streams: int, rounds: int) -> Figures:
             prometheus.scraping("exporter", f"127.0.0.1:{server.port}", interval=interval),
             prometheus.scraping("static", static.removeprefix("http://"), interval=interval),
         ):
-            # the first scrapes make the series
+            # the first scrapes create the series
             for job in ("exporter", "static"):
                 prometheus.wait_for(f'up{{job="{job}"}} == 1', GENEROUS_SECONDS)
             time.sleep(SETTLING_SECONDS)

@@ -1,4 +1,4 @@
-"""Part ``loop``: how long the event loop is held while lists are polled, scrapes are answered and settings reloaded."""
+"""Part ``loop``: how long the event loop is blocked during polls of lists, scrapes and reloads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRAPES = 3
 
 def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> None:
     """Print the longest callback of the event loop."""
-    print("## Event loop: its longest callback, over polls, scrapes (gzip and identity) and a reload\n")
+    print("## Event loop: longest callback during polls, scrapes (gzip and identity) and a reload\n")
     program = find_nginx()
     if program is None:
         print("nginx is missing: make tools\n")
@@ -29,7 +29,7 @@ def main(sizes: Sequence[int] = SIZES, rounds: int = ROUNDS) -> None:
         rows.append(
             (f"{streams:,}", f"{found['cpu'] * 1e3:.1f}", f"{found['clock'] * 1e3:.1f}", f"{found['long']:.0f}")
         )
-    print_table(("streams", "longest by its CPU time, ms", "longest by the clock, ms", "over 5 ms by the clock"), rows)
+    print_table(("streams", "longest, CPU ms", "longest, wall ms", "over 5 ms (wall)"), rows)
 
 
 def _measure(program: Path, streams: int) -> Figures:
@@ -44,7 +44,7 @@ def _measure(program: Path, streams: int) -> Figures:
                 server.call("poll")
                 fetch(server.port)
                 fetch(server.port, compressed=False)
-                # another interval: every upstream is made anew, and polled at once
+                # a new interval, so that every upstream is rebuilt and polled immediately
                 write_config(directory, list_config(url, UPSTREAMS, interval=f"{16 + number}s"))
                 server.call("reload")
             return {str(name): float(value) for name, value in server.call("stalls").items()}

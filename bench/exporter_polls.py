@@ -1,4 +1,4 @@
-"""Polls by this exporter: request, decoding, validation, states, histograms and the published view."""
+"""Polls by this exporter: request, decoding, validation, states, histograms and publishing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.service import Service
 
 
 def main(url: str, streams: int, way: str, connections: int, polls: int) -> Figures:
-    """CPU seconds per stream. ``way``: ``single`` (a GET for each) or ``list`` (a GET for each page)."""
+    """Return CPU seconds per stream. ``way``: ``single`` (a GET per stream) or ``list`` (a GET per page)."""
     upstream = {"name": "bench", "platform": "storm", "url": url, "max_streams": 1_000_000, "timeout": "60s",
                 "interval": "90s", "max_concurrent_requests": connections}  # fmt: skip
     if way == "single":

@@ -27,9 +27,9 @@ POLLED_AT = 1_700_000_000.0
 
 
 def main(streams: int, patterns: str, repetitions: int) -> Figures:
-    """CPU seconds: of taking in new values of all streams, of reading them for scrapes, of a scrape, and of a second.
+    """Return CPU seconds for applying new values of all streams, reading them for scrapes, a scrape, and a second one.
 
-    Scrapes are plain and gzip. Taking in is what makes states, health and histograms of values; the others don't.
+    Scrapes are plain and gzip. Applying values computes states, health and histograms; the other cases do not.
     """
     tune_allocator()
     fleet = GeneratedStreams(streams, load_patterns(patterns))
@@ -45,7 +45,7 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
             spent = poll_all(upstreams, fleet, exposition, POLLED_AT + number)
             served = tuple(upstream.view for upstream in upstreams)
             rendering = measure_cpu(render)
-            if number:  # the first time it makes what is kept from then on
+            if number:  # the first time creates what is kept
                 seconds["update"].append(spent.update)
                 seconds["read"].append(spent.read)
                 seconds[kind].append(rendering)
@@ -62,7 +62,7 @@ def main(streams: int, patterns: str, repetitions: int) -> Figures:
 
 
 class PolledUpstream:
-    """From a poll's result to the state that is served."""
+    """Applies poll results to one upstream."""
 
     def __init__(self, view: UpstreamState, tracker: Tracker) -> None:
         self.view = view
@@ -82,15 +82,15 @@ class PollCpu(NamedTuple):
     """CPU seconds of polls."""
 
     update: float
-    """Of what is made of their news."""
+    """For applying the results."""
     read: float
-    """Of reading these for scrapes."""
+    """For reading the new values for scrapes."""
 
 
 def poll_all(
     upstreams: Sequence[PolledUpstream], fleet: GeneratedStreams, exposition: Exposition, now: float
 ) -> PollCpu:
-    """A poll of every upstream; its news are read for scrapes as soon as they are published, as in the exporter."""
+    """Poll every upstream; read the new values for scrapes as soon as they are published, like the exporter."""
     spent = []
     for upstream, result in zip(upstreams, fleet.poll_results(), strict=True):
         update = measure_cpu(partial(upstream.apply_result, result, now))

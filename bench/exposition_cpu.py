@@ -1,4 +1,4 @@
-"""Part ``exposition``: a scrape of the demo's mix of families, beside prometheus_client and client_golang."""
+"""Part ``exposition``: a scrape of the demo's mix of families, compared with prometheus_client and client_golang."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OURS, COLLECTOR, CHILDREN, GOLANG = "stream-exporter", "prometheus_client", "…
 
 
 def main(sizes: Sequence[int] = SIZES, rounds: int | None = None) -> None:
-    """Print what a scrape costs, and how many times less than by others."""
+    """Print the cost of a scrape, and the ratio to the others."""
     print("## Exposition: CPU of one scrape in memory, new values in every stream\n")
     with tempfile.TemporaryDirectory() as directory:
         patterns = Path(directory, "patterns")
@@ -46,7 +46,7 @@ def _cases(streams: int, patterns: str) -> dict[str, Callable[[], Figures]]:
         ),
         COLLECTOR: lambda: theirs("collector"),
     }
-    # slower than the collector everywhere, and with more streams it takes minutes to begin
+    # slower than the collector in all cases, and slow to start with more streams
     return cases | ({CHILDREN: lambda: theirs("children")} if streams <= 1_000 else {})
 
 
@@ -72,7 +72,7 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
             "read or set ms",
             "scrape ms",
             "with gzip ms",
-            "of the same again ms",
+            "unchanged, ms",
             "MB",
             "gzip MB",
             "peak MB",
@@ -81,7 +81,7 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
             (
                 name,
                 *(f"{figures[kind] * 1e3:.1f}" for kind in ("update", "read", "plain", "gzip")),
-                f"{figures['again'] * 1e3:.2f}" if "again" in figures else "as much",
+                f"{figures['again'] * 1e3:.2f}" if "again" in figures else "the same",
                 *(f"{figures[kind] / 1e6:.1f}" for kind in ("bytes", "gzip bytes", "peak")),
             )
             for name, figures in middle.items()
@@ -96,4 +96,4 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
         ("scrape with gzip", "gzip"),
     ):
         rows.append((title, *(ratio(rounds, kind, OURS, other) for other in others)))
-    print_table(("times less CPU than", *others), rows)
+    print_table(("CPU ratio to", *others), rows)

@@ -1,4 +1,4 @@
-"""Streams as the demo has them: what its simulated platforms say, read by the platforms' modules, many times over."""
+"""Streams like the demo's: responses of its simulated platforms, read by the platform modules, and multiplied."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_app
 
 PATTERNS = 240
-"""So many different streams are asked of the simulator; the others are these with other names and numbers."""
+"""Number of different streams from the simulator; the others are copies with other names and values."""
 _NUMBERS = tuple(
     name
     for name, kind in StreamReport.__annotations__.items()
     if kind in ("float | None", "int | None") and not name.endswith(("pixels", "timestamp_seconds"))
 )
 _REPORTS: Mapping[str, type[StreamReport]] = {"livepeer": livepeer.Report, "storm": storm.Report, "wave": wave.Report}
-"""The kind of sample that each platform makes."""
+"""The report class of each platform."""
 _MAPPINGS = ("health_conditions", "multistream_targets", "ice_candidates")
 
 
 def save_patterns(file: Path) -> None:
-    """Ask the demo's platforms once and keep what an exporter serves of them, for the cases' processes."""
+    """Poll the demo's platforms once and save the resulting states for the cases' processes."""
     file.write_bytes(msgspec.msgpack.encode(asyncio.run(_poll(Fleet(PATTERNS)))))
 
 
 def load_patterns(file: str) -> tuple[UpstreamState, ...]:
-    """What ``save_patterns`` kept."""
+    """Load the states saved by ``save_patterns``."""
     return msgspec.msgpack.decode(Path(file).read_bytes(), type=tuple[UpstreamState, ...])
 
 
 def make_trackers(views: Sequence[UpstreamState]) -> list[Tracker]:
-    """A tracker for each upstream, as its coordinator has one."""
+    """Return a tracker for each upstream, as its coordinator has."""
     settings = settings_of(upstreams_config(Fleet(PATTERNS), "http://127.0.0.1:1"), max_streams=1_000_000)
     by_name = {upstream.name: upstream for upstream in settings.upstreams}
     return [Tracker(by_name[view.upstream], 0.0) for view in views]
 
 
 def settings_of(configuration: dict[str, Any], **defaults: Any) -> Settings:
-    """Settings, as a file with this would give them."""
+    """Return settings as from a file with this content."""
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "config.yaml")
         file.write_text(yaml.safe_dump({**configuration, "defaults": defaults}))
@@ -80,7 +80,7 @@ async def _poll(fleet: Fleet) -> tuple[UpstreamState, ...]:
 
 
 class GeneratedStreams:
-    """So many streams, whose numbers are others every time they are asked for."""
+    """A number of streams whose values change with every call."""
 
     def __init__(self, count: int, patterns: Sequence[UpstreamState]) -> None:
         self.patterns = patterns
@@ -101,13 +101,13 @@ class GeneratedStreams:
             yield msgspec.structs.replace(state, identity=identity, report=sample)
 
     def poll_results(self) -> Iterator[PollResult]:
-        """One poll of each upstream, made when it is asked for."""
+        """Return one poll result per upstream, generated on demand."""
         for states in self._states:
             streams = tuple(self._with_new_values(state.report) for state in states)
             yield PollResult(streams=streams, listing=Listing.COMPLETE)
 
     def upstream_states(self) -> tuple[UpstreamState, ...]:
-        """What is served after such a poll, without what the tracker makes of it."""
+        """Return the states after such a poll, without what the tracker adds."""
         return tuple(
             msgspec.structs.replace(
                 view,
@@ -124,7 +124,7 @@ class GeneratedStreams:
                 numbers[name] = value * self._random.uniform(0.5, 1.0)
             elif type(value) is int:
                 numbers[name] = value + self._random.randrange(1000)
-        # what stays the same comes anew with every answer too
+        # unchanged parts are new objects in every response, too
         anew: dict[str, Any] = {name: dict(getattr(sample, name)) for name in _MAPPINGS if getattr(sample, name)}
         if sample.renditions:
             anew["renditions"] = tuple(map(copy.copy, sample.renditions))

@@ -1,4 +1,4 @@
-"""Scrapes of the same streams through client_golang, where Debian's Go and its libraries are installed."""
+"""Scrapes of the same streams through client_golang, if Debian's Go and its libraries are installed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOCACHE = Path(__file__).parents[1] / ".cache" / "go-build"
 
 
 def build(directory: Path) -> Path | None:
-    """The program; None where it can't be built."""
+    """Build the program; return None if that is not possible."""
     if shutil.which("go") is None or not (GOPATH / "src/github.com/prometheus/client_golang").is_dir():
         return None
     program = directory / "promhttp"
@@ -34,7 +34,7 @@ def build(directory: Path) -> Path | None:
 
 
 def save_samples(file: Path, streams: int, patterns: str) -> None:
-    """The samples of so many streams, for the program to read."""
+    """Save the samples of this number of streams for the program."""
     kinds = {family.name: family.kind.value for family in STREAM_FAMILIES}
     with gzip.open(file, "wt", compresslevel=1) as packed:
         for _, name, help_, labels, rows in FamiliesCollector(
@@ -53,7 +53,7 @@ def save_samples(file: Path, streams: int, patterns: str) -> None:
 
 
 def run(program: Path, file: Path, repetitions: int) -> Figures:
-    """CPU seconds of a scrape by the program, on one processor, as Python has no more."""
+    """Return the program's CPU seconds per scrape, on one CPU, because Python uses only one."""
     environment = {**os.environ, "GOMAXPROCS": "1"}
     done = subprocess.run([program, file, str(repetitions)], stdout=subprocess.PIPE, env=environment, check=True)
     return {str(name): float(value) for name, value in json.loads(done.stdout).items()}
@@ -61,7 +61,7 @@ def run(program: Path, file: Path, repetitions: int) -> Figures:
 
 @contextmanager
 def running_promhttp(program: Path, samples: Path) -> Iterator[tuple[int, int]]:
-    """promhttp with these samples: its port and its process. It may use all processors, as it does anywhere."""
+    """Run promhttp with these samples; yield its port and process id. It may use all CPUs, as usual."""
     with subprocess.Popen([program, samples, "serve"], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:

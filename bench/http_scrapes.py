@@ -1,4 +1,4 @@
-"""Part ``http``: a whole scrape over HTTP with gzip, beside prometheus_client's server and promhttp."""
+"""Part ``http``: a scrape over HTTP with gzip, compared with prometheus_client's server and promhttp."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.server_process import fetch, running_server
 
 SIZES = (10_000,)
 ROUNDS = {10_000: 2}
-"""50,000 streams take another two minutes: they are for who asks."""
+"""50,000 streams take another two minutes, so they are only run on request."""
 REPLICAS = 20
-"""So many ask again for what has not changed."""
+"""Number of scrapes of unchanged values."""
 OURS, THEIRS, GOLANG = "stream-exporter", "prometheus_client", "promhttp"
 
 
 def main(sizes: Sequence[int] = SIZES, rounds: int | None = None) -> None:
-    """Print the CPU of a server for a scrape, and how many times less it is than others'."""
+    """Print a server's CPU per scrape, and the ratio to the others."""
     print("## Whole scrapes over HTTP, with gzip: CPU of the server\n")
     with tempfile.TemporaryDirectory() as directory:
         patterns = Path(directory, "patterns")
@@ -74,7 +74,7 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
     middle = {name: medians([found[name] for found in rounds]) for name in rounds[0]}
     print(f"{streams:,} streams\n")
     print_table(
-        ("", "new values ms", "of the same again ms", "MB", "peak MB"),
+        ("", "new values ms", "unchanged, ms", "MB", "peak MB"),
         (
             (name, f"{f['first'] * 1e3:.1f}", f"{f['again'] * 1e3:.2f}", f"{f['bytes'] / 1e6:.1f}",
              f"{f['peak'] / 1e6:.0f}")
@@ -84,6 +84,6 @@ def _report(streams: int, rounds: Sequence[dict[str, Figures]]) -> None:
     others = [name for name in rounds[0] if name != OURS]
     titles = (("new values", "first"), ("second replica, unchanged", "again"))
     print_table(
-        ("times less CPU than", *others),
+        ("CPU ratio to", *others),
         ((title, *(ratio(rounds, kind, OURS, other) for other in others)) for title, kind in titles),
     )

@@ -1,4 +1,4 @@
-"""The whole exporter, and what can be seen of it from inside only."""
+"""The whole exporter, with measurements that are only possible from inside."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ LONG_SECONDS = 0.005
 
 @asynccontextmanager
 async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
-    """Commands: see below; ``stalls`` says something with ``watch`` only, which costs a little."""
-    # what it says would stand between the answers
+    """Commands: see below. ``stalls`` needs ``watch``, which costs a little CPU."""
+    # log lines would mix with the responses
     configure("error", "logfmt")
     tune_allocator()
-    # each probe polls: a result that is served again costs next to nothing
+    # make each probe poll, because a cached result costs almost nothing
     on_demand.REUSE_SHARE = 0.0
     late: list[float] = []
     _record_lateness(late)
@@ -38,7 +38,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
         stalls.watch()
 
     async def poll() -> None:
-        # Who holds the old views makes their states be freed at once, in the end.
+        # keep the old states until the end, so that freeing them is included
         for name in [view.upstream for view in service.store.states()]:
             coordinator = service.coordinator(name)
             assert coordinator is not None
@@ -71,7 +71,7 @@ async def serving(file: str, watch: bool = False) -> AsyncIterator[tuple[int, di
 
 
 def _record_lateness(late: list[float]) -> None:
-    """Add to the list by how many seconds every poll begins after it was due."""
+    """Append to the list how many seconds after its due time every poll starts."""
     poll = Coordinator.poll
 
     async def timed_poll(self: Coordinator) -> None:
@@ -82,7 +82,7 @@ def _record_lateness(late: list[float]) -> None:
 
 
 class CallbackTimes:
-    """How long callbacks hold the event loop."""
+    """Durations of callbacks in the event loop."""
 
     def __init__(self) -> None:
         self._longest_cpu = self._longest = 0.0
@@ -94,7 +94,7 @@ class CallbackTimes:
         self._long = 0
 
     def figures(self) -> dict[str, float]:
-        """Seconds of the longest, by its own CPU time and by the clock, and how many took long by the clock."""
+        """Return the longest callback, by CPU time and by wall time, and the number of long callbacks."""
         return {"cpu": self._longest_cpu, "clock": self._longest, "long": self._long}
 
     def watch(self) -> None:

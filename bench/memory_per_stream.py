@@ -1,4 +1,4 @@
-"""Part ``memory``: what every further stream costs, in the whole exporter after polls and scrapes."""
+"""Part ``memory``: memory per additional stream, in the whole exporter after polls and scrapes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ POLLS = 2
 
 
 def main(sizes: Sequence[int] = SIZES) -> None:
-    """Print resident memory, its peak, and the growth for each stream."""
+    """Print resident memory, its peak, and the growth per stream."""
     print("## Memory: Storm's streams from lists, after three polls and two scrapes with gzip\n")
     program = find_nginx()
     if program is None:

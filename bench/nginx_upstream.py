@@ -44,11 +44,11 @@ http {{
   }}
 }}
 """
-"""Below /NUMBER/api the same lists stand again, for upstreams of the same size; /metrics is the file metrics.gz."""
+"""The same lists are also below /NUMBER/api, for more upstreams of the same size; /metrics is the file metrics.gz."""
 
 
 def stream_object(index: int | None) -> dict[str, Any]:
-    """A stream object of Storm, as its documents show it; without an index it does not say which."""
+    """Return a stream object as in Storm's documentation; without an index it has no identity."""
     names = {} if index is None else {"streamKey": f"stream-{index:06}", "application": APPLICATION}
     return {
         **names,
@@ -77,7 +77,7 @@ def stream_object(index: int | None) -> dict[str, Any]:
 
 
 def find_nginx() -> Path | None:
-    """The program: installed, or provided by ``make tools``."""
+    """Return the path of nginx, either installed or provided by ``make tools``."""
     installed = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     if installed:
         return Path(installed)
@@ -88,7 +88,7 @@ def find_nginx() -> Path | None:
 def running_nginx(
     program: Path, directory: Path, streams: int, rows_per_page: int = ROWS_PER_PAGE
 ) -> Iterator[tuple[str, int]]:
-    """The base URL and the process of an upstream with so many streams in its list."""
+    """Run nginx with this number of streams in its list; yield the base URL and the process."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     (directory / "stream.json").write_text(json.dumps({"data": stream_object(None), "meta": {}}))
@@ -123,7 +123,7 @@ GENEROUS_SECONDS = 180.0
 
 
 def list_config(url: str, upstreams: int, **defaults: Any) -> dict[str, Any]:
-    """So many upstreams, each with the same list."""
+    """Return a configuration with several upstreams that have the same list."""
     return {
         "defaults": {"max_streams": 1_000_000, **defaults},
         "upstreams": [
@@ -134,7 +134,7 @@ def list_config(url: str, upstreams: int, **defaults: Any) -> dict[str, Any]:
 
 
 def single_config(url: str, upstreams: int, streams: int, **defaults: Any) -> dict[str, Any]:
-    """So many upstreams, each with so many streams that are asked for one by one."""
+    """Return a configuration with several upstreams whose streams are requested individually."""
     return {
         "defaults": {"max_streams": 1_000_000, **defaults},
         "upstreams": [
@@ -151,14 +151,14 @@ def single_config(url: str, upstreams: int, streams: int, **defaults: Any) -> di
 
 
 def write_config(directory: str, configuration: dict[str, Any]) -> str:
-    """The file, as JSON, which is YAML too."""
+    """Write the configuration as JSON, which is also YAML, and return the file."""
     file = Path(directory, "config.yaml")
     file.write_text(json.dumps(configuration))
     return str(file)
 
 
 def wait_for_streams(server: Server, streams: int) -> None:
-    """Wait until an exporter serves so many streams."""
+    """Wait until the exporter serves this number of streams."""
     until = time.monotonic() + GENEROUS_SECONDS
     while not server.call("ready") or server.call("streams") < streams:
         if time.monotonic() > until:

@@ -1,4 +1,4 @@
-"""Part ``polling``: what a poll costs per stream, beside bare GETs by aiohttp and httpx."""
+"""Part ``polling``: the cost of a poll per stream, compared with bare GETs by aiohttp and httpx."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ AIOHTTP, HTTPX = "aiohttp and json", "httpx"
 
 
 def main(rounds: int = ROUNDS) -> None:
-    """Print the CPU per stream of each way to ask."""
+    """Print the CPU per stream of each way to poll."""
     print("## Polling: CPU per stream\n")
     program = find_nginx()
     if program is None:
@@ -53,7 +53,7 @@ def main(rounds: int = ROUNDS) -> None:
 
 
 def _cases(url: str, url_of_one_list: str) -> dict[str, Callable[[], Figures]]:
-    """``url_of_one_list``: of an upstream that has all streams on one page."""
+    """``url_of_one_list``: an upstream that has all streams on one page."""
 
     def ours(way: str, polls: int, url: str = url) -> Figures:
         return run_case("exporter_polls", url=url, streams=STREAMS, way=way, connections=CONNECTIONS, polls=polls)

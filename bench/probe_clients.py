@@ -1,4 +1,4 @@
-"""Many who probe at once, as Prometheus does: it has a connection for each of its targets."""
+"""Concurrent probes as by Prometheus, which has a connection per target."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bench.case_runner import Figures
 
 
 def main(port: int, paths: Sequence[str], times: int) -> Figures:
-    """Ask for each of the paths so many times over a connection of its own, all side by side; bytes of one body."""
+    """Request each path several times over its own connection, concurrently; return the size of one body."""
     return {"bytes": asyncio.run(_asked(port, paths, times))}
 
 

@@ -1,8 +1,8 @@
-"""Part ``probe``: ``/probe`` of one stream, beside a handler that makes a fresh CollectorRegistry for each.
+"""Part ``probe``: ``/probe`` for one stream, compared with a handler that uses a new CollectorRegistry per request.
 
-16 connections ask side by side, each for an upstream of its own: probes of one upstream at the same time would share a
-poll, so each of ours is a request to nginx, as each of theirs is. Fifteen metrics on all sides: some of ours are of the
-upstream, the others of the stream; one of theirs has the same names, labels and help texts, another has shorter ones.
+16 concurrent connections each probe their own upstream, because simultaneous probes of one upstream would share a poll.
+So every probe makes a request to nginx in all cases. All have fifteen metrics. Some of ours are about the upstream, the
+others about the stream. One alternative has the same names, labels and help texts, another has shorter ones.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from bench.registry_probe_server import FIFTEEN, Metric
 from bench.server_process import Server, running_server
 
 ROUNDS = 10
-"""Short ones: on a machine that others use too, what runs within the same second is best compared."""
+"""Short rounds, because on a shared machine only work within the same second is comparable."""
 CONNECTIONS = 16
 PROBES = 25
-"""Of each connection in a round."""
+"""Per connection and round."""
 OURS, SAME, FRESH, BARE = (
     "stream-exporter",
-    "aiohttp, fresh registry of the same metrics",
-    "… of others that are shorter",
+    "aiohttp, new registry with the same metrics",
+    "… with shorter metrics",
     "aiohttp, no metrics",
 )
 LEFT_OUT = [
@@ -37,12 +37,12 @@ LEFT_OUT = [
     "stream_recording",
     "stream_publish_allowed",
 ]
-"""What makes 15 metrics out of 21."""
+"""Selects 15 of 21 metrics."""
 
 
 def main(rounds: int = ROUNDS) -> None:
     """Print the CPU of a probe."""
-    print("## /probe of one stream: request, answer of the upstream, metrics\n")
+    print("## /probe for one stream: request, upstream response, metrics\n")
     program = find_nginx()
     if program is None:
         print("nginx is missing: make tools\n")
@@ -70,7 +70,7 @@ def main(rounds: int = ROUNDS) -> None:
         ((name, f"{f['cpu'] * 1e6:.0f}", f"{f['bytes']:.0f}", f"{samples[name]}") for name, f in middle.items()),
     )
     print_table(
-        ("times less CPU than", SAME, FRESH),
+        ("CPU ratio to", SAME, FRESH),
         [(name, ratio(found, "cpu", name, SAME), ratio(found, "cpu", name, FRESH)) for name in (OURS, BARE)],
     )
 
@@ -82,7 +82,7 @@ def _probed(server: Server, paths: list[str]) -> Figures:
 
 
 def _metrics(text: str) -> list[Metric]:
-    """What a text shows, each family with its one sample."""
+    """Return the metrics in a text, each family with its single sample."""
     return [
         Metric(sample.name, family.documentation, list(sample.labels), list(sample.labels.values()))
         for family in text_string_to_metric_families(text)

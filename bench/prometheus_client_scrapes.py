@@ -30,7 +30,7 @@ Series = tuple[tuple[str, ...], float]
 
 
 def labelled_values(family: Any, state: StreamState) -> Iterator[Series]:
-    """The label values and the value of each sample of a stream."""
+    """Yield label values and value of each sample of a stream."""
     identity = (state.identity.platform, state.identity.upstream, state.identity.stream)
     own: Sequence[Labelled] = [((), family.value(state))] if family.value else family.values(state)
     for values, value in own:
@@ -39,7 +39,7 @@ def labelled_values(family: Any, state: StreamState) -> Iterator[Series]:
 
 
 class FamiliesCollector(Collector):
-    """A custom collector: families made anew for every scrape, from values that are there already."""
+    """A custom collector: families are created for every scrape from existing values."""
 
     def __init__(self, views: Sequence[UpstreamState]) -> None:
         self.rows: list[tuple[type[Any], str, str, tuple[str, ...], list[Series]]] = []
@@ -58,14 +58,14 @@ class FamiliesCollector(Collector):
 
 
 def make_child_setter(registry: CollectorRegistry, collector: FamiliesCollector) -> Callable[[], None]:
-    """Registered metrics with a child for each series; returns what sets them all."""
+    """Register metrics with a child per series; return a function that sets them all."""
     setters: list[tuple[Any, float]] = []
     for kind, name, help_, labels, rows in collector.rows:
         metric = Gauge(name, help_, labels, registry=registry)
         if kind is CounterMetricFamily:
             registry.unregister(metric)
             counter = Counter(name, help_, labels, registry=registry)
-            # a Counter can't be set: exporters of foreign totals reach for its value
+            # a Counter cannot be set, so exporters of other systems' totals modify its value
             setters += [(counter.labels(*values)._value, value) for values, value in rows]  # noqa: SLF001
         else:
             setters += [(metric.labels(*values), value) for values, value in rows]
@@ -78,7 +78,7 @@ def make_child_setter(registry: CollectorRegistry, collector: FamiliesCollector)
 
 
 def main(streams: int, patterns: str, repetitions: int, way: str) -> Figures:
-    """CPU seconds of an update of all values, and of a scrape. ``way``: ``collector`` or ``children``."""
+    """Return CPU seconds for an update of all values, and for a scrape. ``way``: ``collector`` or ``children``."""
     disable_created_metrics()  # type: ignore[no-untyped-call]
     collector = FamiliesCollector(GeneratedStreams(streams, load_patterns(patterns)).upstream_states())
     registry = CollectorRegistry()
@@ -90,7 +90,7 @@ def main(streams: int, patterns: str, repetitions: int, way: str) -> Figures:
     texts: list[bytes] = []
     updates = [measure_cpu(update) if update else 0.0 for _ in range(repetitions)]
     plain = [measure_cpu(lambda: texts.append(generate_latest(registry))) for _ in range(repetitions)]
-    # the level of its own server
+    # the compression level of its own server
     packing = measure_cpu(lambda: texts.append(gzip.compress(texts[0])))
     return {
         "update": 0.0,
@@ -106,7 +106,7 @@ def main(streams: int, patterns: str, repetitions: int, way: str) -> Figures:
 
 @asynccontextmanager
 async def serving(streams: int, patterns: str) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
-    """No commands of its own."""
+    """There are no commands."""
     registry = CollectorRegistry()
     registry.register(FamiliesCollector(GeneratedStreams(streams, load_patterns(patterns)).upstream_states()))
     server, thread = start_http_server(0, "127.0.0.1", registry)

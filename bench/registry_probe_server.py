@@ -1,6 +1,6 @@
-"""A probe as small exporters have it: ask, read the JSON, fill a registry made for the purpose, print it.
+"""A probe as in small exporters: send a request, decode the JSON, fill a new registry, and render it.
 
-Without the registry it is what is left to the HTTP server and client of both, whatever the metrics cost.
+Without the registry, it measures only the HTTP server and client, which all cases have in common.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _DERIVED = 4
 
 
 class Metric(NamedTuple):
-    """A metric with one sample, whose number is taken from the JSON."""
+    """A metric with one sample, whose value comes from the JSON."""
 
     name: str
     help: str
@@ -46,7 +46,7 @@ FIFTEEN = [
 async def serving(
     url: str, metrics: Sequence[Sequence[Any]]
 ) -> AsyncIterator[tuple[int, dict[str, Callable[[], Any]]]]:
-    """No commands of its own. ``metrics``: as ``Metric``, none for no registry."""
+    """There are no commands. ``metrics``: as ``Metric``; empty for no registry."""
     wanted = [Metric(*metric) for metric in metrics]
     async with aiohttp.ClientSession() as session:
 

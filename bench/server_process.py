@@ -1,7 +1,7 @@
 """Run a server in its own process and send requests to it.
 
-``python -m bench.server_process MODULE ARGUMENTS`` prints the port of ``bench.<module>.serving(**arguments)`` and then
-answers each line of its input, which names a command, with a line of JSON. It ends with its input.
+``python -m bench.server_process MODULE ARGUMENTS`` prints the port of ``bench.<module>.serving(**arguments)``. Then it
+reads commands from its standard input, one per line, and answers each with a line of JSON, until the end of input.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Server:
         self._process = process
 
     def call(self, command: str) -> Any:
-        """Return the result of a command, such as ``cpu`` (seconds of CPU time so far)."""
+        """Return the result of a command, such as ``cpu`` (CPU seconds so far)."""
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: PT018
         self._process.stdin.write(f"{command}\n")
         self._process.stdin.flush()
@@ -55,7 +55,7 @@ def running_server(module: str, **arguments: Any) -> Iterator[Server]:
 @asynccontextmanager
 async def serve_app(app: web.Application) -> AsyncIterator[int]:
     """Serve an application as the exporter does and yield its port."""
-    # prometheus_client's server runs without aiohttp: its memory would show the import
+    # prometheus_client's server runs without aiohttp, whose import would show in its memory
     from aiohttp import web
 
     bound = socket.create_server(("127.0.0.1", 0))

@@ -24,7 +24,7 @@ async def serving(streams: int) -> AsyncIterator[tuple[int, dict[str, Callable[[
 
         def upstreams() -> list[dict[str, Any]]:
             made = upstreams_config(fleet, f"http://127.0.0.1:{port}")["upstreams"]
-            # details of health are asked for stream by stream
+            # health details are requested per stream
             return [{**of, "health_details": False} if of["platform"] == "livepeer" else of for of in made[:2]]
 
         yield port, {"upstreams": upstreams}

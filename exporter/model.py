@@ -1,4 +1,4 @@
-"""The common model of all platforms: frozen, with units in the field names, and None where a fact is missing.
+"""Data model shared by all platforms: frozen, with units in the field names, and None for missing facts.
 
 ``StreamReport`` is the data that one poll returned about one stream, ``PollResult`` the result of one poll, and
 ``StreamState`` the data that is served for a stream: the last report plus expectation, health and history.
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-# gc=False: frozen structs make no cycles, and scanning so many of them costs the garbage collector too much.
+# gc=False: frozen structs form no cycles, and the garbage collector would spend too much time on so many of them.
 
 
 class Status(StrEnum):
@@ -57,14 +57,14 @@ class HealthReason(StrEnum):
 
 
 class Listing(StrEnum):
-    """How a poll found the streams, which decides what a stream's absence means."""
+    """How a poll found the streams, and so what a stream's absence proves."""
 
     DIRECT = "direct"
-    """Every stream was requested by its id; there is no list to be absent from."""
+    """Every stream was requested by its id; there is no list."""
     COMPLETE = "complete"
     """One response held the whole list: a stream that is not in it does not exist."""
     SHIFTING = "shifting"
-    """The list came in several pages, between which a stream can slip: absence counts after two polls."""
+    """The list has several pages, and a stream can move between them: absence counts after two polls."""
     DOUBTFUL = "doubtful"
     """Part of the list may be missing: absence proves nothing."""
 
@@ -97,7 +97,7 @@ class Analytics(msgspec.Struct, frozen=True, kw_only=True):
     average_watch_seconds: float | None = None
     platform_metrics: tuple[PlatformMetric, ...] = ()
     stale_at: float
-    """Seconds on the steady clock from which on the figures no longer count."""
+    """Time on the steady clock, in seconds, from which the figures are no longer served."""
 
 
 class PassthroughText(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class PassthroughText(msgspec.Struct, frozen=True, kw_only=True):
     max_series: int
     """Maximum number of series to keep."""
     stale_at: float
-    """Seconds on the steady clock from which on the metrics no longer count."""
+    """Time on the steady clock, in seconds, from which the metrics are no longer served."""
 
 
 class PassthroughSample(msgspec.Struct, frozen=True):
@@ -121,12 +121,12 @@ class PassthroughSample(msgspec.Struct, frozen=True):
 
 
 class PassthroughFamily(msgspec.Struct, frozen=True):
-    """One family of a platform's own metrics, as the platform has it."""
+    """One family of a platform's own metrics, as the platform exports it."""
 
     name: str
     """Prefix of its samples' names; a counter's name ends in ``_total``."""
     kind: str
-    """``counter``, ``gauge``, ``histogram``, ``summary`` or ``untyped``, or what the platform says instead."""
+    """``counter``, ``gauge``, ``histogram``, ``summary``, ``untyped``, or another word from the platform."""
     help: str
     samples: tuple[PassthroughSample, ...]
 
@@ -138,9 +138,9 @@ class PassthroughMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """Prefix of all names in our exposition."""
     families: tuple[PassthroughFamily, ...]
     dropped: int
-    """Number of series dropped, which are in no family."""
+    """Number of series that were dropped, and so are in none of the families."""
     stale_at: float
-    """Seconds on the steady clock from which on the metrics no longer count."""
+    """Time on the steady clock, in seconds, from which the metrics are no longer served."""
 
 
 _NOTHING: Mapping[str, Any] = {}
@@ -154,7 +154,7 @@ def _nothing() -> Mapping[str, Any]:
 class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The data that one poll returned about one stream. None: the platform does not report it.
 
-    ``exporter.platforms.base`` makes classes with fewer fields, which read the same.
+    ``exporter.platforms.base`` makes slim classes with fewer stored fields and the same attributes.
     """
 
     id: str
@@ -241,9 +241,9 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     platform_metrics: tuple[PlatformMetric, ...] = ()
 
     def departed(self, at: float | None) -> StreamReport:
-        """Return the report of a stream that left the platform's list: names and totals stay, current values go.
+        """Return a report for a stream that left the platform's list: keep names and totals, clear current values.
 
-        ``at``: unix seconds of its end, if it is known.
+        ``at``: Unix seconds of its end, if known.
         """
         lasting = {name: getattr(self, name) for name in self.__struct_fields__ if name in _LASTING}
         return type(self)(
@@ -254,7 +254,7 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
     def off_air(self) -> StreamReport:
-        """Return the report without what an off-air stream cannot have; the same one if there is nothing of it."""
+        """Return a copy without the values that an off-air stream cannot have, or the report itself if it has none."""
         fields = self.__struct_fields__
         values = [(name, getattr(self, name)) for name in fields if name in _LIVE_ONLY]
         changes = {name: _CLEARED.get(name) for name, value in values if value not in (None, "", _NOTHING)}
@@ -271,7 +271,7 @@ _LIVE_ONLY = frozenset(
 )  # fmt: skip
 """The fields of ``StreamReport`` that ``off_air`` clears."""
 _CLEARED: Mapping[str, Any] = {"health_grade": "", "health_conditions": _NOTHING, "multistream_targets": _NOTHING}
-"""What ``off_air`` sets them to, if it is not None."""
+"""Values that ``off_air`` sets instead of None."""
 _LASTING = frozenset(
     {
         "id", "name", "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
@@ -296,24 +296,24 @@ class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     postponed: frozenset[str] = frozenset()
     """Streams (by id) not requested because the request budget was used up; they keep their last report."""
     is_evidence: bool = True
-    """Whether the poll counts for absence and histograms: one that follows another too soon does not."""
+    """Whether the poll counts for absence and histograms; False if it follows the last one that counted too soon."""
     are_statistics_frozen: bool | None = None
-    """Whether the platform's statistics are frozen as a whole; None: fewer than three totals show it, or none yet."""
+    """Whether the platform's statistics are frozen as a whole; None if unknown, as with fewer than three totals."""
     list_names: Mapping[str, str] = {}
-    """The names of all streams of the platform's list by id, also of those that are not served here."""
+    """Names of all streams in the platform's list by id, including those that are not served here."""
     unreadable_rows: int = 0
-    """Rows of the list that do not tell which stream they are about."""
+    """Number of list rows that do not identify a stream."""
     list_doubt: str = ""
-    """Why part of the list may be missing, if it is doubtful."""
+    """Why part of the list may be missing; empty if the list is not doubtful."""
     duplicate_records: int = 0
-    """Records left out because another one of the same stream was chosen."""
+    """Number of records dropped because another record of the same stream was chosen."""
     unknown_words: Mapping[str, str] = {}
-    """Words without a known meaning, by the platform's name for the field."""
+    """Unrecognized words by the platform's name for the field."""
     dropped_fields: Mapping[str, int] = {}
-    """Number of bad values left out, by the platform's name for the field."""
+    """Number of bad values dropped, by the platform's name for the field."""
     version: str = ""
     round_seconds: float | None = None
-    """Seconds it takes to request every stream once, if the request budget is too small for one poll."""
+    """Seconds needed to request every stream once, if the request budget does not allow it in one poll."""
     analytics: tuple[Analytics, ...] = ()
     passthrough: PassthroughMetrics | None = None
     not_owned: bool = False
@@ -336,28 +336,28 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     configured: bool = False
     status: Status = Status.UNKNOWN
     status_changed_at: float | None = None
-    """Unix seconds of the last change of ``status``; None: no change was seen."""
+    """Unix seconds of the last change of ``status``; None if none was seen."""
     live: bool | None = None
     was_live: bool | None = None
     """Whether the stream was live when its facts were withdrawn; None while they are served."""
     expected: bool | None = None
-    """Whether the stream is expected to be live now; with ``end_ok`` not any more once it has ended. None: the
-    configuration does not say, or not within ``start_grace``."""
+    """Whether the stream is expected to be live now; None if the configuration does not say, or within ``start_grace``.
+    With ``end_ok``, a stream that has ended is no longer expected."""
     restarts: int | None = None
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()
     expected_ingest_bitrate_bytes_per_second: float | None = None
     expected_frames_per_second: float | None = None
     reported_at: float | None = None
-    """Unix seconds of the poll that the report comes from; None: there was none, or it was withdrawn."""
+    """Unix seconds of the poll that returned the report; None if there is no report or it was withdrawn."""
     last_ingest_bitrate_bytes_per_second: float | None = None
-    """The last known one while the stream was live, kept while it is off air or unknown."""
+    """Last known value while the stream was live, kept while it is off air or unknown."""
     last_viewers: int | None = None
-    """The last known number of viewers while the stream was live, kept while it is off air or unknown."""
+    """Last known value while the stream was live, kept while it is off air or unknown."""
 
     @property
     def is_withdrawn(self) -> bool:
-        """Whether nothing is known about the stream: no poll has returned it, or not for ``stale_after``."""
+        """Whether nothing is known about the stream: no poll has returned it, or none within ``stale_after``."""
         return self.status is Status.UNKNOWN and self.reported_at is None
 
 
@@ -372,7 +372,7 @@ class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The name of the histogram's family."""
     protocol: str = ""
     stream: str | None = None
-    """The stream's label if every stream has its own histograms."""
+    """The stream's label, if histograms are kept per stream."""
     counts: tuple[int, ...]
     """Observations per bucket, not cumulative; one more bucket than the family has bounds."""
     sum: float
@@ -387,18 +387,18 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     health_score: str
     """``reported`` or ``derived``."""
     feeds: frozenset[str] | None = None
-    """The fields that its reports can have, as in ``Platform.feeds``; None: any."""
+    """Fields that reports can have, as in ``Platform.feeds``; None means any."""
     version: str = ""
     up: bool | None = None
     answering: bool | None = None
-    """Whether the last successful poll is younger than 2.5 intervals; None until a poll has succeeded or was due to."""
+    """Whether the last successful poll is younger than 2.5 intervals; None until a poll has succeeded or is overdue."""
     list_complete: bool | None = None
-    """Whether the absence of a stream from the last list proves anything; None where there is no list."""
+    """Whether absence from the last list proves anything; None if there is no list."""
     are_statistics_frozen: bool | None = None
     """As in the last poll's result; None while the upstream is not answering."""
     streams: tuple[StreamState, ...] = ()
     former_labels: tuple[str, ...] = ()
-    """Labels that streams had until a rename a short time ago; they are served under other ones now."""
+    """Labels that streams had before a recent rename."""
     streams_dropped: int = 0
     poll_interval_seconds: float = 0.0
     last_success_timestamp_seconds: float | None = None
@@ -415,4 +415,4 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     not_owned: bool = False
     """All streams belong to other shards: nothing is served for this upstream here."""
     excluded: frozenset[str] = frozenset()
-    """The names of the stream families that are left out of the exposition."""
+    """Names of the stream families excluded from the exposition."""

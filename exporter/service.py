@@ -1,4 +1,4 @@
-"""The running exporter: builds a coordinator per upstream, keeps them alive, and changes them on reload."""
+"""The running exporter: build a coordinator per upstream, restart it after a crash, replace it on reload."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ log = structlog.get_logger()
 READY_AFTER_SECONDS = 30.0
 RESTART_DELAY_SECONDS = 1.0
 REFRESH_SECONDS = 1.0
-"""Time between two rounds of aging the states."""
+"""Interval for updating states by age, such as marking them stale."""
 
 
 class Service:
-    """Everything between the configuration and the served states. Created and used in one event loop."""
+    """Owns all components between the configuration and the served states. Must stay in one event loop."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class Service:
         alerting_time_scale: float = 1.0,
         shard: Shard = SINGLE,
     ) -> None:
-        """``load`` reads the configuration again, for ``reload``; it raises ``ConfigError``.
+        """``load`` reads the configuration for ``reload``, and raises ``ConfigError``.
 
-        ``page_url``, ``runbook_url``: addresses of the exporter's page and of the runbook, for links in alerts.
-        ``alerting_time_scale`` divides every duration of the alerting sidecar, for tests. ``shard``: the share of the
+        ``page_url`` and ``runbook_url`` are the URLs of the exporter's page and of the runbook, for links in alerts.
+        ``alerting_time_scale`` divides every duration of the alerting sidecar, for tests. ``shard`` decides which
         streams to poll.
         """
         self.settings = settings
@@ -67,7 +67,7 @@ class Service:
         self.metrics.set_shard(shard)
         self.exposition = Exposition(self.store.states, self.metrics)
         self._load = load
-        self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time, guards nothing
+        self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time
         self._started_at = self.clock.instant()
         self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
         self._coordinators: dict[str, Coordinator] = {}
@@ -76,15 +76,15 @@ class Service:
         self._stopped = False
         self._reloading = asyncio.Lock()
         self._next_reload: asyncio.Task[None] | None = None
-        """The reload that waits for the running one to end."""
+        """The queued reload, which starts when the current one has finished."""
         self._reloads: set[asyncio.Task[None]] = set()
-        """The running reload and the next one."""
+        """The current and the queued reload."""
         self._probe_metrics = PollingMetrics(FamilyRegistry())
         self.sidecar = Sidecar(
             store=self.store,
             clock=self.clock,
             metrics=SidecarMetrics(self.metrics.exporter),
-            sink_of=self._alert_sink,
+            find_sink=self._alert_sink,
             page_url=page_url,
             runbook_url=runbook_url,
             time_scale=alerting_time_scale,
@@ -93,7 +93,7 @@ class Service:
 
     @property
     def ready(self) -> bool:
-        """Whether each upstream has completed a poll, or half a minute has passed since the start."""
+        """Whether every upstream has completed a poll, or 30 s have passed since the start."""
         polled = all(coordinator.polled.is_set() for coordinator in self._coordinators.values())
         return bool(
             self._coordinators.keys() >= {upstream.name for upstream in self.settings.upstreams} and polled
@@ -101,7 +101,7 @@ class Service:
 
     @property
     def healthy(self) -> bool:
-        """Whether the exporter's own loop is running; it never depends on what upstreams do."""
+        """Whether the refresh loop is running. This does not depend on upstreams."""
         return self._refresher is not None and not self._refresher.done()
 
     def coordinator(self, upstream: str) -> Coordinator | None:
@@ -136,11 +136,12 @@ class Service:
             await coordinator.close()
 
     async def reload(self) -> None:
-        """Read the configuration again: build and check everything first, then swap.
+        """Reload the configuration: check and build everything first, then swap.
 
-        While a reload is running, all calls share the next one, which begins afterwards: it reads what is there then.
+        Calls made during a reload share one further reload, which starts when the current one has finished and so
+        reads the latest configuration.
 
-        Raises ``ConfigError`` (or ``SecretError``, for a key that can't be read) and changes nothing if it is bad.
+        Raises ``ConfigError``, or ``SecretError`` if a key cannot be read, without changing anything.
         """
         if self._next_reload is None:
             self._next_reload = asyncio.create_task(self._reload_in_turn(), name="reload")
@@ -151,7 +152,7 @@ class Service:
     def _end_reload(self, task: asyncio.Task[None]) -> None:
         self._reloads.discard(task)
         if not task.cancelled():
-            # retrieved here too, because whoever waits for it may be gone
+            # asyncio would log the exception as never retrieved if all callers were cancelled
             task.exception()
 
     async def _reload_in_turn(self) -> None:
@@ -171,7 +172,7 @@ class Service:
                 log.error("configuration not reloaded", errors=errors)
                 raise
             sections = list(_changed_sections(self.settings, settings))
-            # before its upstreams leave, so that no scrape misses an upstream that is not yet retired
+            # before upstreams are removed, so that no scrape lacks an upstream that is not yet marked as retired
             self.metrics.set_retired_upstreams(settings.retired)
             leaving = self._replace_coordinators(built, settings)
             # Adding or removing an upstream's metrics takes about 1 ms, so yield to the event loop between upstreams.
@@ -231,7 +232,7 @@ class Service:
     def _replace_coordinators(
         self, built: Mapping[str, Coordinator], settings: Settings
     ) -> list[tuple[Coordinator, asyncio.Task[None]]]:
-        """Replace the coordinators of changed and removed upstreams; return those, cancelled but still running."""
+        """Install new coordinators; return the outdated ones with their tasks, cancelled but still running."""
         names = [upstream.name for upstream in settings.upstreams]
         replaced = [name for name in self._coordinators if name in built or name not in names]
         leaving = [(self._coordinators.pop(name), self._tasks.pop(name)) for name in replaced]
@@ -274,7 +275,7 @@ class Service:
                 await coordinator.run()
             except Exception as error:
                 self.polling_metrics.count_restart(settings.platform, settings.name)
-                log.error("poller died and is restarted", upstream=settings.name, error=describe_exception(error))
+                log.error("poller crashed; restarting it", upstream=settings.name, error=describe_exception(error))
                 await self.clock.sleep(RESTART_DELAY_SECONDS)
 
     async def _refresh_periodically(self) -> None:
@@ -283,16 +284,18 @@ class Service:
             await self._refresh_states()
 
     async def _refresh_states(self) -> None:
-        # its own function: a variable of the loop would keep a replaced coordinator alive until the next round
+        # A separate function, because its loop variable would keep a replaced coordinator alive until the next round.
         for coordinator in list(self._coordinators.values()):
             try:
                 await coordinator.refresh()
             except Exception as error:
-                log.error("states not refreshed", upstream=coordinator.settings.name, error=describe_exception(error))
+                log.error(
+                    "states could not be refreshed", upstream=coordinator.settings.name, error=describe_exception(error)
+                )
 
 
 def _changed_sections(before: Settings, after: Settings) -> Iterator[str]:
-    """Yield the keys that differ, as ``alerting.webhooks``; each upstream by its name."""
+    """Yield the keys that differ, such as ``alerting.webhooks`` or ``upstreams.NAME``."""
     old, new = ({upstream.name: upstream for upstream in settings.upstreams} for settings in (before, after))
     yield from (f"upstreams.{name}" for name in {**old, **new} if old.get(name) != new.get(name))
     for key in type(after).model_fields:
@@ -308,4 +311,4 @@ def _changed_sections(before: Settings, after: Settings) -> Iterator[str]:
 
 def _log_warnings(settings: Settings) -> None:
     for warning in (*settings.warnings, *excluded_family_warnings(settings)):
-        log.warning("configuration", warning=warning)
+        log.warning("configuration warning", warning=warning)

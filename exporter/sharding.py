@@ -1,7 +1,7 @@
-"""Which process polls which stream when several share the work: rendezvous hashing, the same in every process.
+"""Assigns streams to shards by rendezvous hashing, with the same result in every process.
 
-The upstream and the stream's intended label decide, not its id. Streams that would have the same label are therefore
-polled by one process, which gives them the same distinct labels as a single process would.
+The hash key consists of the upstream and the stream's intended label, not its id. Streams with the same intended label
+therefore belong to the same shard, which gives them the same distinct labels as an unsharded exporter would.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
 
-MOST_SHARDS: Final = 1000
+MAX_SHARDS: Final = 1000
 AUTO: Final = "auto"
 _WEIGHTS: Final = struct.Struct("<8Q")
 """One hash contains the weights of eight shards."""
 _MAX_KNOWN: Final = 200_000
-"""Size limit of the cache of decisions; hashing every stream in every poll would cost too much."""
+"""Size limit of the ownership cache, which avoids hashing every stream in every poll."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """One of the processes that share the work."""
+    """One of the processes that share the streams."""
 
     ordinal: int = 0
     """Counted from 0."""
@@ -39,20 +39,18 @@ SINGLE: Final = Shard()
 def parse_shard(text: str, host_name: str) -> Shard:
     """Parse ``N/M``, or ``auto/M`` for the number at the end of ``host_name``. Raises ``ValueError``."""
     form = re.fullmatch(rf"({AUTO}|[0-9]{{1,9}})/([0-9]{{1,9}})", text, re.ASCII)
-    if form is None or not 1 <= int(form[2]) <= MOST_SHARDS:
-        raise ValueError(f"expected N/M or {AUTO}/M, with M from 1 to {MOST_SHARDS}")
+    if form is None or not 1 <= int(form[2]) <= MAX_SHARDS:
+        raise ValueError(f"expected N/M, or {AUTO}/M to take N from the host name; M from 1 to {MAX_SHARDS}")
     count = int(form[2])
     if form[1] != AUTO:
-        ordinal, whose = int(form[1]), "N"
+        ordinal, source = int(form[1]), "N"
     else:
         ending = re.search(r"-([0-9]{1,9})$", host_name, re.ASCII)
         if ending is None:
-            raise ValueError(
-                f"the host name {host_name!r} does not end in a hyphen and a number, as a StatefulSet's do"
-            )
-        ordinal, whose = int(ending[1]), f"the number of the host {host_name!r}"
+            raise ValueError(f"the host name {host_name!r} does not end in a hyphen and a number, as in a StatefulSet")
+        ordinal, source = int(ending[1]), f"the number at the end of the host name {host_name!r}"
     if ordinal >= count:
-        raise ValueError(f"{whose} is {ordinal}, but with {count} shards it must be from 0 to {count - 1}")
+        raise ValueError(f"{source} is {ordinal}; expected 0 to {count - 1}, because shards are counted from 0")
     return Shard(ordinal, count)
 
 
@@ -72,7 +70,7 @@ class ShardFilter:
     """Decides which streams of one upstream this process polls."""
 
     def __init__(self, shard: Shard = SINGLE, upstream: str = "", *, by_name: bool = True) -> None:
-        """``by_name``: the platform's name for a discovered stream decides, where it has one, else its id."""
+        """``by_name``: hash discovered streams by their name on the platform if they have one, otherwise by id."""
         self._shard = shard
         self._upstream = upstream
         self._by_name = by_name
@@ -81,10 +79,10 @@ class ShardFilter:
         self.is_all = shard.count == 1
         """Whether this process polls every stream."""
         self.is_primary = self._owns_key(upstream)
-        """Whether this process requests what belongs to no single stream, such as the figures of an account."""
+        """Whether this process requests data that belongs to no single stream, such as account statistics."""
 
     def configure(self, keys: Mapping[str, str]) -> None:
-        """Set the configured streams: their configured names by id, or the id itself where there is no name."""
+        """Set the hash keys of configured streams by id: the configured name, or the id if there is none."""
         self._configured = keys
 
     def owns(self, stream_id: str, name: str = "") -> bool:

@@ -1,4 +1,4 @@
-"""What is served now: one immutable state per upstream, replaced as a whole."""
+"""The served states: one immutable state per upstream, replaced as a whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from exporter.model import UpstreamState
 
 
 class StateReferences:
-    """Weak references to the states that a cache was built from, because one state can take half of all memory."""
+    """Weak references to the states that a cache was built from, so that it does not keep large old states alive."""
 
     __slots__ = ("_references",)
 
@@ -24,7 +24,7 @@ class StateReferences:
 
 
 class Store:
-    """The states of all upstreams, in the order of the configuration. Readers on other threads need no lock."""
+    """The states of all upstreams in configuration order. Other threads can read them without a lock."""
 
     def __init__(self) -> None:
         self._order: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Store:
         self._update_served()
 
     def publish(self, state: UpstreamState) -> None:
-        """Serve this state from now on; it is ignored if the upstream was removed meanwhile."""
+        """Serve a new state and notify subscribers; ignore it if the upstream has been removed."""
         if state.upstream in self._order:
             self._states[state.upstream] = state
             self._update_served()
@@ -51,16 +51,16 @@ class Store:
                 subscriber(state)
 
     def withdraw(self, upstream: str) -> None:
-        """Serve nothing of this upstream until it publishes again."""
+        """Stop serving an upstream until its next state is published."""
         if self._states.pop(upstream, None) is not None:
             self._update_served()
 
     def states(self) -> tuple[UpstreamState, ...]:
-        """Return the current states, without upstreams that only other shards poll; the tuple never changes."""
+        """Return an immutable snapshot of the states, without upstreams that only other shards poll."""
         return self._served
 
     def get(self, upstream: str) -> UpstreamState | None:
-        """Return an upstream's state, None before its first poll is completed."""
+        """Return an upstream's state, or None before its first poll has finished."""
         return self._states.get(upstream)
 
     def _update_served(self) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures that several areas share: real servers, one of each per test session (and worker)."""
+"""Fixtures used in several areas: real servers, one of each per test session (and worker)."""
 
 import logging
 from collections.abc import Iterator
@@ -14,9 +14,9 @@ from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.media import NodeMediaServer, running_nms2, running_nms4
 from tests.real.prometheus import Prometheus, running_prometheus
 
-# no test fails because the machine is busy
+# tests must not fail because the machine is busy
 _UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-# the same code passes or fails the same way each time; `make fuzz` looks for what no run has tried yet
+# tests must be reproducible; `make fuzz` looks for new failures
 hypothesis.settings.register_profile("repeatable", derandomize=True, **_UNHURRIED)
 hypothesis.settings.register_profile("searching", derandomize=False, **_UNHURRIED)
 hypothesis.settings.load_profile("repeatable")
@@ -24,7 +24,7 @@ hypothesis.settings.load_profile("repeatable")
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
-    """For ``no_cover`` pytest-cov pauses one measurement; a worker of xdist has two more, as process and as pytest."""
+    """Pause coverage for ``no_cover`` tests; pytest-cov pauses one of the three measurements of an xdist worker."""
     paused: list[coverage.Coverage] = []
     if item.get_closest_marker("no_cover"):
         while running := coverage.Coverage.current():
@@ -39,7 +39,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
 
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
-    """What a test sets up for logging, to a stream that pytest closes, must not reach the next one."""
+    """Reset logging after each test, because it writes to a stream that pytest closes."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
@@ -51,14 +51,14 @@ def own_logging() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def unwatched_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where a test is about load, what it starts is not measured either: coverage makes it three times as slow."""
+    """Do not measure coverage of subprocesses in load tests, because it makes them three times as slow."""
     if request.node.get_closest_marker("no_cover"):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture(autouse=True)
 def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret of one test, which may be a common word, must not be cut out of the next one's texts."""
+    """Reset the redactor for each test, because one test's secret may be a common word in another one."""
     monkeypatch.setattr(redactor, "_forms", dict(redactor._forms))
     monkeypatch.setattr(redactor, "_replacements", redactor._replacements)
 

@@ -1,4 +1,4 @@
-"""Running the exporter as a process, the way its users do."""
+"""Run the exporter as a process, like its users do."""
 
 import os
 import re
@@ -14,11 +14,11 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 GENEROUS_SECONDS = 60.0
-"""Nothing is expected to take so long; a test that waits this long has failed."""
+"""Longer than anything is expected to take; a test that waits this long has failed."""
 
 
 class Exporter:
-    """A running ``python -m exporter`` (or another program around it), with all that it has said."""
+    """A running ``python -m exporter`` (or another program around it), with all of its output."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Exporter:
         *,
         measured: bool = True,
     ) -> None:
-        """``measured``: whether its lines are counted, where coverage is; that makes it three times as slow."""
+        """``measured``: whether to measure coverage of the process, which makes it three times as slow."""
         hidden = "STREAM_EXPORTER_" if measured else ("STREAM_EXPORTER_", "COVERAGE_")
         environ = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         self.process = subprocess.Popen(
@@ -62,7 +62,7 @@ class Exporter:
             return "".join(self._lines)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
-        """The first line that matches, once it is there."""
+        """Wait for a line that matches, and return the first match."""
         found: list[re.Match[str]] = []
 
         def matches() -> bool:
@@ -79,7 +79,7 @@ class Exporter:
         return int(self.wait_for(r"listening\W+address\W+\S+?:(\d+)\b")[1])
 
     def ask(self, path: str, method: str = "GET", headers: dict[str, str] | None = None) -> tuple[int, str]:
-        """Status and text of one request."""
+        """Return status and text of one request."""
         request = Request(f"http://127.0.0.1:{self.port}{path}", method=method, headers=headers or {})
         try:
             with urlopen(request, timeout=GENEROUS_SECONDS) as answer:
@@ -92,7 +92,7 @@ class Exporter:
         self.process.send_signal(number)
 
     def ended(self) -> int:
-        """The exit code, once it has ended."""
+        """Wait for the end of the process and return its exit code."""
         code = self.process.wait(GENEROUS_SECONDS)
         self._reader.join(GENEROUS_SECONDS)
         return code
@@ -113,6 +113,6 @@ class Exporter:
 
 @contextmanager
 def exporter(*arguments: str, directory: Path) -> Iterator[Exporter]:
-    """An exporter on a free port of the loopback, ended with the block."""
+    """Run an exporter on a free loopback port until the end of the block."""
     with Exporter(["--web.listen-address", "127.0.0.1:0", *arguments], directory) as running:
         yield running

@@ -1,4 +1,4 @@
-"""What may be in the place of a file that is to be read, and a file system that does not answer."""
+"""Obstacles in place of a file that is to be read, and a file system that hangs."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OBSTACLES: dict[str, tuple[Callable[[Path], None], str]] = {
     "directory": (lambda path: path.mkdir(), "is a directory"),
     "socket": (_make_socket, NOT_A_FILE),
 }
-"""What to put there, and the cause that the error has to name."""
+"""How to create each obstacle, and the cause that the error must name."""
 
 
 def put_obstacle(path: Path, kind: str) -> str:
-    """Put an obstacle in the place of a file, and return the cause that the error has to name."""
+    """Put an obstacle in place of a file; return the cause that the error must name."""
     make, cause = OBSTACLES[kind]
     path.unlink(missing_ok=True)
     make(path)
@@ -35,7 +35,7 @@ def put_obstacle(path: Path, kind: str) -> str:
 
 
 class HungMount:
-    """A file system that does not answer questions about these paths, until it is released."""
+    """A file system that hangs for these paths until it is released."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
         self.asked = 0
@@ -51,5 +51,5 @@ class HungMount:
         monkeypatch.setattr(os, "stat", hung_stat)
 
     def release(self) -> None:
-        """Let it answer again."""
+        """Let it respond again."""
         self._answers.set()

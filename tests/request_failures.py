@@ -1,4 +1,4 @@
-"""Requests to the simulated platforms that fail at random.
+"""Random failures of requests to the simulated platforms.
 
 ``python -m tests.request_failures --share 0.05 --streams 1000 --port 10072`` runs the simulator with them.
 """
@@ -26,7 +26,7 @@ TIMEOUT_SECONDS = 15.0
 
 
 class Failure(StrEnum):
-    """What happens to a request instead of a response."""
+    """What a request gets instead of a response."""
 
     ERROR = "error"
     """Status 500."""
@@ -37,18 +37,18 @@ class Failure(StrEnum):
     TRUNCATED = "truncated"
     """The connection is closed in the middle of the response."""
     TIMEOUT = "timeout"
-    """No response in time; or 504 at once, as from a gateway, where a test cannot wait."""
+    """No response in time; or an immediate 504, as from a gateway, in tests that cannot wait."""
 
 
 class RequestFailures:
     """Makes a share of the requests fail, in all ways equally often.
 
     Which requests fail depends on the seed, the request and how often it was made before, but not on the order of
-    requests sent side by side, which differs between runs.
+    concurrent requests, which differs between runs.
     """
 
     def __init__(self, share: float, seed: int, clock: Clock, *, hold_timeouts: bool) -> None:
-        """``hold_timeouts``: whether a request without a response takes its time, in real seconds."""
+        """``hold_timeouts``: whether a request without a response takes real seconds."""
         self._share = share
         self._seed = seed
         self._clock = clock
@@ -121,7 +121,7 @@ async def _send_half(request: web.Request, now: float) -> web.StreamResponse:
 
 
 def main() -> None:
-    """Serve until interrupted."""
+    """Run the simulator until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m tests.request_failures")
     parser.add_argument("--share", type=float, required=True)
     parser.add_argument("--streams", type=int, required=True)

@@ -1,4 +1,4 @@
-"""The sdist and the wheel; and the wheel in an environment that holds nothing but it and what the lock names."""
+"""Build the sdist and wheel, and install the wheel in an environment with only the locked dependencies."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ ALLOWED_LICENSES = frozenset(
     | {"Apache Software License", "BSD License", "MIT License", "Python Software Foundation License"}
     | {"MPL-2.0"}
 )
-"""As packages spell them: those that ask to be named, and MPL, which asks more of who changes its files alone."""
+"""Spelled as in package metadata: permissive licences, and MPL, whose terms apply only to changes of its own files."""
 _INSTALL = ("-m", "pip", "--disable-pip-version-check", "-qq", "install")
 
 
 @dataclass(frozen=True)
 class Distribution:
-    """What was built, and where it is installed."""
+    """A folder with the built distributions and an environment in which the wheel is installed."""
 
     folder: Path
 
     @property
     def wheel(self) -> Path:
-        """The one wheel, made from the sdist."""
+        """The wheel, built from the sdist."""
         return self._only("*.whl")
 
     @property
     def sdist(self) -> Path:
-        """The one sdist."""
+        """The sdist."""
         return self._only("*.tar.gz")
 
     @property
     def python(self) -> Path:
-        """Of the environment."""
+        """The environment's Python."""
         return self.folder / "venv" / "bin" / "python"
 
     @property
     def command(self) -> Path:
-        """The console script."""
+        """The installed console script."""
         return self.python.with_name("stream-exporter")
 
     def _only(self, pattern: str) -> Path:
@@ -54,36 +54,36 @@ class Distribution:
 
 
 def build(folder: Path) -> Distribution:
-    """Both into one folder. Raises ``CalledProcessError``."""
+    """Build sdist and wheel into a folder. Raises ``CalledProcessError``."""
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, CHECKOUT)
     return Distribution(folder)
 
 
 def install(distribution: Distribution) -> None:
-    """What the lock names with the hashes that it names, then the wheel alone. Raises ``CalledProcessError``."""
+    """Install the locked dependencies, checking their hashes, then the wheel. Raises ``CalledProcessError``."""
     venv.create(distribution.folder / "venv", clear=True, with_pip=True)
     run(distribution.python, *_INSTALL, "--require-hashes", "--only-binary=:all:", "--requirement", LOCK)
     run(distribution.python, *_INSTALL, "--no-index", "--no-deps", distribution.wheel)
-    # It came with the environment, and is no part of what is delivered
+    # pip came with the environment and is not part of the product.
     run(distribution.python, "-m", "pip", "check")
     run(distribution.python, "-m", "pip", "uninstall", "--yes", "-qq", "setuptools", "pip")
 
 
 def bill_of_materials(distribution: Distribution) -> str:
-    """CycloneDX, as JSON."""
+    """Return a CycloneDX bill of materials as JSON."""
     about = ("--pyproject", CHECKOUT / "pyproject.toml", "--mc-type", "application")
     style = ("--output-reproducible", "--output-format", "JSON")
     return run(tool("cyclonedx-py"), "environment", *about, *style, distribution.python)
 
 
 def licenses(distribution: Distribution) -> list[dict[str, str]]:
-    """Name, version and licence of everything installed."""
+    """Return name, version and licence of all installed packages."""
     command = (tool("pip-licenses"), f"--python={distribution.python}", "--from=mixed", "--format=json")
     return [{key.lower(): value for key, value in package.items()} for package in json.loads(run(*command))]
 
 
-def foreign_licenses(distribution: Distribution) -> list[str]:
-    """Packages whose licence is not among the allowed ones."""
+def disallowed_licenses(distribution: Distribution) -> list[str]:
+    """Return the packages whose licence is not allowed."""
     return [
         f"{package['name']} {package['version']}: {package['license']}"
         for package in licenses(distribution)
@@ -96,12 +96,12 @@ def _parts(expression: str) -> list[str]:
 
 
 def tool(name: str) -> Path:
-    """A program of the environment that this runs in."""
+    """Return the path of a program in the current environment."""
     return Path(sys.executable).with_name(name)
 
 
 def run(*command: str | Path) -> str:
-    """What it prints. It runs outside the checkout, so that only what is installed is found."""
+    """Run a command outside the checkout, so that it finds only installed packages; return its output."""
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(
             list(map(str, command)),

@@ -1,4 +1,4 @@
-"""Writes the files that are generated from the code: ``python -m tools.generate`` (part of ``make generate``)."""
+"""Write the files that are generated from code: ``python -m tools.generate`` (part of ``make generate``)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ GENERATED: dict[str, Callable[[], str]] = {
     "exporter/web/ui/static/runbook.html": runbook_html.page,
     "deploy/kubernetes/prometheusrule.yaml": manifest,
 }
-"""Files, relative to the root of the repository, and the functions that return their text."""
+"""Generated files, relative to the root of the repository, and the functions that return their text."""
 
 
 def main(root: Path = ROOT) -> None:
     """Replace each file, and print its path."""
     texts = {file: generate() for file, generate in GENERATED.items()}
     for file, text in texts.items():
-        # rename a complete file, so that an interrupted run leaves no truncated page
+        # Rename a complete file, so that an interrupted run leaves no truncated page.
         temporary = root / f"{file}.new"
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(root / file)

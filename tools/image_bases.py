@@ -1,7 +1,7 @@
-"""Stand-ins for the two base images of the Dockerfile, for machines without a registry.
+"""Substitutes for the Dockerfile's two base images, for machines without access to a registry.
 
-They are made of the same Debian packages as the real ones: the one that builds with debootstrap, the one that runs by
-taking the files of a few packages out of it, without shell and package manager.
+They consist of the same Debian packages as the real images: debootstrap creates the build image, and the runtime image
+has the files of a few of its packages, without a shell or package manager.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ RUNTIME_PACKAGES = (
     *("libbz2-1.0", "libexpat1", "libffi8", "liblzma5", "libncursesw6", "libtinfo6", "libreadline8t64"),
     *("libsqlite3-0", "libuuid1", f"lib{PYTHON}-minimal", f"lib{PYTHON}-stdlib", f"{PYTHON}-minimal"),
 )
-"""What the distroless image of Python holds, besides what installing them makes."""
-_MADE_BY_INSTALLING = ("etc/ssl/certs/ca-certificates.crt", "etc/ld.so.cache")
+"""Packages in the distroless Python image."""
+_INSTALL_RESULTS = ("etc/ssl/certs/ca-certificates.crt", "etc/ld.so.cache")
 _LEFT_OUT = ("usr/share/doc/", "usr/share/man/", "usr/share/lintian/", "usr/share/locale/", "var/lib/dpkg/")
 _USERS = f"root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{NONROOT}:{NONROOT}:nonroot:/home/nonroot:/sbin/nologin\n"
 _GROUPS = f"root:x:0:\nnonroot:x:{NONROOT}:\n"
 
 
 def debian(folder: Path) -> Path:
-    """The root of a Debian with Python, made once: a minute and 300 MB."""
+    """Return the root of a Debian system with Python; creating it takes a minute and 300 MB."""
     root = folder / SUITE
     if not root.exists():
         partial = root.with_suffix(".partial")
@@ -46,12 +46,12 @@ def debian(folder: Path) -> Path:
 
 
 def build_archive(root: Path, archive: Path) -> None:
-    """Write the image that builds: all of it."""
+    """Write the build image: the whole system."""
     subprocess.run(["tar", "-C", root, "-cf", archive, "."], check=True)
 
 
 def runtime_archive(root: Path, archive: Path) -> None:
-    """Write the image that runs."""
+    """Write the runtime image."""
     with tarfile.open(archive, "w") as tar:
         for name in sorted(_runtime_files(root)):
             tar.add(root / name, name, recursive=False)
@@ -75,6 +75,6 @@ def _runtime_files(root: Path) -> set[str]:
     command = ["chroot", str(root), "dpkg-query", "--listfiles", *RUNTIME_PACKAGES]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     names = {line.removeprefix("/") for line in listed if line.startswith("/") and line != "/."}
-    # /lib and its like are links, which no package lists
-    names |= {"bin", "lib", "lib64", "sbin", *_MADE_BY_INSTALLING}
+    # /lib and the like are symbolic links, which no package lists.
+    names |= {"bin", "lib", "lib64", "sbin", *_INSTALL_RESULTS}
     return {name for name in names if not name.startswith(_LEFT_OUT) and (root / name).exists()}

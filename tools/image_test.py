@@ -1,8 +1,8 @@
-"""Builds the container image and runs it, without a Docker engine and without a registry: ``make image-test``.
+"""Build and run the container image without a Docker engine or registry: ``make image-test``.
 
-buildah builds it on stand-ins for its base images (``image_bases.py``), podman runs it as a careful administrator
-would: read-only, without capabilities, with little memory. Needs root and a few minutes. What it makes stays in
-``.cache/image``; ``make clean`` removes it.
+buildah builds it on substitutes for the base images (``image_bases.py``); podman runs it hardened: read-only, without
+capabilities, and with little memory. This needs root and takes a few minutes. Images are cached in ``.cache/image``;
+``make clean`` removes them.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ PROGRAMS = ("buildah", "podman", "runc", "debootstrap")
 IMAGE = "localhost/stream-exporter:test"
 BUILD_BASE, RUNTIME_BASE = "docker.io/library/python:3.13-slim-trixie", "gcr.io/distroless/python3-debian13:nonroot"
 BASES = {BUILD_BASE: build_archive, RUNTIME_BASE: runtime_archive}
-"""The stand-ins, without the digests that the Dockerfile names."""
+"""The substituted base images, without the digests in the Dockerfile."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-MOST_BYTES = 120_000_000
+MAX_BYTES = 120_000_000
 STORE = ("--root", str(CACHE / "store"), "--runroot", str(CACHE / "run"), "--storage-driver", "vfs")
 PODMAN = ("podman", *STORE, "--cgroup-manager", "cgroupfs", "--runtime", "runc")
-CAREFUL = (
+HARDENED = (
     *("--network=host", "--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges"),
     *("--memory=256m", "--pids-limit=64", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"),
 )
@@ -48,7 +48,7 @@ WAIT_SECONDS = 60.0
 
 
 def main() -> int:
-    """Build and try; 1 when the machine can't, an ``AssertionError`` when the image isn't what it should be."""
+    """Build and test the image; return 1 if requirements are missing. Raises ``AssertionError`` if a test fails."""
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing or os.geteuid() != 0:
         print(f"image-test needs root and {', '.join(PROGRAMS)}", file=sys.stderr)
@@ -76,18 +76,18 @@ def main() -> int:
 
 
 def build() -> None:
-    """As ``docker build`` would; pip trusts the authorities that this machine trusts."""
+    """Build the image; pip trusts this machine's certificate authorities."""
     bases = (f"--build-arg=BUILD_IMAGE={BUILD_BASE}", f"--build-arg=RUNTIME_IMAGE={RUNTIME_BASE}")
     arguments = (*bases, f"--build-arg=VERSION={__version__}", f"--build-arg=REVISION={revision()}")
     trust = (f"--volume={CERTIFICATES}:{CERTIFICATES}:ro",) if CERTIFICATES.exists() else ()
     options = ("--isolation=chroot", "--pull-never", "--format=docker", "--quiet", *trust, *arguments)
     run("buildah", *STORE, "bud", *options, f"--tag={IMAGE}", str(CHECKOUT))
-    # the one of before, which has lost its name
+    # Remove the previous image, which is now untagged.
     podman("image", "prune", "--force")
 
 
 def inspect() -> None:
-    """Size, user, labels, health check."""
+    """Check the image's size, user, labels, port and health check."""
     image = json.loads(podman("image", "inspect", IMAGE))[0]
     config = image["Config"]
     labels = config["Labels"]
@@ -98,24 +98,25 @@ def inspect() -> None:
     packed = len(subprocess.run(["gzip", "-6", "-c", archive], capture_output=True, check=True).stdout)
     archive.unlink()
     print(f"size: {unpacked / 1e6:.0f} MB, {packed / 1e6:.0f} MB to download")
-    assert unpacked < MOST_BYTES, f"more than {MOST_BYTES / 1e6:.0f} MB"
+    assert unpacked < MAX_BYTES, f"image is larger than {MAX_BYTES / 1e6:.0f} MB"
     assert config["User"] == f"{NONROOT}:{NONROOT}", config["User"]
     assert labels["org.opencontainers.image.version"] == __version__, labels
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0", labels
     assert "exporter.healthcheck" in image["Healthcheck"]["Test"], image["Healthcheck"]
     assert list(config["ExposedPorts"]) == ["10071/tcp"], config["ExposedPorts"]
-    print("user, labels, port and health check: as they should be")
+    print("user, labels, port and health check: ok")
 
 
 def try_exporter(folder: Path) -> None:
-    """With a configuration, on another port than its own: scrape, health, privileges, reload, end."""
+    """Run with a configuration: test scrape, health check, privileges, reload and stop."""
     port = free_port()
     mounts = (f"--volume={folder}:/etc/stream-exporter:ro",)
     with running(f"--web.listen-address=127.0.0.1:{port}", options=mounts) as name:
         assert fetch(port, "/-/healthy") == "healthy\n"
         metrics = fetch(port, "/metrics")
         (build_info,) = (line for line in metrics.splitlines() if line.startswith("stream_exporter_build_info{"))
-        assert f'version="{__version__}"' in build_info, build_info
+        assert f'version="{__version__}",' in build_info, build_info
+        assert f'revision="{revision()}"' in build_info, build_info
         assert "process_resident_memory_bytes" in metrics
         podman("healthcheck", "run", name)
         process = podman("inspect", "--format={{.State.Pid}}", name).strip()
@@ -123,104 +124,102 @@ def try_exporter(folder: Path) -> None:
         assert status["Uid"].split() == [str(NONROOT)] * 4, status["Uid"]
         assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0, status
         assert status["NoNewPrivs"].strip() == "1", status
-        print(
-            f"scrape, health, no privileges: as they should be; {int(status['VmRSS'].split()[0]) / 1e3:.0f} MB of RAM"
-        )
+        print(f"scrape, health check and privileges: ok; {int(status['VmRSS'].split()[0]) / 1e3:.0f} MB of RAM")
         os.kill(int(process), signal.SIGHUP)
-        wait_until(lambda: "configuration reloaded" in logs(name), "no word of the reload")
+        wait_until(lambda: "configuration reloaded" in logs(name), "reload was not logged")
         began = time.monotonic()
         podman("stop", "--time=10", name)
         code = podman("inspect", "--format={{.State.ExitCode}}", name).strip()
         assert code == "0", f"exit code {code}:\n{logs(name)}"
-        print(f"SIGHUP reloads, SIGTERM ends: exit code 0 after {time.monotonic() - began:.1f} s")
+        print(f"reload on SIGHUP, stop on SIGTERM: ok, exit code 0 after {time.monotonic() - began:.1f} s")
 
 
 def try_demo() -> None:
-    """The demo needs one place to write to."""
+    """Run the demo, which needs a writable directory."""
     port = free_port()
     arguments = ("demo", f"--web.listen-address=127.0.0.1:{port}", "--output-dir=/tmp/demo", "--log.level=info")
     with running(*arguments, options=("--tmpfs=/tmp",)) as name:
-        wait_until(lambda: "stream_live{" in fetch(port, "/metrics"), "no stream in the demo")
+        wait_until(lambda: "stream_live{" in fetch(port, "/metrics"), "no live stream in the demo")
         assert "<title>" in fetch(port, "/")
         podman("healthcheck", "run", name)
-    print("the demo runs, its page too")
+    print("demo and its page: ok")
 
 
 def try_without_shell() -> None:
-    """Nothing in it to run but Python."""
+    """Check that the image has no shell and no package managers."""
     for program in ("/bin/sh", "/usr/bin/apt-get", "/usr/bin/pip"):
-        assert not succeeds("run", "--rm", *CAREFUL, f"--entrypoint={program}", IMAGE), f"{program} is in the image"
-    version = podman("run", "--rm", *CAREFUL, IMAGE, "--version")
-    assert version == f"stream-exporter {__version__}\n", version
-    print("no shell, no package manager")
+        assert not succeeds("run", "--rm", *HARDENED, f"--entrypoint={program}", IMAGE), f"{program} is in the image"
+    version = podman("run", "--rm", *HARDENED, IMAGE, "--version")
+    assert version.startswith(f"stream-exporter {__version__} (revision {revision()}, Python 3.13."), version
+    print("no shell, no package manager: ok")
 
 
 @contextmanager
 def running(*arguments: str, options: tuple[str, ...]) -> Iterator[str]:
-    """The name of a container that listens."""
+    """Run a container; yield its name once the exporter is listening."""
     name = f"stream-exporter-test-{os.getpid()}"
-    podman("run", "--detach", f"--name={name}", *CAREFUL, *options, IMAGE, *arguments)
+    podman("run", "--detach", f"--name={name}", *HARDENED, *options, IMAGE, *arguments)
     try:
-        wait_until(lambda: "listening" in logs(name) or not is_running(name), "it does not listen")
-        assert is_running(name), f"it has ended:\n{logs(name)}"
+        wait_until(lambda: "listening" in logs(name) or not is_running(name), "exporter is not listening")
+        assert is_running(name), f"container has stopped:\n{logs(name)}"
         yield name
     finally:
         podman("rm", "--force", name)
 
 
-def wait_until(holds: Callable[[], bool], complaint: str) -> None:
-    """Until it does, or an ``AssertionError``."""
+def wait_until(condition: Callable[[], bool], failure: str) -> None:
+    """Wait until a condition is true. Raises ``AssertionError`` after a timeout."""
     end = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < end, complaint
+    while not condition():
+        assert time.monotonic() < end, failure
         time.sleep(0.2)
 
 
 def fetch(port: int, path: str) -> str:
-    """The answer, once there is one."""
+    """Return the response body, and retry until there is a response."""
     for _ in range(int(WAIT_SECONDS)):
         try:
             with urlopen(f"http://127.0.0.1:{port}{path}", timeout=WAIT_SECONDS) as answer:
                 return str(answer.read().decode())
         except URLError:
             time.sleep(0.2)
-    raise AssertionError(f"no answer from {path}")
+    raise AssertionError(f"no response from {path}")
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Return an unused port of the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 def revision() -> str:
-    """The commit that is built."""
+    """Return the commit of the checkout."""
     return run("git", "-C", str(CHECKOUT), "rev-parse", "HEAD").strip()
 
 
 def is_running(name: str) -> bool:
-    """Whether the container is."""
+    """Return whether the container is running."""
     return podman("inspect", "--format={{.State.Running}}", name).strip() == "true"
 
 
 def logs(name: str) -> str:
-    """What the container has said."""
+    """Return the container's logs."""
     done = subprocess.run([*PODMAN, "logs", name], capture_output=True, text=True, check=True)
     return done.stdout + done.stderr
 
 
 def podman(*arguments: str) -> str:
-    """What the command prints."""
+    """Run podman and return its output."""
     return run(*PODMAN, *arguments)
 
 
 def succeeds(*arguments: str) -> bool:
-    """Whether podman says so."""
+    """Return whether a podman command succeeds."""
     return subprocess.run([*PODMAN, *arguments], capture_output=True, check=False).returncode == 0
 
 
 def run(*command: str) -> str:
-    """What the command prints. What it complains about is told when it fails: without systemd podman always does."""
+    """Run a command and return its output. Show stderr only on failure, because podman warns without systemd."""
     done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout

@@ -1,4 +1,4 @@
-"""Writes ``requirements.lock`` and ``requirements-build.lock``: every version, with its hashes, for every system."""
+"""Write ``requirements.lock`` and ``requirements-build.lock``, with versions and hashes for all systems."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 COMPILE = ("pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes")
 SILENT = ("--no-emit-index-url", "--no-emit-find-links")
-"""Where this machine gets packages from is nobody's business."""
+"""Do not record the package index of this machine."""
 
 
 def main() -> None:
-    """Raises ``CalledProcessError``. What is locked stays while it fits the ranges, or UPGRADE is set."""
+    """Write both files. Versions change only if required, or if UPGRADE is set. Raises ``CalledProcessError``."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     compile_lock("requirements.lock", project["project"]["dependencies"])
     compile_lock("requirements-build.lock", project["build-system"]["requires"])
 
 
 def compile_lock(file: str, requirements: list[str]) -> None:
-    """One of them."""
+    """Write one lock file."""
     options = (*SILENT, *(["--upgrade"] if os.environ.get("UPGRADE") else []))
     subprocess.run(
         [Path(sys.executable).with_name("uv"), *COMPILE, *options, "--output-file", file, "-"],

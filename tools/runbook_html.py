@@ -1,4 +1,4 @@
-"""The runbook as a static HTML page, which the exporter serves at ``/runbook``."""
+"""Convert the runbook to a static HTML page, which the exporter serves at ``/runbook``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BADGES: Final = {
 _SEVERITIES = re.compile(rf"(?:{'|'.join(Severity)})(?:, (?:{'|'.join(Severity)}))*")
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _WORD_START = re.compile(r"(?<=[a-z])(?=[A-Z])")
-# The links need no prefix: the page has one address, at the exporter's root.
+# Links are relative to the exporter's root, the only path of this page.
 _PAGE = Template("""\
 <!doctype html>
 <html lang="en">
@@ -85,7 +85,7 @@ def _adapt(tokens: list[Token]) -> Iterator[Token]:
 
 def _adapt_text(token: Token, *, is_cell: bool) -> Token:
     if token.type == "code_inline":
-        # metric names are wider than a phone
+        # Metric names are too wide for a phone.
         return Token(
             "html_inline", "", 0, content=f"<code>{escape(token.content, quote=False).replace('_', '_<wbr>')}</code>"
         )

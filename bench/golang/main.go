@@ -1,4 +1,4 @@
-// The samples of a text exposition, served again by client_golang: in its process's memory, or over HTTP.
+// Serves the samples of a text exposition with client_golang: in memory, or over HTTP.
 package main
 
 import (
@@ -70,7 +70,7 @@ func read(path string) collector {
 		} else if err != nil {
 			panic(err)
 		}
-		// the labels of a stream stand once in memory, as an exporter has them
+		// share a stream's label values in memory, as an exporter does
 		for i, row := range f.Rows {
 			key := strings.Join(row, "\x00")
 			if known[key] == nil {

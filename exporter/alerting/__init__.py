@@ -1,7 +1,7 @@
-"""Alerts: the rules as data, and their readers: PromQL text, the sidecar's evaluator, the runbook."""
+"""Alert rules as data, and what is built from them: PromQL rule files, the sidecar, and the runbook."""
 
 from typing import Final
 
 DEFAULT_SELECTOR: Final = 'job="stream-exporter"'
-"""Matchers that narrow every series of the rules to the exporter's."""
+"""Label matchers that select the exporter's series in the rules."""
 DEFAULT_RUNBOOK_URL: Final = "https://github.com/stream-exporter/stream-exporter/blob/main/docs/runbook.md"

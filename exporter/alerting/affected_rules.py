@@ -1,4 +1,4 @@
-"""Rules that Prometheus can't evaluate because their metric families are excluded."""
+"""Finds rules that Prometheus cannot evaluate because metric families are excluded."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from exporter.platforms.registry import platforms
 
 
 def excluded_family_warnings(settings: Settings) -> Iterator[str]:
-    """Yield a warning for each upstream whose excluded families are read by rules."""
+    """Yield a warning for each upstream that excludes metric families that rules need."""
     for upstream in settings.upstreams:
         platform = platforms().get(upstream.platform)
         if platform is None:
-            # settings made in code, for tests
+            # only in tests, which build settings without validation
             continue
         families = provided_families(upstream.excluded_families, platform.feeds)
         rules = list(rules_that_read(families, settings.alerting)) if families else []
         if rules:
-            yield f"upstream {upstream.name}: exclude_families leaves out what these rules of Prometheus read: " + (
-                ", ".join(rules)
-            )
+            names = ", ".join(rules)
+            yield f"upstream {upstream.name}: exclude_families removes metrics that Prometheus rules need: {names}"
 
 
 def rules_that_read(families: Collection[str], alerting: AlertingSettings) -> Iterator[str]:
-    """Yield the alerts that Prometheus derives from these families. The sidecar reads the model, which has them all."""
+    """Yield the rules in Prometheus that read these families. The sidecar is not affected: it reads the model."""
     owners = (Owner.PROMETHEUS,) if alerting.alertmanagers else (Owner.PROMETHEUS, Owner.BOTH)
     for active in rules_in_force(alerting, owners=owners):
         if not _families_read(active).isdisjoint(families):
@@ -41,5 +40,5 @@ def rules_that_read(families: Collection[str], alerting: AlertingSettings) -> It
 
 def _families_read(active: ActiveRule) -> frozenset[str]:
     families = families_of(*(PromQL().expression(active, grade) for grade in active.grades))
-    # the budget rules read the histogram through the recording rules of their own file
+    # the budget rules read the histogram through recordings in a separate file
     return families | {HEALTH_SCORE.name} if active.rule in SLO_RULES else families

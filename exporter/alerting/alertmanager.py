@@ -1,4 +1,4 @@
-"""Client of one Alertmanager, or of one of its addresses, for its API v2."""
+"""Client for API v2 of one Alertmanager, or of one of its addresses."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ POST_ALERTS = "POST /api/v2/alerts"
 GET_ALERTS = "GET /api/v2/alerts"
 GET_STATUS = "GET /api/v2/status"
 _MAX_RESPONSE_BYTES = 2**22
-"""The status contains the whole configuration."""
+"""``/api/v2/status`` contains the whole configuration."""
 _OWN_WATCHDOG = [("filter", f'alertname="{WATCHDOG}"'), ("filter", f'source="{SOURCE}"')]
 
 
 class Fault(Enum):
-    """The cause of a request that was not accepted."""
+    """Why a request was not accepted."""
 
     ALERT = "alert"
     """Alertmanager refused an alert of the request."""
@@ -54,7 +54,7 @@ class Alertmanager:
         observe: Callable[[float], None] = lambda _: None,
         timeout: float = TIMEOUT_SECONDS,
     ) -> None:
-        """``address``: the only IP address of the host to use; ``observe`` is called with every request's seconds."""
+        """``address``: the IP address to use instead of resolving the host; ``observe`` gets each request's seconds."""
         self.label = target_label(settings, address)
         """Its identity in labels and log lines."""
         self._headers = settings.headers
@@ -73,20 +73,20 @@ class Alertmanager:
         )
 
     async def post(self, alerts: Sequence[Mapping[str, Any]]) -> int:
-        """Send alerts, and return the HTTP status. Raises ``UpstreamError``, also if the response is not its own."""
+        """Send alerts and return the HTTP status. Raises ``UpstreamError``, also if something else responded."""
         response = await self._request(POST_ALERTS, body=alerts)
         if response.body.strip() and _is_foreign(response.body):
             text = (
-                f"{POST_ALERTS}: status {response.status}, but the response is not Alertmanager's: check url, and "
-                "whether a proxy asks for a sign-in"
+                f"{POST_ALERTS}: status {response.status}, but the response is not from Alertmanager; check the url "
+                "and whether a proxy requires a login"
             )
             raise UpstreamError(Reason.BAD_RESPONSE, text, status=response.status)
         return response.status
 
     async def listed_watchdogs(self) -> list[tuple[str, float | None]]:
-        """Return when each listed watchdog was sent, and when Alertmanager received it (Unix seconds on its clock).
+        """Return the ``sent_at`` of each listed watchdog, and when Alertmanager received it (Unix seconds, its clock).
 
-        Alertmanager sets ``updatedAt`` when it gets an alert. Raises ``UpstreamError``.
+        Alertmanager sets ``updatedAt`` on receipt. Raises ``UpstreamError``.
         """
         response = await self._request(GET_ALERTS, params=_OWN_WATCHDOG)
         found = decode_json(response.body, None, GET_ALERTS)
@@ -95,7 +95,7 @@ class Alertmanager:
         return [_sent_and_received(item) for item in found if isinstance(item, dict)]
 
     async def started_at(self) -> str | None:
-        """Return its ``uptime``: the time of its start, which is the same text until it starts again; None if unknown.
+        """Return Alertmanager's ``uptime``, which is the time of its start, or None if it reports none.
 
         Raises ``UpstreamError``.
         """
@@ -109,18 +109,18 @@ class Alertmanager:
         await self._client.close()
 
     async def _request(self, endpoint: str, **more: Any) -> Response:
-        # ignore a proxy's Retry-After: the queue's own back-off is shorter
+        # forget a proxy's Retry-After, because the queue's own back-off is shorter
         self._client.rate_limit = RateLimit()
         headers = {name: header_value(await read_secret(secret)) for name, secret in self._headers.items()}
         requests = self._client.requests(self._timeout)
         return await requests.request(endpoint, json=False, headers=headers, keep_refusal=True, **more)
 
 
-def fault_of(error: UpstreamError) -> Fault:
-    """Return the cause of a failed ``post``.
+def classify_failure(error: UpstreamError) -> Fault:
+    """Return why a ``post`` failed.
 
-    Alertmanager answers 400 or 422 with a JSON text, or with an object of ``code`` and ``message``, if an alert of the
-    request is invalid. A 400 from anything else, such as a gateway, does not concern the alerts.
+    If an alert is invalid, Alertmanager responds with 400 or 422 and either a JSON string or an object with ``code``
+    and ``message``. A 400 from anything else, such as a gateway, is not about the alerts.
     """
     if error.status == 413:
         return Fault.SIZE
@@ -153,7 +153,7 @@ def _sent_and_received(alert: Mapping[str, Any]) -> tuple[str, float | None]:
 
 
 def _is_foreign(body: bytes) -> bool:
-    """Return whether the body of a successful response is not Alertmanager's: no JSON, or an error in JSON."""
+    """Return whether the body of a successful response is not from Alertmanager: not JSON, or a JSON error."""
     try:
         data = decode_json(body, None, "")
     except UpstreamError:
@@ -162,7 +162,7 @@ def _is_foreign(body: bytes) -> bool:
 
 
 class _FixedAddressResolver(AbstractResolver):
-    """Resolves every name to one address; requests and TLS still use the host's name."""
+    """Resolves every host to one address; requests and TLS still use the host name."""
 
     def __init__(self, address: str) -> None:
         self._address = address

@@ -1,6 +1,6 @@
-"""Annotations of an alert, from one set of templates: Go templates for Prometheus, plain text for the sidecar.
+"""Alert annotations: Go templates for Prometheus and plain text for the sidecar, from the same rule texts.
 
-The sidecar formats numbers exactly as Prometheus' template functions do:
+Numbers are formatted exactly as by Prometheus' template functions:
 https://prometheus.io/docs/prometheus/latest/configuration/template_reference/
 """
 
@@ -21,21 +21,21 @@ from exporter.metrics.text_format import label_value
 from exporter.model import HealthReason
 
 REASON_WORDS: Mapping[HealthReason, str] = {
-    HealthReason.SILENT: "no media arrives",
-    HealthReason.VERDICT: "the platform reports it as unhealthy",
-    HealthReason.TRANSCODE_SLOW: "transcoding is slower than real time",
-    HealthReason.LOSS: "packets are lost",
-    HealthReason.BITRATE_LOW: "bitrate is below the expected one",
-    HealthReason.FRAME_RATE_LOW: "frame rate is below the expected one",
-    HealthReason.ISSUES: "the platform reports issues",
+    HealthReason.SILENT: "no media",
+    HealthReason.VERDICT: "unhealthy according to the platform",
+    HealthReason.TRANSCODE_SLOW: "transcoding slower than real time",
+    HealthReason.LOSS: "packet loss",
+    HealthReason.BITRATE_LOW: "bitrate below expected",
+    HealthReason.FRAME_RATE_LOW: "frame rate below expected",
+    HealthReason.ISSUES: "issues reported by the platform",
 }
-"""The reasons for a low health score in words, worst first."""
+"""Reasons for a low health score, worst first."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _LAST_KNOWN_WINDOW = "{6h}"
-"""How far Prometheus looks back for the last known figures."""
+"""How far Prometheus looks back for the last known values."""
 _GO_FORMATS = {
-    Unit.BITRATE: "{{ %s | humanize }}bit/s",
+    Unit.BITRATE: '{{ reReplaceAll "([a-zA-Z]*)$" " ${1}bit/s" (%s | humanize) }}',
     Unit.RATIO: "{{ %s | humanizePercentage }}",
     Unit.SECONDS: "{{ %s | humanizeDuration }}",
     Unit.NUMBER: '{{ printf "%%.4g" %s }}',
@@ -52,12 +52,12 @@ _SCOPE_LABELS = {Scope.STREAM: ("platform", "upstream", "stream"), Scope.UPSTREA
 
 
 def runbook_url(rule: Rule, base: str = DEFAULT_RUNBOOK_URL) -> str:
-    """Return the link to the rule's section of the runbook."""
+    """Return the URL of the rule's runbook section."""
     return f"{base}#{rule.name.lower()}"
 
 
 def page_url(base: str, upstream: str, stream: str = "") -> str:
-    """Return the link to a stream's page, or to the whole page for an upstream. ``base`` ends with a slash."""
+    """Return the URL of a stream's page, or of the overview for an upstream. ``base`` ends with a slash."""
     if not stream:
         return base
     query = {"upstream": label_value(upstream), "stream": label_value(stream)}
@@ -65,17 +65,15 @@ def page_url(base: str, upstream: str, stream: str = "") -> str:
 
 
 def unnamed_summary(active: ActiveRule) -> str:
-    """Return the rule's summary about any stream or upstream, for lists of rules."""
-    words = {"subject": _UNNAMED_SUBJECTS[active.rule.scope]}
+    """Return the rule's summary without the names of a stream or upstream, for lists of rules."""
     summary = active.rule.summary.replace(" at {instance}", "").replace(" {target}", "")
-    text = _PLACEHOLDER.sub(
-        lambda match: words.get(match[1]) or _rule_text(active, active.grades[-1], match[1]) or match[0], summary
-    )
+    summary = summary.replace("{subject}", _UNNAMED_SUBJECTS[active.rule.scope])
+    text = _PLACEHOLDER.sub(lambda match: _rule_text(active, active.grades[-1], match[1]) or match[0], summary)
     return text[0].upper() + text[1:]
 
 
 class _AnnotationWriter(ABC):
-    """The annotations that Prometheus and the sidecar share; each fills in what is known of an alert in its own way."""
+    """Base class: fills the rule's texts. Subclasses provide the values."""
 
     def __init__(self, active: ActiveRule, grade: Grade) -> None:
         self._active = active
@@ -83,7 +81,7 @@ class _AnnotationWriter(ABC):
         self._grade = grade
 
     def render(self) -> dict[str, str]:
-        """Return the annotations, without those that are empty and without links."""
+        """Return the non-empty annotations, without links."""
         rule = self._rule
         annotations = {
             "summary": self._fill(rule.summary),
@@ -114,7 +112,7 @@ class _AnnotationWriter(ABC):
 
     @abstractmethod
     def _value(self) -> str:
-        """Return the value, the stream's status, or why the upstream fails."""
+        """Return the value, the stream's status, or the reason for the upstream's failure."""
 
     @abstractmethod
     def _reference(self) -> str:
@@ -122,11 +120,11 @@ class _AnnotationWriter(ABC):
 
     @abstractmethod
     def _label(self, name: str) -> str:
-        """Return the value of one of the alert's labels."""
+        """Return the value of an alert label."""
 
     @abstractmethod
     def _since(self) -> str:
-        """Return since when the condition has held."""
+        """Return the time since which the condition has held."""
 
     @abstractmethod
     def _last_known(self) -> str:
@@ -134,11 +132,11 @@ class _AnnotationWriter(ABC):
 
     @abstractmethod
     def _reasons(self) -> str:
-        """Return the reasons for a low health score in words, worst first."""
+        """Return the reasons for a low health score, worst first."""
 
 
 class AnnotationTemplates(_AnnotationWriter):
-    """Writes the annotations of one severity of a rule as Go templates for a rule file."""
+    """Renders the annotations of a grade as Go templates for a rule file."""
 
     def __init__(self, active: ActiveRule, grade: Grade, dialect: Dialect) -> None:
         super().__init__(active, grade)
@@ -146,7 +144,7 @@ class AnnotationTemplates(_AnnotationWriter):
         self._labels = (*_SCOPE_LABELS.get(active.rule.scope, ()), *active.rule.labels)
 
     def render(self) -> dict[str, str]:
-        """Return the annotations with their links, without those that the rule does not have."""
+        """Return the annotations, including links."""
         rule = self._rule
         annotations = super().render() | {"runbook_url": runbook_url(rule, self._dialect.runbook)}
         if self._dialect.page and rule.scope is not Scope.EXPORTER:
@@ -170,7 +168,7 @@ class AnnotationTemplates(_AnnotationWriter):
 
     def _reference(self) -> str:
         reference = self._rule.reference
-        assert reference is not None, "only a rule that compares with a series names it"
+        assert reference is not None, "{reference} needs a condition that compares with a series"
         query = self._query(reference.family, f"{number(reference.scale)} * max(last_over_time(%s[{{window}}]))")
         return f"{{{{ with {query} }}}}{_GO_FORMATS[self._rule.unit] % _GO_VALUE}{{{{ end }}}}"
 
@@ -202,7 +200,7 @@ class AnnotationTemplates(_AnnotationWriter):
         return f'{{{{ $sep := "" }}}}{{{{ with $samples := {query} }}}}{each}{{{{ end }}}}'
 
     def _query(self, family: str, expression: str = "%s", *, matchers: str | None = None) -> str:
-        """Return a template's query of the series of the alert's own labels. ``expression``: what to do with it."""
+        """Return a template query for the series with the alert's labels, which ``expression`` wraps."""
         own = self._dialect.selector if matchers is None else matchers
         labels = self._labels if matchers is not None else _SCOPE_LABELS[self._rule.scope]
         selector = ",".join(part for part in (own.replace("%", "%%"), *(f"{label}=%q" for label in labels)) if part)
@@ -213,15 +211,15 @@ class AnnotationTemplates(_AnnotationWriter):
 
 @dataclass(frozen=True, kw_only=True)
 class AlertFacts:
-    """The facts about one alert that its annotations tell. None or empty: not known."""
+    """Facts about an alert for its annotations. None or empty if unknown."""
 
     value: float
     state: str = ""
-    """The stream's status, or why the upstream fails."""
+    """The stream's status, or the reason for the upstream's failure."""
     reference: float | None = None
-    """The value of the series that the value is compared with, scaled."""
+    """Scaled value of the series that the value is compared with."""
     since: float | None = None
-    """Unix seconds since when the condition has held."""
+    """Time since which the condition has held, in Unix seconds."""
     reasons: Iterable[str] = ()
     last_bitrate: float | None = None
     """Bytes per second."""
@@ -229,7 +227,7 @@ class AlertFacts:
 
 
 class AnnotationTexts(_AnnotationWriter):
-    """Writes the annotations of one alert, as Prometheus renders them from the templates."""
+    """Renders the annotations of an alert exactly as Prometheus renders the templates."""
 
     def __init__(self, active: ActiveRule, grade: Grade, labels: Mapping[str, str], facts: AlertFacts) -> None:
         super().__init__(active, grade)
@@ -273,12 +271,12 @@ def format_clock(at: float) -> str:
 
 
 def format_value(unit: Unit, value: float) -> str:
-    """Format a value for a description."""
+    """Format a value with its unit."""
     return _VALUE_FORMATS[unit](value)
 
 
 def format_threshold(active: ActiveRule, grade: Grade | None = None) -> str:
-    """Format the threshold of a grade for a description, by default of the rule's own severity; empty without one."""
+    """Format the threshold of a grade (default: the rule's own severity); empty if it has none."""
     limit = active.limit_of(grade or active.grades[-1])
     if limit is None:
         return ""
@@ -287,7 +285,7 @@ def format_threshold(active: ActiveRule, grade: Grade | None = None) -> str:
 
 
 def _rule_text(active: ActiveRule, grade: Grade, name: str) -> str | None:
-    """Return the text of a placeholder that does not depend on an alert; None if it names a label."""
+    """Return the text of a placeholder that is the same for all alerts; None for a label."""
     match name:
         case "threshold":
             return format_threshold(active, grade)
@@ -302,7 +300,7 @@ def _format_general(value: float) -> str:
     return f"{value:.4g}"
 
 
-def _format_humanized(value: float) -> str:
+def _format_bitrate(value: float) -> str:
     prefix = ""
     if abs(value) >= 1:
         for larger in "kMGTPEZY":
@@ -311,7 +309,7 @@ def _format_humanized(value: float) -> str:
             prefix, value = larger, value / 1000
     else:
         prefix, value = _scale_up(value)
-    return f"{_format_general(value)}{prefix}"
+    return f"{_format_general(value)} {prefix}bit/s"
 
 
 def _format_duration(value: float) -> str:
@@ -340,7 +338,7 @@ def _scale_up(value: float) -> tuple[str, float]:
 
 
 _VALUE_FORMATS: Mapping[Unit, Callable[[float], str]] = {
-    Unit.BITRATE: lambda value: f"{_format_humanized(value)}bit/s",
+    Unit.BITRATE: _format_bitrate,
     Unit.RATIO: lambda value: f"{_format_general(value * 100)}%",
     Unit.SECONDS: _format_duration,
     Unit.NUMBER: _format_general,

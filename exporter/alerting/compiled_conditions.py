@@ -1,4 +1,4 @@
-"""The conditions of rules, compiled to be evaluated for many streams, many times."""
+"""Rule conditions compiled for fast, repeated evaluation on the model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
 
 
 class ChangeCounter:
-    """How often a series changed within a window, as ``changes()`` counts it: by samples, not by time.
+    """Counts changes of a series within a window, from sample to sample like ``changes()``.
 
     Times are on the steady clock.
     """
@@ -42,12 +42,12 @@ class ChangeCounter:
     __slots__ = ("_changes", "_last_at", "_last_value", "_only_rises")
 
     def __init__(self, *, only_rises: bool = False) -> None:
-        """``only_rises``: count as ``changes() - resets()`` does."""
+        """``only_rises``: count like ``changes() - resets()``."""
         self._only_rises = only_rises
         self._last_at = -math.inf
         self._last_value: float | None = None
         self._changes: deque[float] = deque()
-        """For each change the time of the sample before it: the change counts while that sample is in the window."""
+        """Time of the sample before each change. A change counts while that sample is within the window."""
 
     def add(self, at: float, value: float) -> None:
         """Add a sample."""
@@ -57,7 +57,7 @@ class ChangeCounter:
         self._last_at, self._last_value = at, value
 
     def count(self, since: float) -> int | None:
-        """Return the number of changes between samples since that time; None if there is no sample."""
+        """Return the number of changes since a time; None if there are no samples since then."""
         while self._changes and self._changes[0] < since:
             self._changes.popleft()
         return len(self._changes) if self._last_at >= since else None
@@ -67,17 +67,17 @@ class Match(NamedTuple):
     """A subject for which a condition holds."""
 
     extra: ExtraLabels
-    """The values of the rule's own labels."""
+    """Values of the rule's ``labels``."""
     value: float
     reference: float | None
     """The value of the series that ``value`` is compared with."""
 
 
 class CompiledCondition:
-    """The condition of one grade of a rule, ready to be evaluated."""
+    """The condition of one grade of a rule, compiled for evaluation."""
 
     def __init__(self, active: ActiveRule, grade: Grade) -> None:
-        """Compile the condition of a rule that has one."""
+        """Compile the condition. The rule must have one."""
         condition = active.rule.condition
         assert condition is not None
         self.active = active
@@ -85,12 +85,12 @@ class CompiledCondition:
         measure, limit = condition.measure, active.limit_of(grade)
         measured = measure.left
         self.share = ShareCounter(measured) if isinstance(measured, StreamShare) else None
-        """Counts the streams of the upstream that is evaluated, if the condition compares their share."""
+        """Counter for a condition on a share of the upstream's streams."""
         self._read_series = self._read_share if isinstance(measured, StreamShare) else series_reader(measured)
         self.needs_evidence = (
             active.rule.scope is Scope.STREAM or isinstance(measured, StreamShare) or needs_evidence(measured)
         )
-        """Whether it is evaluated only while the upstream is answering."""
+        """Evaluate only while the upstream is answering."""
         window = measured.window_seconds if isinstance(measured, Series) else None
         self._only_rises = isinstance(measured, Series) and measured.rises_within is not None
         self._window = None if window is None else window / active.time_scale
@@ -101,29 +101,29 @@ class CompiledCondition:
         self._also = [_compile_guard(guard, limit) for guard in (*condition.also, *grade.also)]
         self._unless = [_compile_guard(guard, limit) for guard in condition.unless]
         self._changes: dict[tuple[str, str], ChangeCounter] = {}
-        """By upstream and stream: a series whose changes count has no further labels."""
+        """By upstream and stream; series whose changes are counted have no other labels."""
 
     @property
     def rule(self) -> Rule:
-        """The rule with this condition."""
+        """The rule that the condition belongs to."""
         return self.active.rule
 
     def matches(self, subject: Subject, steady_now: float) -> Sequence[Match]:
-        """Return the values for which the condition holds."""
+        """Return the samples for which the condition holds."""
         samples = self._read_series(subject) if self._window is None else self._count_changes(subject, steady_now)
         limit = self._get_limit(subject) if samples else None
         if limit is None:
             return ()
         compare = self._compare
         matching = [sample for sample in samples if compare(sample[1], limit)]
-        # most streams are well: nothing more is done for them
+        # most streams are fine, so check the guards only after a match
         if not matching or not self._guards_hold(subject):
             return ()
         reference = None if self._read_reference is None else _first_value(self._read_reference(subject))
         return [Match(extra, value, reference) for extra, value in matching]
 
     def streams_in_window(self, upstream: str, steady_now: float) -> set[str]:
-        """Return the streams with samples in the window, and forget the others."""
+        """Return the streams with samples in the window, and drop the samples of the others."""
         if self._window is None:
             return set()
         since = steady_now - self._window
@@ -136,7 +136,7 @@ class CompiledCondition:
         return streams
 
     def keep_only_upstreams(self, upstreams: frozenset[str]) -> None:
-        """Forget the samples of all other upstreams."""
+        """Drop the samples of all other upstreams."""
         self._changes = {key: changes for key, changes in self._changes.items() if key[0] in upstreams}
 
     def _count_changes(self, subject: Subject, steady_now: float) -> Samples:
@@ -160,7 +160,7 @@ class CompiledCondition:
 
 
 class ShareCounter:
-    """Counts the streams of one upstream after the other for which some guards hold."""
+    """Counts the streams of one upstream at a time for which all guards hold."""
 
     def __init__(self, share: StreamShare) -> None:
         self._guards = [_compile_guard(guard, None) for guard in share.guards]
@@ -168,7 +168,7 @@ class ShareCounter:
         self._matching = self._total = 0
 
     def start(self) -> None:
-        """Start with the first stream of an upstream."""
+        """Start counting for an upstream."""
         self._matching = self._total = 0
 
     def add(self, subject: Subject) -> None:
@@ -178,7 +178,7 @@ class ShareCounter:
 
     @property
     def value(self) -> float | None:
-        """The share of streams; None if too few of them match."""
+        """Share of matching streams; None if fewer than the minimum match."""
         return self._matching / self._total if self._matching >= self._minimum else None
 
 
@@ -186,7 +186,7 @@ def _limit_reader(comparison: Comparison | ShareComparison, limit: float | None)
     if not isinstance(comparison.right, Threshold):
         constant = float(comparison.right)
         return lambda _: constant
-    assert limit is not None, "a rule that compares with its threshold has one"
+    assert limit is not None, "the rule compares with a threshold, but has none"
     if comparison.right.of is None:
         return lambda _: limit
     read_series = series_reader(comparison.right.of)

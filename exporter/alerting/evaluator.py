@@ -1,10 +1,10 @@
-"""The sidecar's evaluator: the state machine of every rule and stream, run after each poll at a given moment.
+"""The sidecar's evaluator: one state machine per rule and stream, run after each poll.
 
 inactive → pending (``for``) → firing (→ keep firing) → resolved, as in Prometheus, so that both agree.
 
-While an upstream is not answering, nothing is judged that needs evidence: pending alerts stop and go on afterwards, and
-firing ones stay. (Prometheus starts pending ones again.) While it is not known whether it is answering, as after a
-start, all its alerts are left as they are.
+While an upstream is not answering, conditions that need evidence are not evaluated: pending alerts pause, and firing
+ones keep firing. When it answers again, pending alerts resume (Prometheus restarts them). While it is unknown whether
+an upstream is answering, as after a start, none of its alerts change.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from exporter.model import StreamState, UpstreamState
 from exporter.runtime.clock import Instant
 
 RESOLVED_KEPT_SECONDS = 15 * 60.0
-"""Time for which a resolved alert is kept, for an Alertmanager that is unreachable or restarts."""
+"""Time to keep a resolved alert, in case an Alertmanager is unreachable or restarts."""
 STREAMS_PER_STEP = 100
 
 
@@ -51,8 +51,8 @@ class AlertKey:
 class Alert:
     """State of one alert.
 
-    Times are in Unix seconds, as the wall clock showed them at that moment. Durations are measured from the fields
-    ``…_steady``, which are set together with them and do not depend on the wall clock.
+    Times are in Unix seconds, read from the wall clock at the time. Durations are measured with the ``…_steady``
+    fields, which are set at the same time and do not depend on the wall clock.
     """
 
     key: AlertKey
@@ -63,25 +63,25 @@ class Alert:
     fired_at: float | None = None
     resolved_at: float | None = None
     keep_since: float | None = None
-    """When the condition ceased to hold while the alert is kept firing; None while that is not known."""
+    """When the condition became false, while the alert keeps firing; None if unknown."""
     reasons: tuple[str, ...] = ()
     issues: tuple[str, ...] = ()
     state: str = ""
-    """The stream's status, or why the upstream fails."""
+    """The stream's status, or the reason for the upstream's failure."""
     reference: float | None = None
-    """The value of the series that ``value`` is compared with."""
+    """Value of the series that ``value`` is compared with."""
     last_bitrate: float | None = None
-    """The stream's last known ingest bitrate, in bytes per second."""
+    """Last known ingest bitrate of the stream, in bytes per second."""
     last_viewers: int | None = None
     active_steady: float = 0.0
     resolved_steady: float | None = None
     keep_steady: float | None = None
     stopped_steady: float | None = None
-    """Since when a pending alert waits for its upstream to answer again."""
+    """When a pending alert was paused because its upstream stopped answering."""
 
 
 class Evaluator:
-    """Evaluates rules for one upstream state after the other and keeps the pending, firing and resolved alerts."""
+    """Evaluates the rules against upstream states, and keeps the pending, firing and resolved alerts."""
 
     def __init__(self, rules: Iterable[ActiveRule]) -> None:
         conditions = [
@@ -98,12 +98,12 @@ class Evaluator:
         }
         self.alerts: dict[AlertKey, Alert] = {}
         self._stream_ids: dict[tuple[str, str], str] = {}
-        """The platform's id of each stream with alerts, by upstream and label. It may be a secret: it stays here."""
+        """Platform ids of streams with alerts, by upstream and label. They may be secret, so never expose them."""
 
     def evaluate(self, upstream_state: UpstreamState, now: Instant) -> Iterator[None]:
-        """Evaluate the rules for an upstream; a generator, to be exhausted, that yields between steps.
+        """Evaluate the rules for an upstream, yielding between steps; the caller must exhaust the generator.
 
-        To be called for each new state, and again with the same one at ``due_at``.
+        Call it for each new state, and again with the same state at ``due_at``.
         """
         is_answering = upstream_state.answering is True
         values: dict[AlertKey, Match] = {}
@@ -120,8 +120,8 @@ class Evaluator:
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
                 yield
         self._follow_renamed_streams(upstream_state, now)
-        judged = [c for c in self._upstream_conditions if is_answering or not c.needs_evidence]
-        _collect_matches(judged, Subject(upstream_state), now.steady, values)
+        conditions = [c for c in self._upstream_conditions if is_answering or not c.needs_evidence]
+        _collect_matches(conditions, Subject(upstream_state), now.steady, values)
         if is_answering:
             self._collect_departed_streams(upstream_state, known_streams, now.steady, values)
         if upstream_state.answering is not None:
@@ -129,16 +129,16 @@ class Evaluator:
         self._update_alerts(upstream_state, known_streams, values, now)
 
     def due_at(self, upstream: str, after: float = -math.inf) -> float:
-        """When an alert of this upstream fires or resolves without a new poll, on the steady clock, or infinity.
+        """Return when an alert of this upstream fires or resolves without a new poll (steady clock, or infinity).
 
-        Polls of a failing upstream are up to a minute apart, and a ``for`` should not wait for them. An alert that was
-        due at ``after`` or earlier waits for a new state: its upstream is not answering.
+        Polls of a failing upstream can be a minute apart, and ``for`` should not wait for them. Alerts due at ``after``
+        or earlier are skipped: their upstream is not answering, so they wait for a new state.
         """
         times = (self._due_time(alert) for key, alert in self.alerts.items() if key.upstream == upstream)
         return min((time for time in times if time > after), default=math.inf)
 
     def keep_only_upstreams(self, upstreams: Iterable[str], now: Instant) -> None:
-        """Resolve the alerts of all other upstreams: they are no longer configured."""
+        """Resolve the alerts of all other upstreams, which are no longer configured."""
         kept = frozenset(upstreams)
         for key, alert in list(self.alerts.items()):
             if key.upstream not in kept:
@@ -147,7 +147,7 @@ class Evaluator:
             condition.keep_only_upstreams(kept)
 
     def forget_resolved(self, steady_now: float) -> None:
-        """Drop alerts that were resolved long enough ago."""
+        """Drop alerts that were resolved more than ``RESOLVED_KEPT_SECONDS`` ago."""
         for key, alert in list(self.alerts.items()):
             if alert.resolved_steady is not None and steady_now >= alert.resolved_steady + RESOLVED_KEPT_SECONDS:
                 del self.alerts[key]
@@ -159,7 +159,7 @@ class Evaluator:
         steady_now: float,
         values: dict[AlertKey, Match],
     ) -> None:
-        """Evaluate streams that are no longer served: as in Prometheus, their samples count while in the window."""
+        """Evaluate streams that are no longer served: as in Prometheus, their samples within the window count."""
         for condition in self._stream_conditions:
             for stream in condition.streams_in_window(upstream_state.upstream, steady_now) - known_streams.keys():
                 _collect_matches([condition], Subject(upstream_state, None, stream), steady_now, values)
@@ -171,28 +171,28 @@ class Evaluator:
         values: Mapping[AlertKey, Match],
         now: Instant,
     ) -> None:
-        """Start, continue, stop and end the alerts of an upstream. ``values``: what holds now."""
+        """Update the alerts of an upstream from the conditions that hold now."""
         for key, match in values.items():
-            if not self._is_left_to_critical(key, values):
+            if not self._is_replaced_by_critical(key, values):
                 self._activate(key, upstream_state, known_streams.get(key.stream), match, now)
         for alert in [alert for key, alert in self.alerts.items() if key.upstream == upstream_state.upstream]:
-            if not self._is_judged(alert, upstream_state):
-                self._stop(alert, now.steady)
+            if not self._can_evaluate(alert, upstream_state):
+                self._pause(alert, now.steady)
             elif alert.key not in values:
                 self._deactivate(alert, now)
-            elif self._is_left_to_critical(alert.key, values):
-                self._leave_to_critical(alert, now.steady)
+            elif self._is_replaced_by_critical(alert.key, values):
+                self._replace_by_critical(alert, now.steady)
 
-    def _is_judged(self, alert: Alert, upstream_state: UpstreamState) -> bool:
-        """Return whether enough is known of the upstream to evaluate the alert's condition."""
+    def _can_evaluate(self, alert: Alert, upstream_state: UpstreamState) -> bool:
+        """Return whether enough is known about the upstream to evaluate the alert's condition."""
         condition = self._conditions.get((alert.key.rule, alert.key.severity))
         needs_evidence = condition is not None and condition.needs_evidence
         return upstream_state.answering is not None and (upstream_state.answering or not needs_evidence)
 
-    def _is_left_to_critical(self, key: AlertKey, values: Mapping[AlertKey, Match]) -> bool:
-        """Return whether the critical grade of the same rule holds and takes the place of this one.
+    def _is_replaced_by_critical(self, key: AlertKey, values: Mapping[AlertKey, Match]) -> bool:
+        """Return whether the critical grade of the same rule also holds, and replaces this one.
 
-        It does as soon as it fires, or at once if it would fire just as soon.
+        The critical alert takes over when it fires, or at once if its ``for`` is not longer.
         """
         condition = self._conditions[key.rule, key.severity]
         worst = condition.active.grades[0]
@@ -203,10 +203,10 @@ class Evaluator:
             return False
         return self._is_firing(critical_key) or worst.for_seconds <= condition.grade.for_seconds
 
-    def _leave_to_critical(self, alert: Alert, steady_now: float) -> None:
-        """End an alert whose critical grade takes its place; its end is not sent.
+    def _replace_by_critical(self, alert: Alert, steady_now: float) -> None:
+        """End an alert that its critical grade replaces, without sending a resolve.
 
-        Until the critical one fires, a firing alert stays. As in Prometheus, its keep-firing time runs meanwhile.
+        A firing alert stays until the critical one fires. As in Prometheus, its keep-firing time runs meanwhile.
         """
         worst = self._conditions[alert.key.rule, alert.key.severity].active.grades[0]
         critical_key = replace(alert.key, severity=worst.severity.value)
@@ -219,19 +219,19 @@ class Evaluator:
         alert = self.alerts.get(key)
         return alert is not None and alert.phase is Phase.FIRING
 
-    def _stop(self, alert: Alert, steady_now: float) -> None:
-        """Stop a pending alert until its upstream answers again. A firing one stays firing."""
+    def _pause(self, alert: Alert, steady_now: float) -> None:
+        """Pause a pending alert until its upstream answers again; a firing one keeps firing."""
         if alert.phase is Phase.PENDING and alert.stopped_steady is None:
             alert.stopped_steady = steady_now
         elif alert.phase is Phase.FIRING:
             alert.keep_since = None
 
     def _resume(self, upstream_state: UpstreamState, steady_now: float) -> None:
-        """Let the pending alerts of an upstream that are judged again go on from where they stopped."""
+        """Resume the paused alerts of an upstream that can be evaluated again."""
         for key, alert in self.alerts.items():
             if key.upstream != upstream_state.upstream or alert.stopped_steady is None:
                 continue
-            if self._is_judged(alert, upstream_state):
+            if self._can_evaluate(alert, upstream_state):
                 alert.active_steady += steady_now - alert.stopped_steady
                 alert.stopped_steady = None
 
@@ -266,7 +266,7 @@ class Evaluator:
             alert.phase, alert.fired_at = Phase.FIRING, now.wall
 
     def _follow_renamed_streams(self, upstream_state: UpstreamState, now: Instant) -> None:
-        """Let the alerts of a stream whose label has changed go on under the new one, and resolve the old ones."""
+        """Continue the alerts of renamed streams under the new labels, and resolve them under the old ones."""
         upstream = upstream_state.upstream
         known = {label: stream_id for (name, label), stream_id in self._stream_ids.items() if name == upstream}
         if not known:
@@ -299,7 +299,7 @@ class Evaluator:
 
     def _resolve(self, alert: Alert, now: Instant) -> None:
         if alert.phase is Phase.PENDING or (alert.phase is Phase.FIRING and self._has_other_grade_firing(alert.key)):
-            # not over: the alert of the other severity takes its place, so no end is sent
+            # the alert of the other severity takes over, so no resolve is sent
             del self.alerts[alert.key]
         elif alert.phase is Phase.FIRING:
             alert.phase = Phase.RESOLVED
@@ -325,7 +325,7 @@ class Evaluator:
 def _collect_matches(
     conditions: Iterable[CompiledCondition], subject: Subject, steady_now: float, values: dict[AlertKey, Match]
 ) -> None:
-    """Add the values of the conditions that hold for a subject; critical grades come before lower ones."""
+    """Add a match for each condition that holds for a subject, critical grades before lower ones."""
     for condition in conditions:
         for match in condition.matches(subject, steady_now):
             severity = condition.grade.severity.value

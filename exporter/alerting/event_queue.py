@@ -1,4 +1,4 @@
-"""Delivers changes of streams' alerts to a platform that keeps events of its own."""
+"""Sends changes of stream alerts to a platform that records events."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ CAPACITY = 1000
 BACK_OFF_SECONDS = 1.0
 MAX_BACK_OFF_SECONDS = 60.0
 _RETRIED_CLIENT_ERRORS = frozenset({401, 402, 403, 408, 429})
-"""4xx statuses that are not the batch's fault."""
+"""4xx statuses after which the same batch may still be accepted."""
 
 
 class AlertEventQueue:
-    """A bounded queue of alert changes, in the order in which they happened, and the task that sends them."""
+    """Bounded FIFO queue of alert changes, and the task that sends them."""
 
     def __init__(
         self,
         upstream: str,
-        sink_of: Callable[[str], AlertSink | None],
+        find_sink: Callable[[str], AlertSink | None],
         *,
         clock: Clock,
         metrics: SidecarMetrics,
         capacity: int = CAPACITY,
     ) -> None:
-        """``sink_of`` returns the current sink of an upstream, which a reload may change."""
+        """``find_sink`` returns the current sink of an upstream; a reload may change it."""
         self._upstream = upstream
-        self._sink_of = sink_of
+        self._find_sink = find_sink
         self._clock = clock
         self._metrics = metrics
         self._capacity = capacity
@@ -50,19 +50,19 @@ class AlertEventQueue:
         self._filled = asyncio.Event()
         self._failures = 0
         self._sessions: dict[AlertKey, str] = {}
-        """Session ids of firing alerts: when an alert is resolved, its stream may be gone."""
+        """Session ids of firing alerts, because a stream may be gone when its alert resolves."""
         metrics.start_events()
 
     @property
     def waiting(self) -> int:
-        """Return the number of changes that are not delivered yet."""
+        """Number of changes that have not been delivered yet."""
         return len(self._queue)
 
-    def add(self, alert: Alert, view: UpstreamState | None) -> None:
-        """Queue a stream's alert that started to fire or was resolved."""
-        # the grades of a rule share a session: one may replace the other
+    def add(self, alert: Alert, upstream_state: UpstreamState | None) -> None:
+        """Queue a stream alert that started to fire or was resolved."""
+        # without the severity, because one grade of a rule may replace the other
         key = replace(alert.key, severity="")
-        streams = view.streams if view is not None else ()
+        streams = upstream_state.streams if upstream_state is not None else ()
         session = next((state.report.session for state in streams if state.identity.stream == key.stream), "")
         if alert.phase is Phase.RESOLVED:
             session = self._sessions.pop(key, session)
@@ -91,7 +91,7 @@ class AlertEventQueue:
             try:
                 delivered = await self._send_batch()
             except Exception as error:
-                log.error("events not sent", error=describe_exception(error))
+                log.error("events could not be sent", error=describe_exception(error))
                 delivered = False
             if not delivered:
                 self._failures += 1
@@ -99,11 +99,11 @@ class AlertEventQueue:
                 await self._clock.sleep(random.uniform(0.5, 1.0) * longest)  # noqa: S311 - spreads load
 
     async def _send_batch(self) -> bool:
-        """Send the oldest changes; return False if they have to be sent again later."""
+        """Send the oldest changes; return False if they must be sent again later."""
         if not self._queue:
             self._filled.clear()
             return True
-        sink = self._sink_of(self._upstream)
+        sink = self._find_sink(self._upstream)
         if sink is None:
             return False
         batch = list(islice(self._queue, sink.batch_size))
@@ -111,7 +111,7 @@ class AlertEventQueue:
             accepted, rejected = await sink.send(batch)
         except UpstreamError as error:
             if not self._failures:
-                log.warning("wave takes no events", upstream=self._upstream, error=str(error))
+                log.warning("wave does not accept events", upstream=self._upstream, error=str(error))
             if not (400 <= (error.status or 0) < 500) or error.status in _RETRIED_CLIENT_ERRORS:
                 return False
             accepted, rejected = 0, len(batch)
@@ -121,7 +121,7 @@ class AlertEventQueue:
         if rejected:
             log.warning("wave rejected events", upstream=self._upstream, rejected=rejected)
         for change in batch:
-            # during the request the oldest may have been dropped
+            # the oldest may have been dropped during the request
             if self._queue and self._queue[0] is change:
                 self._queue.popleft()
         return True

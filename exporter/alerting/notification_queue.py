@@ -1,4 +1,4 @@
-"""One queue and one task per Alertmanager, so that a dead or slow one does not delay the others."""
+"""Queue of alerts for one Alertmanager. Each queue has its own task, so that a slow one does not delay the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from exporter.alerting.alertmanager import Alertmanager, Fault, fault_of
+from exporter.alerting.alertmanager import Alertmanager, Fault, classify_failure
 from exporter.alerting.backlog import Backlog, Entry, Version
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Phase
 from exporter.alerting.observer import AlertmanagerObserver
@@ -28,19 +28,19 @@ log = structlog.get_logger()
 MAX_BATCH_SIZE = 64
 FIRST_BACKOFF_SECONDS = 1.0
 BACKOFFS_PER_ROUND = 4
-"""Number of the longest pauses after failures that fit between two rounds."""
+"""Number of maximum back-offs that fit between two rounds."""
 SMALL_BATCHES_SECONDS = 3600.0
-"""Time until large batches are tried again after one was refused as too large."""
+"""Time before large batches are tried again after one was refused as too large."""
 REFUSED_PAUSE_SECONDS = 15 * 60.0
-"""Time until a refused alert is sent again although its state has not changed."""
+"""Time before a refused alert is sent again although its state has not changed."""
 MEASURED_BATCHES = 64
-"""Number of the latest batches that tell how long one takes."""
+"""Number of recent batches used to estimate the time per batch."""
 OUTLIER_FACTOR = 4.0
-"""Multiple of the median that a batch counts at most: what one takes during an outage tells nothing of the others."""
+"""Cap on a batch's measured time as a multiple of the median, because a batch during an outage is not typical."""
 
 
 class NotificationQueue:
-    """Sends the changes of alerts at once, and all alerts again and again in rounds."""
+    """Sends changed alerts at once, and repeats all alerts in rounds."""
 
     def __init__(
         self,
@@ -62,40 +62,40 @@ class NotificationQueue:
         self._backlog = Backlog()
         self._round_size = 0
         self._sending = 0
-        """Number of alerts of the round in the current request."""
+        """Number of repeated alerts in the current request."""
         self._is_round_due = True
         self._current_round = self._next_round = first_round
         self._is_check_due = False
-        """Whether to find out if Alertmanager has restarted, as after a failure."""
+        """Whether to check for a restart of Alertmanager, as after a failure."""
         self._work = asyncio.Event()
         self._work.set()
         self._accepted_resolves: dict[AlertKey, Version] = {}
-        """Resolved alerts that Alertmanager has accepted since it started."""
+        """Resolves that Alertmanager has accepted since it started."""
         self._refused: dict[AlertKey, tuple[Version, float]] = {}
-        """Alerts that Alertmanager has refused, and when, on the steady clock."""
+        """Alerts that Alertmanager has refused, and when (steady clock)."""
         self._observer = AlertmanagerObserver(alertmanager, clock, metrics)
         self._batch_size = MAX_BATCH_SIZE
         self._small_batches_since = 0.0
         self._batch_seconds: deque[float] = deque(maxlen=MEASURED_BATCHES)
         self._busy_since: float | None = None
-        """Steady seconds since when the next batch is being sent; None while there is nothing to send."""
+        """Since when the next batch has been due (steady clock); None while there is nothing to send."""
         self._failures = 0
         self._failure_reason: Reason | None = None
         metrics.add_alertmanager(self.label)
 
     @property
     def waiting(self) -> int:
-        """Number of alerts that are not delivered yet."""
+        """Number of alerts that have not been delivered yet."""
         return len(self._backlog) + self._sending + self._is_round_due
 
     def enqueue(self, alerts: Iterable[Alert]) -> None:
-        """Send the new states of these alerts soon."""
+        """Queue the new states of these alerts."""
         self._backlog.add_changes(alerts)
         self._update_length()
         self._work.set()
 
     def round_seconds(self) -> float:
-        """Return the seconds that it takes to send all alerts, and the changes besides; 0 if that is not known."""
+        """Estimate the seconds needed to send all alerts and the waiting changes; 0 if unknown."""
         if not self._batch_seconds:
             return 0.0
         batches = sorted(self._batch_seconds)
@@ -104,23 +104,23 @@ class NotificationQueue:
         return math.ceil((self._round_size + self._backlog.changes) / self._batch_size) * batch_seconds
 
     def start_round(self, next_round: Round) -> None:
-        """Send all alerts again, after the current round if it is not complete."""
+        """Repeat all alerts once the current round is complete."""
         self._is_round_due = True
         self._next_round = next_round
         usual_horizon = HORIZON_FACTOR * self._resend_seconds
-        if next_round.least_horizon > max(2 * self._current_round.least_horizon, usual_horizon):
-            # what was sent in the current round would end before it is repeated
+        if next_round.min_horizon > max(2 * self._current_round.min_horizon, usual_horizon):
+            # alerts sent in the current round would end before they are repeated
             self._backlog.end_round()
         self._work.set()
 
     async def run(self) -> None:
-        """Send what is waiting, until cancelled."""
+        """Send waiting alerts until cancelled."""
         while True:
             await self._work.wait()
             try:
                 delivered = await self.send_batch()
             except Exception as error:
-                log.error("alerts not sent", alertmanager=self.label, error=describe_exception(error))
+                log.error("alerts could not be sent", alertmanager=self.label, error=describe_exception(error))
                 self._failures += 1
                 delivered = False
             if not delivered:
@@ -128,7 +128,7 @@ class NotificationQueue:
                 await self._clock.sleep(self._backoff_seconds())
 
     async def send_batch(self) -> bool:
-        """Send the alerts of one request; return False if they are to be sent again later."""
+        """Send one request; return False if its alerts must be sent again later."""
         if self._busy_since is None:
             self._busy_since = self._clock.monotonic()
         if self._is_check_due:
@@ -136,7 +136,7 @@ class NotificationQueue:
             await self._detect_restart()
         if self._is_round_due and self._backlog.is_round_complete:
             return await self._begin_round()
-        batch = self._backlog.take_batch(self._batch_size, self._payload_of)
+        batch = self._backlog.take_batch(self._batch_size, self._build_payload)
         self._update_length()
         if batch:
             self._sending = sum(1 for entry in batch if not entry.is_change)
@@ -149,21 +149,21 @@ class NotificationQueue:
         return True
 
     async def flush(self) -> None:
-        """Send the changes that are waiting, until the first failure."""
+        """Send the waiting changes until the first failure."""
         self._backlog.end_round()
         self._is_round_due = False
         while self._backlog.changes and await self.send_batch():
             pass
 
     async def close(self) -> None:
-        """Close the connection and drop what is waiting; the queue must not be used afterwards."""
+        """Close the connection and drop waiting alerts; the queue must not be used afterwards."""
         await self._alertmanager.close()
         self._metrics.remove_alertmanager(self.label)
 
     # -- rounds --------------------------------------------------------------------------------------------------------
 
     async def _begin_round(self) -> bool:
-        """Send the watchdog, learn Alertmanager's clock and its start, and put all alerts into the round."""
+        """Send the watchdog, read Alertmanager's clock and start time, and queue all alerts."""
         if not await self._send_watchdog():
             return False
         await self._detect_restart()
@@ -184,8 +184,8 @@ class NotificationQueue:
     async def _send_watchdog(self) -> bool:
         """Send the watchdog and read Alertmanager's clock from it; return False if it was not accepted.
 
-        Alertmanager does not list alerts that have ended on its own clock. While that is not known, the watchdog is
-        sent without times, so that it is listed in any case.
+        Alertmanager does not list alerts that have ended by its own clock. While that clock is unknown, the watchdog is
+        sent without times, so that it is always listed.
         """
         observer = self._observer
         for _ in range(2):
@@ -196,21 +196,21 @@ class NotificationQueue:
             try:
                 await self._post([body])
             except UpstreamError as error:
-                # nothing is wrong with the watchdog, so the connection is at fault
+                # the watchdog is valid, so the connection is at fault
                 self._fail(error, 1)
                 return False
             self._metrics.count_sent(self.label, 1)
             self._succeed()
             posted = (began + self._clock.monotonic()) / 2
             if await observer.read_clock(watchdog.annotations[SENT_AT], posted):
-                # what was resolved at a time that is now in the future fires again there
+                # resolved alerts whose end is now in the future fire again there, so resolve them again
                 self._accepted_resolves.clear()
             if observer.is_clock_known or not was_known:
                 break
         return True
 
     async def _detect_restart(self) -> None:
-        """Begin a new round if Alertmanager has restarted: it keeps no alerts on disk."""
+        """Start a new round if Alertmanager has restarted, because it does not persist alerts."""
         if await self._observer.has_restarted():
             self._accepted_resolves.clear()
             self._refused.clear()
@@ -219,18 +219,18 @@ class NotificationQueue:
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def _payload_of(self, alert: Alert, version: Version) -> AlertPayload | None:
-        """Return an alert's payload; None if it does not have to be sent any more."""
-        if self._is_known(alert.key, version) or self._outbox.has_lapsed(alert):
+    def _build_payload(self, alert: Alert, version: Version) -> AlertPayload | None:
+        """Return an alert's payload, or None if it no longer has to be sent."""
+        if self._is_settled(alert.key, version) or self._outbox.has_lapsed(alert):
             return None
         try:
             return self._outbox.payload(alert)
         except Exception as error:
-            log.error("alert not sent", alertname=alert.key.rule, error=describe_exception(error))
+            log.error("alert could not be sent", alertname=alert.key.rule, error=describe_exception(error))
             return None
 
-    def _is_known(self, key: AlertKey, version: Version) -> bool:
-        """Whether Alertmanager has refused this state, or has accepted this resolve and not restarted since."""
+    def _is_settled(self, key: AlertKey, version: Version) -> bool:
+        """Return whether Alertmanager refused this state, or accepted this resolve and has not restarted since."""
         is_accepted = self._observer.notices_restarts and self._accepted_resolves.get(key) == version
         refused = self._refused.get(key)
         return is_accepted or (refused is not None and refused[0] == version)
@@ -240,18 +240,18 @@ class NotificationQueue:
         try:
             await self._post_entries(batch)
         except UpstreamError as error:
-            fault = fault_of(error)
+            fault = classify_failure(error)
             if fault is Fault.SIZE:
                 return await self._send_smaller(error, batch)
             if fault is Fault.ALERT:
                 return await self._isolate(error, batch)
-            return self._give_back(error, batch)
+            return self._requeue(error, batch)
         self._accept(batch)
         self._succeed()
         return True
 
     async def _send_smaller(self, error: UpstreamError, batch: Sequence[Entry]) -> bool:
-        """Send half as many alerts in a request from now on; send a single one without annotations."""
+        """Halve the batch size, or send a single alert without annotations."""
         if len(batch) > 1:
             if self._batch_size == MAX_BATCH_SIZE:
                 log.warning("request too large for alertmanager; sending smaller ones", alertmanager=self.label)
@@ -263,8 +263,8 @@ class NotificationQueue:
         try:
             await self._post([self._entry_json(entry) | {"annotations": {}}])
         except UpstreamError as second:
-            if fault_of(second) is Fault.CONNECTION:
-                return self._give_back(second, batch)
+            if classify_failure(second) is Fault.CONNECTION:
+                return self._requeue(second, batch)
             self._drop_refused(entry, error)
         else:
             self._accept(batch)
@@ -274,9 +274,9 @@ class NotificationQueue:
     async def _isolate(self, error: UpstreamError, batch: Sequence[Entry]) -> bool:
         """Find the refused alerts by halving the batch, and drop them; return False if the connection is at fault."""
         left: list[Sequence[Entry]] = [batch]
-        """Parts that contain a refused alert, or were not sent."""
+        """Parts that contain a refused alert or have not been sent yet."""
         try:
-            # if the watchdog is refused too, nothing is wrong with the alerts
+            # if the watchdog is refused too, the connection is at fault, not an alert
             await self._post([self._to_json(self._outbox.watchdog())])
             while left:
                 part = left[-1]
@@ -287,7 +287,7 @@ class NotificationQueue:
                 try:
                     await self._post_entries(part)
                 except UpstreamError as refusal:
-                    if fault_of(refusal) is not Fault.ALERT:
+                    if classify_failure(refusal) is not Fault.ALERT:
                         raise
                     error = refusal
                     if len(part) == 1:
@@ -297,7 +297,7 @@ class NotificationQueue:
                     self._accept(part)
                     left.pop()
         except UpstreamError as failure:
-            return self._give_back(failure, [entry for part in left for entry in part])
+            return self._requeue(failure, [entry for part in left for entry in part])
         self._succeed()
         return True
 
@@ -308,7 +308,7 @@ class NotificationQueue:
         await self._alertmanager.post(body)
         now = self._clock.monotonic()
         if self._busy_since is not None:
-            # with the pauses after failures
+            # includes back-offs after failures
             self._batch_seconds.append(now - self._busy_since)
             self._busy_since = now
 
@@ -316,12 +316,12 @@ class NotificationQueue:
         return self._to_json(entry.payload, is_repeated=not entry.is_change)
 
     def _to_json(self, payload: AlertPayload, *, is_repeated: bool = False) -> dict[str, Any]:
-        """Return an alert that lasts for a horizon from now, or from the last round if it ``is_repeated``."""
+        """Return the JSON of an alert that lasts one horizon from now, or from the last round if it ``is_repeated``."""
         wall, steady = self._clock.instant()
-        # not from the round that it belongs to: that may have begun before an outage
+        # not from the start of its own round, which may have been before an outage
         at = max(self._next_round.at, steady - self._resend_seconds) if is_repeated else steady
-        least_horizon = self._next_round.least_horizon
-        return payload.to_json(wall - (steady - at), self._observer.now(at), least_horizon=least_horizon)
+        min_horizon = self._next_round.min_horizon
+        return payload.to_json(wall - (steady - at), self._observer.now(at), min_horizon=min_horizon)
 
     # -- outcomes ------------------------------------------------------------------------------------------------------
 
@@ -348,21 +348,23 @@ class NotificationQueue:
         self._metrics.count_dropped(self.label, 1)
         self._backlog.remove(entry.alert, entry.version)
 
-    def _give_back(self, error: UpstreamError, batch: Sequence[Entry]) -> bool:
-        """Keep the alerts of a failed request, behind the others in case these are what makes the server fail."""
+    def _requeue(self, error: UpstreamError, batch: Sequence[Entry]) -> bool:
+        """Move the alerts of a failed request to the end of the queue, in case they cause the failure."""
         self._fail(error, len(batch))
         self._backlog.return_to_end(batch)
         self._update_length()
         return False
 
     def _fail(self, error: UpstreamError, alerts: int) -> None:
-        """Note that the connection is at fault, and log it once."""
+        """Record a connection failure; log it once per reason."""
         self._metrics.count_errors(self.label, alerts)
         self._failures += 1
         self._is_check_due = True
         if error.reason is not self._failure_reason:
             log_event = log.error if error.reason in (Reason.AUTH, Reason.FORBIDDEN) else log.warning
-            log_event("alertmanager fails", alertmanager=self.label, reason=error.reason.value, error=str(error))
+            log_event(
+                "cannot send to alertmanager", alertmanager=self.label, reason=error.reason.value, error=str(error)
+            )
             self._failure_reason = error.reason
 
     def _succeed(self) -> None:
@@ -372,10 +374,10 @@ class NotificationQueue:
             self._failure_reason = None
 
     def _drop_late_resolves(self) -> None:
-        """Drop resolves that have waited so long that the alerts have ended in Alertmanager by themselves."""
-        oldest = self._clock.monotonic() - max(RESOLVED_KEPT_SECONDS, self._next_round.least_horizon)
+        """Drop resolves that waited so long that the alerts have expired in Alertmanager."""
+        oldest = self._clock.monotonic() - max(RESOLVED_KEPT_SECONDS, self._next_round.min_horizon)
         late = list(self._backlog.remove_resolved_before(oldest))
-        # an alert that is meant to lapse loses nothing
+        # with ``resolve: lapse`` nothing is lost
         self._metrics.count_dropped(self.label, sum(1 for alert in late if not self._outbox.has_lapsed(alert)))
         self._update_length()
 

@@ -1,4 +1,4 @@
-"""Sends alerts to every configured Alertmanager, and to every address of a name that has several."""
+"""Sends alerts to every configured Alertmanager, and to every address of a host with ``resolve_dns``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from exporter.runtime.tasks import cancel_tasks, run_within
 log = structlog.get_logger()
 
 HORIZON_DECAY = 0.8
-"""Share of its previous value to which a longer horizon may fall with the next round, because measurements vary."""
+"""Minimum ratio of a round's horizon to the previous one, because measurements vary."""
 
 ResolveAddresses = Callable[[AlertmanagerSettings], Awaitable[Iterable[str]]]
 """Returns the IP addresses of an Alertmanager's host. Raises ``OSError``."""
@@ -33,7 +33,7 @@ async def resolve_addresses(settings: AlertmanagerSettings) -> set[str]:
 
 
 class Notifier:
-    """The queues of all Alertmanagers. A new queue begins with a round of all alerts."""
+    """Manages the queues of all Alertmanagers. A new queue starts with a round of all alerts."""
 
     def __init__(
         self,
@@ -53,15 +53,15 @@ class Notifier:
         self._round = Round(clock.monotonic())
         self._is_long = False
         self.latest_end = 0.0
-        """The latest end of a firing alert that a longer horizon has led to until now, on the steady clock."""
+        """Latest end so far of any firing alert because of a long horizon (steady clock)."""
 
     @property
     def queues(self) -> list[NotificationQueue]:
-        """The queues that exist now."""
+        """The current queues."""
         return [queue for target in self._targets for queue in target.queues]
 
     async def apply(self, alertmanagers: Sequence[AlertmanagerSettings]) -> None:
-        """Send to these from now on; an Alertmanager whose settings are unchanged keeps its queue."""
+        """Send to these Alertmanagers; one whose settings are unchanged keeps its queue."""
         removed = [target for target in self._targets if target.settings not in alertmanagers]
         self._targets = [target for target in self._targets if target.settings in alertmanagers]
         known = [target.settings for target in self._targets]
@@ -75,28 +75,28 @@ class Notifier:
             await target.close()
 
     def enqueue(self, alerts: Sequence[Alert]) -> None:
-        """Send the new states of these alerts to all Alertmanagers."""
+        """Queue the new states of these alerts for all Alertmanagers."""
         for queue in self.queues:
             queue.enqueue(alerts)
 
     def start_round(self) -> None:
-        """Send all alerts to all Alertmanagers again."""
+        """Repeat all alerts to all Alertmanagers."""
         now = self._clock.monotonic()
-        # of the slowest, so that an alert ends at the same time in all of them
+        # from the slowest one, so that an alert ends at the same time in all of them
         horizon = HORIZON_FACTOR * max((queue.round_seconds() for queue in self.queues), default=0.0)
-        horizon = max(horizon, HORIZON_DECAY * self._round.least_horizon)
+        horizon = max(horizon, HORIZON_DECAY * self._round.min_horizon)
         is_long = horizon > HORIZON_FACTOR * self._resend_seconds
         if is_long and not self._is_long:
-            log.warning("repeating all alerts takes long; alerts last longer in alertmanager", seconds=round(horizon))
+            log.warning("repeating all alerts is slow; endsAt is extended", seconds=round(horizon))
         self._is_long = is_long
         self._round = Round(now, horizon)
-        # an alert that changes before the next round lasts from that moment on
+        # the horizon of an alert that changes before the next round starts at the change
         self.latest_end = max(self.latest_end, now + horizon + self._resend_seconds)
         for queue in self.queues:
             queue.start_round(self._round)
 
     async def close(self, flush_seconds: float = 0.0) -> None:
-        """Stop, after a last attempt to send what is waiting that takes at most ``flush_seconds``."""
+        """Stop after trying for at most ``flush_seconds`` to send waiting changes."""
         targets, self._targets = self._targets, []
         for target in targets:
             await target.stop()
@@ -123,7 +123,7 @@ class Notifier:
 
 
 class _Target:
-    """One configured Alertmanager: one queue, or one for each address of its name."""
+    """One configured Alertmanager, with one queue or one per address of its host."""
 
     def __init__(
         self,
@@ -144,11 +144,11 @@ class _Target:
 
     @property
     def queues(self) -> list[NotificationQueue]:
-        """The queues that exist now."""
+        """The current queues."""
         return [queue for queue, _ in self._running.values()]
 
     def start(self) -> None:
-        """Start to send."""
+        """Start sending."""
         if self.settings.resolve_dns:
             name = f"addresses of {self.settings.identity}"
             self._resolve_task = asyncio.create_task(self._resolve_forever(), name=name)
@@ -156,12 +156,12 @@ class _Target:
             self._add_queue(None)
 
     async def stop(self) -> None:
-        """Stop sending; the queues keep what is waiting."""
+        """Stop sending; the queues keep waiting alerts."""
         resolve_task, self._resolve_task = self._resolve_task, None
         await cancel_tasks([task for _, task in self._running.values()] + ([resolve_task] if resolve_task else []))
 
     async def close(self) -> None:
-        """Stop sending and drop what is waiting."""
+        """Stop sending and drop waiting alerts."""
         await self.stop()
         for queue in self.queues:
             await queue.close()

@@ -1,4 +1,4 @@
-"""The alerts that receivers get, and the order in which they get them."""
+"""The interface through which queues get alerts, and the order in which alerts are sent."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertPayload
 
 HORIZON_FACTOR = 4
-"""Multiple of the time between two repetitions for which a firing alert lasts in Alertmanager without another one."""
+"""Number of repeat intervals after which Alertmanager ends a firing alert that is no longer repeated."""
 
 
 class Outbox(Protocol):
-    """The current alerts, as the queues send them."""
+    """Provides the current alerts to the queues."""
 
     def sendable_alerts(self) -> Sequence[Alert]:
-        """Return the firing and resolved alerts, in the order in which they are sent."""
+        """Return the firing and resolved alerts in sending order."""
 
     def payload(self, alert: Alert) -> AlertPayload | None:
-        """Return an alert's payload; None if the alert was replaced."""
+        """Return an alert's payload, or None if the alert was replaced."""
 
     def has_lapsed(self, alert: Alert) -> bool:
-        """Whether the alert has ended in Alertmanager by itself.
+        """Return whether the alert has already expired in Alertmanager, so that it must not be sent.
 
-        It must not be sent any more: an end in the past would also end an alert that another sidecar has sent since.
+        An end in the past would also end an alert that another sidecar has sent since.
         """
 
     def watchdog(self) -> AlertPayload:
-        """Return the sign of life that begins every round."""
+        """Return the watchdog alert, which is sent first in every round."""
 
 
 class SendingOrder(IntEnum):
@@ -45,20 +45,20 @@ _ORDER_OF_SEVERITY = {"critical": SendingOrder.CRITICAL, "warning": SendingOrder
 
 
 def sending_order(alert: Alert) -> SendingOrder:
-    """Return when an alert is sent: first those about whole upstreams, then by severity."""
+    """Return an alert's place: alerts about whole upstreams come first, then by severity."""
     if not alert.key.stream:
         return SendingOrder.UPSTREAM
     return _ORDER_OF_SEVERITY.get(alert.key.severity, SendingOrder.INFO)
 
 
 class Round(NamedTuple):
-    """One repetition of all alerts; the same for all Alertmanagers.
+    """One repetition of all alerts, shared by all Alertmanagers. Times are on the steady clock.
 
-    An alert that is repeated no more therefore ends at the same time in all of them. In a cluster, the one in which it
-    has not ended would notify again. All times are on the steady clock.
+    An alert that is no longer repeated thus ends at the same time in all of them. Otherwise a cluster member in which
+    it has not ended yet would notify again.
     """
 
     at: float
-    """The moment from which the alerts last for a horizon."""
-    least_horizon: float = 0.0
-    """The shortest time that an alert lasts: longer than the slowest Alertmanager needs to accept all alerts."""
+    """Time from which the horizon of all alerts counts."""
+    min_horizon: float = 0.0
+    """Minimum horizon: longer than the slowest Alertmanager needs to accept all alerts."""

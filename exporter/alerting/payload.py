@@ -1,4 +1,4 @@
-"""Alerts as Alertmanager receives them: labels that never change, and annotations that do."""
+"""Alerts in Alertmanager's format: labels, which never change, and annotations, which may."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SENT_AT = "sent_at"
 MAX_ISSUES = 5
 _MAX_ISSUES_CHARACTERS = 1000
 NO_TIME = "0001-01-01T00:00:00Z"
-"""Go's zero time, which Prometheus and Alertmanager use for a time that is not known, such as a firing alert's end."""
+"""Go's zero time, which Prometheus and Alertmanager use for unknown times, such as the end of a firing alert."""
 _FNV_OFFSET, _FNV_PRIME, _FNV_MASK, _FNV_SEPARATOR = 0xCBF29CE484222325, 0x100000001B3, 2**64 - 1, 0xFF
 
 
 @dataclass(frozen=True)
 class AlertPayload:
-    """The state of one alert, to be sent. Times are in Unix seconds unless stated otherwise."""
+    """One alert, ready to be sent. Times are in Unix seconds unless stated otherwise."""
 
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -46,26 +46,26 @@ class AlertPayload:
     ends_at: float | None
     """When it was resolved; None while it is firing."""
     horizon_seconds: float
-    """How long a firing alert lasts in Alertmanager if it is not sent again."""
+    """Time after which Alertmanager ends a firing alert that is not repeated."""
     generator_url: str = ""
-    """The page about what the alert is about."""
+    """URL of the exporter's page about the stream or upstream."""
     lapses_at: float | None = None
-    """When a resolved alert ends in Alertmanager, if no resolve is sent."""
+    """When Alertmanager ends a resolved alert by itself, if no resolve is sent."""
 
-    def to_json(self, now: float, receiver_now: float | None = None, *, least_horizon: float = 0.0) -> dict[str, Any]:
-        """Return the JSON of Alertmanager's API v2. A firing alert ends a horizon from ``now``, unless it is repeated.
+    def to_json(self, now: float, receiver_now: float | None = None, *, min_horizon: float = 0.0) -> dict[str, Any]:
+        """Return the JSON for Alertmanager's API v2. A firing alert ends one horizon after ``now`` unless repeated.
 
-        ``now``: Unix seconds; ``receiver_now``: the same moment on Alertmanager's clock, if that is known;
-        ``least_horizon``: the shortest time that a firing alert lasts.
+        ``now``: Unix seconds; ``receiver_now``: the same moment on Alertmanager's clock, if known; ``min_horizon``:
+        the minimum horizon of a firing alert.
 
-        A wrong clock on either side may prolong an alert, but never ends one: a firing alert ends a horizon after the
-        later of the two clocks, a resolved one has ended on both. Alertmanager refuses an alert that ends before it
-        starts, which is possible after the wall clock was set back.
+        A wrong clock on either side may prolong an alert, but never ends one: a firing alert ends one horizon after the
+        later of the two clocks, and the end of a resolved alert is in the past on both. Alertmanager refuses an alert
+        that ends before it starts, which could happen after the wall clock was set back.
         """
         clocks = (now, now if receiver_now is None else receiver_now)
         starts_at = self.starts_at
         if self.ends_at is None:
-            ends_at = max(*clocks, starts_at) + max(self.horizon_seconds, least_horizon)
+            ends_at = max(*clocks, starts_at) + max(self.horizon_seconds, min_horizon)
         elif self.lapses_at is not None:
             ends_at = max(starts_at, self.lapses_at + max(clocks) - now)
         else:
@@ -74,7 +74,7 @@ class AlertPayload:
         return self._json({"startsAt": rfc3339(starts_at), "endsAt": rfc3339(ends_at)})
 
     def to_json_without_times(self) -> dict[str, Any]:
-        """Return the JSON without times: Alertmanager's own clock and ``resolve_timeout`` set them."""
+        """Return the JSON without times, so that Alertmanager sets them from its clock and ``resolve_timeout``."""
         return self._json({})
 
     def to_webhook_json(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class AlertPayload:
 
 
 class AlertFormatter:
-    """Builds payloads with the rules that are in force."""
+    """Builds payloads for the rules in force."""
 
     def __init__(
         self,
@@ -114,18 +114,18 @@ class AlertFormatter:
         self._runbook = runbook
 
     def knows(self, alert: Alert) -> bool:
-        """Whether the alert's rule exists: a state file of another version may name one that does not."""
+        """Return whether the alert's rule and severity exist; a state file of another version may have others."""
         return self._grade(alert) is not None
 
     def labels(self, alert: Alert) -> dict[str, str]:
-        """Return the alert's non-empty labels; none of them is a value or a time."""
+        """Return the alert's non-empty labels, none of which contains a value or a time."""
         rule = self._rules[alert.key.rule].rule
         own = {"platform": alert.platform, "upstream": alert.key.upstream, "stream": alert.key.stream}
         own |= dict(zip(rule.labels, alert.key.extra, strict=False))
         return self._labels(rule, own) | {"severity": alert.key.severity}
 
     def annotations(self, alert: Alert) -> dict[str, str]:
-        """Return the texts for people: value, reasons, and the platform's own words."""
+        """Return the alert's annotations: value, reasons, and the platform's own messages."""
         active, grade = self._rules[alert.key.rule], self._grade(alert)
         assert grade is not None, "an alert has a grade of its rule"
         facts = AlertFacts(
@@ -161,7 +161,7 @@ class AlertFormatter:
         )
 
     def watchdog_payload(self, since: float, now: float, horizon_seconds: float) -> AlertPayload:
-        """Build the sign of life that is sent with every round. ``since``, ``now``: Unix seconds."""
+        """Build the watchdog alert, which is sent in every round. ``since``, ``now``: Unix seconds."""
         rule = self._rules[WATCHDOG].rule
         annotations = {
             "summary": rule.summary,
@@ -172,7 +172,7 @@ class AlertFormatter:
         return AlertPayload(self._labels(rule, {}), annotations, since, None, horizon_seconds, generator_url=self._page)
 
     def test_payload(self, name: str, now: float, horizon_seconds: float) -> AlertPayload:
-        """Build a marked alert of a rule, about an upstream and a stream called ``test``. Raises ``KeyError``."""
+        """Build a test alert of a rule, about an upstream and a stream named ``test``. Raises ``KeyError``."""
         active = self._rules[name]
         rule = active.rule
         own = {"test": "true"}
@@ -182,7 +182,7 @@ class AlertFormatter:
             own["stream"] = "test"
         annotations = {
             "summary": f"Test: {unnamed_summary(active)}",
-            "description": "A test of the path to the pager, sent by hand. Nothing is wrong.",
+            "description": "Test alert sent by hand. Nothing is wrong.",
             "runbook_url": runbook_url(rule, self._runbook),
         }
         labels = self._labels(rule, own) | {"severity": active.grades[0].severity.value}
@@ -215,12 +215,12 @@ def fingerprint(labels: Mapping[str, str]) -> str:
 
 
 def rfc3339(at: float) -> str:
-    """Format Unix seconds as Alertmanager reads times."""
+    """Format Unix seconds as Alertmanager expects them."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _format_issues(issues: tuple[str, ...]) -> str:
-    """Join the first issues, in the platform's words, without our secrets and up to a maximum length."""
+    """Join the first issues reported by the platform, without our secrets and up to a maximum length."""
     texts = [" ".join(redactor.scrub(text).split()) for text in issues[:MAX_ISSUES]]
     if len(issues) > MAX_ISSUES:
         texts.append(f"and {len(issues) - MAX_ISSUES} more")

@@ -1,8 +1,8 @@
-"""A rule's condition as PromQL text.
+"""Renders rule conditions as PromQL.
 
-Two replicas, or a new ``instance`` after a rollout, must make the same single alert: so every operand is a recorded
-series without the labels of replicas (see ``recordings.py``). Joins name the labels that they compare, because targets
-have further labels, and not always the same ones.
+Two replicas, or a new ``instance`` after a rollout, must result in one alert, so every operand is a recorded series
+without replica labels (see ``recordings.py``). Joins list the labels to match on, because targets have additional
+labels, which may differ.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
-from exporter.alerting.recordings import is_of_upstream, record_name
+from exporter.alerting.recordings import is_upstream_series, record_name
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import (
     BRIDGED_INTERVALS,
@@ -41,34 +41,34 @@ _SELECTOR = re.compile(r"\{SELECTOR(,?)([^{}]*)\}")
 
 @dataclass(frozen=True)
 class Dialect:
-    """Settings that a set of rule files shares."""
+    """Settings for a set of rule files."""
 
     selector: str = DEFAULT_SELECTOR
-    """Matchers inside the braces of every series."""
+    """Label matchers of every series."""
     time_scale: float = 1.0
-    """Divides every duration, and the counts that are reached in them."""
+    """Divisor for all durations, and for the event counts within them."""
     runbook: str = DEFAULT_RUNBOOK_URL
     page: str = ""
-    """URL of the exporter's page, with a trailing slash; empty: alerts have no link to it."""
+    """URL of the exporter's page, with a trailing slash; empty: no links to it."""
     slo: HealthSlo = field(default_factory=HealthSlo)
     scrape_interval_seconds: float = SCRAPE_INTERVAL_SECONDS
     replica_labels: tuple[str, ...] = REPLICA_LABELS
-    """Labels in which replicas of one exporter differ."""
+    """Labels in which the replicas of an exporter differ."""
     target_labels: tuple[str, ...] = ()
-    """Labels of targets that joins compare, besides ``job`` and ``cluster``."""
+    """Target labels that joins match on, in addition to ``job`` and ``cluster``."""
     keep_firing: bool = True
-    """Whether ``keep_firing_for`` is written; older versions of vmalert refuse it."""
+    """Write ``keep_firing_for``, which vmalert before 1.92 rejects."""
     upstreams: tuple[tuple[str, str], ...] = ()
-    """Platform and name of the configured upstreams, each of which must be watched by some target."""
+    """Platform and name of each configured upstream, all of which some target must serve."""
 
 
 class PromQL:
-    """Writes the conditions of rules as PromQL."""
+    """Renders rule conditions for one dialect."""
 
     def __init__(self, dialect: Dialect | None = None) -> None:
         self._dialect = dialect = dialect or Dialect()
         base = ("job", "cluster", *dialect.target_labels)
-        # a pod's series and its `up` are of the same instance; where instance is no replica label, pods are told apart
+        # the series of a pod and its `up` have the same instance; use the pod only if instance is not a replica label
         identity = tuple(label for label in dialect.replica_labels if label != _POD) or dialect.replica_labels
         self._joins = {
             "by_job": base,
@@ -79,16 +79,16 @@ class PromQL:
         }
 
     def duration(self, seconds: float) -> str:
-        """Return a duration as PromQL writes it, scaled; never below a millisecond."""
+        """Format a duration for PromQL, divided by the time scale; at least one millisecond."""
         return format_duration(max(0.001, round(seconds / self._dialect.time_scale, 3)))
 
     def join_labels(self, scope: Scope) -> str:
-        """Return the labels that identify the alerts of a rule, to be compared in a join."""
+        """Return the labels that joins match on for rules of a scope."""
         names = {Scope.STREAM: "by_stream", Scope.UPSTREAM: "by_upstream", Scope.EXPORTER: "by_job"}
         return ", ".join(self._joins[names[scope]])
 
     def expression(self, active: ActiveRule, grade: Grade | None = None) -> str:
-        """Return the whole expression of one of the rule's grades; by default of its own severity."""
+        """Return the expression of a grade (default: the rule's own severity)."""
         *worse, own = active.grades
         if grade is None or grade == own:
             return "\n".join([self._grade(active, own), *(self._unless_worse(active, own, other) for other in worse)])
@@ -106,7 +106,7 @@ class PromQL:
         return "\n".join(lines)
 
     def _unless_worse(self, active: ActiveRule, own: Grade, worse: Grade) -> str:
-        """Leave to the critical grade what it already fires for, or will fire for just as soon."""
+        """Exclude alerts for which the critical grade fires, or would fire no later."""
         on = self.join_labels(active.rule.scope)
         condition = self._grade(active, worse)
         if worse.for_seconds > own.for_seconds:
@@ -117,11 +117,13 @@ class PromQL:
     def fill_template(self, template: str, slo: HealthSlo, limit: float | None = None) -> str:
         """Fill in the placeholders of a rule's PromQL.
 
-        ``{SELECTOR}`` or ``{SELECTOR,more="…"}`` is the selector of a series, ``{5m}`` a duration, ``{count:20}`` a
-        number of events within such a duration, ``{window}`` how long a failing scrape is bridged. ``{by_job}``,
-        ``{by_target}``, ``{by_upstream}`` and ``{by_stream}`` are the labels that identify each of them, ``{replicas}``
-        those in which replicas differ. ``{threshold}``, ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``),
-        ``{budget_ratio}`` and ``{minimum}`` are settings.
+        - ``{SELECTOR}`` or ``{SELECTOR,more="…"}``: label matchers of a series
+        - ``{5m}``: a duration; ``{count:20}``: a number of events within a duration
+        - ``{window}``: how long failed scrapes are bridged
+        - ``{by_job}``, ``{by_target}``, ``{by_upstream}``, ``{by_stream}``: the labels that identify one of them
+        - ``{replicas}``: the replica labels
+        - ``{threshold}``, ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``), ``{budget_ratio}``, ``{minimum}``:
+          settings
         """
         values: dict[str, Callable[[], str]] = {
             "threshold": lambda: number(_require_limit(limit)),
@@ -147,15 +149,15 @@ class PromQL:
         return _SELECTOR.sub(fill_selector, _PLACEHOLDER.sub(fill_placeholder, template))
 
     def unwatched_upstreams(self) -> str:
-        """Return an expression that holds for each configured upstream that no target serves, or ever has.
+        """Return an expression that holds for each configured upstream that no target serves, even if none ever did.
 
-        It is silent until some target has been up for as long as a target may need for its first scrape.
+        It holds only once some target has been up for a whole window, so that a start raises no alert.
         """
         selector = f"{self._dialect.selector}," if self._dialect.selector else ""
         window = self.fill_template("{window}", self._dialect.slo)
         absent = [
             f'absent_over_time(stream_upstream_poll_interval_seconds{{{selector}platform="{platform}",'
-            f'upstream="{_escaped(upstream)}"}}[{window}])'
+            f'upstream="{_escape(upstream)}"}}[{window}])'
             for platform, upstream in self._dialect.upstreams
         ]
         some_target = self.fill_template(
@@ -171,49 +173,50 @@ class PromQL:
     def _join(self, operator: str, scope: Scope, guard: Guard, limit: float | None) -> str:
         if isinstance(guard, AnyStream):
             lines = [self._guard(guard.guards[0], limit)]
-            lines += [self._join("and", Scope.STREAM, further, limit) for further in guard.guards[1:]]
+            lines += [self._join("and", Scope.STREAM, other, limit) for other in guard.guards[1:]]
             text = _indent("\n".join(lines))
             return f"{operator} on ({self.join_labels(Scope.UPSTREAM)}) (\n{text}\n)"
         series = guard.series if isinstance(guard, Present) else guard.left
-        joined = Scope.UPSTREAM if is_of_upstream(series) else scope
+        joined = Scope.UPSTREAM if is_upstream_series(series) else scope
         return f"{operator} on ({self.join_labels(joined)}) {self._guard(guard, limit)}"
 
     def _guard(self, guard: Comparison | Present, limit: float | None) -> str:
-        return _series(guard.series) if isinstance(guard, Present) else self._comparison(guard, limit)
+        return _render_series(guard.series) if isinstance(guard, Present) else self._comparison(guard, limit)
 
     def _comparison(self, comparison: Comparison | ShareComparison, limit: float | None) -> str:
         measured = comparison.left
-        left = self._share(measured) if isinstance(measured, StreamShare) else _series(measured)
+        left = self._share(measured) if isinstance(measured, StreamShare) else _render_series(measured)
         if not isinstance(comparison.right, Threshold):
             return f"{left} {comparison.operator} {number(comparison.right)}"
         right = number(_require_limit(limit))
         reference = comparison.right.of
         if reference is None:
             return f"{left} {comparison.operator} {right}"
-        on = self.join_labels(Scope.UPSTREAM if is_of_upstream(reference) else Scope.STREAM)
-        return f"{left} {comparison.operator} on ({on}) group_left () max by ({on}) ({right} * {_series(reference)})"
+        on = self.join_labels(Scope.UPSTREAM if is_upstream_series(reference) else Scope.STREAM)
+        limits = f"max by ({on}) ({right} * {_render_series(reference)})"
+        return f"{left} {comparison.operator} on ({on}) group_left () {limits}"
 
     def _share(self, share: StreamShare) -> str:
-        of_upstream, of_stream = self.join_labels(Scope.UPSTREAM), self.join_labels(Scope.STREAM)
+        by_upstream, by_stream = self.join_labels(Scope.UPSTREAM), self.join_labels(Scope.STREAM)
         lines = [self._guard(share.guards[0], None)]
         lines += [self._join("and", Scope.STREAM, guard, None) for guard in share.guards[1:]]
-        lines = [f"(count by ({of_upstream}) (", *map(_indent, lines), f") >= {share.minimum})"]
-        everything = f"stream:live or on ({of_stream}) stream:status_unknown"
-        return "\n".join([*lines, f"/ on ({of_upstream}) count by ({of_upstream}) ({everything})"])
+        lines = [f"(count by ({by_upstream}) (", *map(_indent, lines), f") >= {share.minimum})"]
+        all_streams = f"stream:live or on ({by_stream}) stream:status_unknown"
+        return "\n".join([*lines, f"/ on ({by_upstream}) count by ({by_upstream}) ({all_streams})"])
 
 
 def number(value: float) -> str:
-    """A number as people write it: 8, not 8.0."""
+    """Format a number without trailing zeros: 8, not 8.0."""
     return f"{value:g}" if value == float(f"{value:g}") else repr(value)
 
 
-def _series(series: Series) -> str:
+def _render_series(series: Series) -> str:
     name = record_name(series)
     return name if series.scale == 1 else f"{number(series.scale)} * {name}"
 
 
 def _require_limit(limit: float | None) -> float:
-    assert limit is not None, "a rule that compares with its threshold has one"
+    assert limit is not None, "the rule compares with a threshold, but has none"
     return limit
 
 
@@ -221,5 +224,5 @@ def _indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.split("\n"))
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

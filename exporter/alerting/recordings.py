@@ -1,12 +1,15 @@
-"""The recorded series that the rules read: one for each operand, in the same rule group as the alerts.
+"""Recording rules for the operands of the alert rules, in the same rule group as the alerts.
 
-An operand is a series of the exposition, without the labels of replicas. A scrape that fails is bridged: the operand
-keeps its last value for 2.5 scrape intervals while ``up`` is 0, if it had one until then. A fact about a stream counts
-only while its upstream is answering, which is checked for each target before replicas are aggregated: a replica that
-has lost its network must not hide, with its old data, what another one sees. A setting (what is expected) needs no
-evidence. A stream is unknown only if no replica knows its state.
+An operand is an exported series without replica labels:
 
-The formulas were tried with promtool against simulated scrapes: gaps, two replicas, shards, service discovery.
+- Failed scrapes are bridged: while ``up`` is 0, the operand keeps its last value for 2.5 scrape intervals, if it had a
+  value before.
+- Facts about a stream count only while its upstream is answering. This is checked per target before replicas are
+  aggregated, so that the old data of a replica without network does not hide what another replica sees.
+- Settings (what is expected) need no evidence.
+- A stream is unknown only if no replica knows its state.
+
+``tests/alerting/test_scrape_scenarios.py`` checks this with promtool: gaps, replicas, shards, service discovery.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 TARGET_ANSWERING = "target:upstream_answering"
 _ANSWERING = "stream_upstream_answering"
 _NOT_GATED = frozenset({_ANSWERING, "stream_upstream_up", "stream_upstream_failing"})
-"""Families of an upstream that are themselves about whether it is answering."""
+"""Upstream families that report whether the upstream is answering."""
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 _FAMILIES = {family.name: family for family in STREAM_FAMILIES}
 _SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
@@ -53,10 +56,10 @@ TEMPLATE_SERIES = (
     Series("stream_health_score_ratio"),
     Series(_ANSWERING),
 )
-"""Series that the PromQL of rules without a condition reads under their recorded names."""
+"""Recorded series used in the PromQL of rules without a condition."""
 
 
-def is_of_upstream(series: Series) -> bool:
+def is_upstream_series(series: Series) -> bool:
     """Whether the series belongs to an upstream, not to a stream."""
     return series.family in _UPSTREAM_FAMILY_NAMES
 
@@ -67,8 +70,8 @@ def needs_evidence(series: Series) -> bool:
 
 
 def record_name(series: Series) -> str:
-    """Return the recorded name: ``stream_status{status="paused"}`` is ``stream:status_paused``."""
-    scope = "upstream" if is_of_upstream(series) else "stream"
+    """Return the name of the recording, such as ``stream:status_paused`` for ``stream_status{status="paused"}``."""
+    scope = "upstream" if is_upstream_series(series) else "stream"
     values = [word for value in series.labels.values() for word in ((value,) if isinstance(value, str) else value)]
     metric = series.family.removeprefix("stream_").removeprefix("upstream_")
     name = f"{scope}:{'_'.join([metric, *values]).lower()}"
@@ -78,11 +81,11 @@ def record_name(series: Series) -> str:
 
 
 def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
-    """Return the template of a series that keeps its last value while a scrape fails.
+    """Return the template of a series that keeps its last value while scrapes fail.
 
-    ``matchers``: ``,name="…"``. ``record``: the recording that reads it, which has ``labels``; a fact that had been
-    withdrawn before the scrape failed is not in it, so it does not come back. Where evaluations happen to see only
-    scrapes that fail, the recording cannot tell.
+    ``matchers``: label matchers with a leading comma. ``record``: the recording of this series, identified by
+    ``labels``. A fact withdrawn before the scrape failed is absent from the recording, so it does not come back. If
+    all evaluations in the window saw a failed scrape, the recording proves nothing, and the last value counts.
     """
     series = f"{family}{{SELECTOR{matchers}}}"
     last = f"last_over_time({series}[{{window}}])"
@@ -94,14 +97,14 @@ def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
 
 
 def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
-    """Return the recordings that these expressions read, and those that the recordings read, in order of evaluation."""
+    """Return the recordings that these expressions need, directly and indirectly, in order of evaluation."""
     needed: dict[str, None] = {}
     adding: list[str] = []
 
     def add(expression: str) -> None:
         for name in _RECORDED_NAME.findall(expression):
             if name in OPERANDS and name not in needed and name not in adding:
-                # a recording reads itself: its value of the evaluation before
+                # a recording may read itself, which gives its value at the previous evaluation
                 adding.append(name)
                 add(OPERANDS[name].promql)
                 adding.remove(name)
@@ -113,15 +116,15 @@ def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
 
 
 def families_of(*expressions: str) -> frozenset[str]:
-    """Return the metric families that expressions read, also through recordings."""
+    """Return the metric families that expressions read, directly or through recordings."""
     texts = [*expressions, *(recording.promql for recording in recordings_for(expressions))]
     return frozenset(name for text in texts for name in _FAMILY_NAME.findall(text))
 
 
 def _operand(series: Series) -> RecordingRule:
-    name, lost = record_name(series), ", ".join(["{replicas}", *series.labels])
+    name, dropped = record_name(series), ", ".join(["{replicas}", *series.labels])
     if series.family == _ANSWERING:
-        return RecordingRule(name, f"max without ({lost}) ({TARGET_ANSWERING})")
+        return RecordingRule(name, f"max without ({dropped}) ({TARGET_ANSWERING})")
     matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
     if series.window_seconds is None:
         value = _bridged(series.family, matchers, name, _recorded_labels(series))
@@ -129,15 +132,15 @@ def _operand(series: Series) -> RecordingRule:
         samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
         value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
     if not needs_evidence(series):
-        return RecordingRule(name, f"max without ({lost}) (\n  {value}\n)")
+        return RecordingRule(name, f"max without ({dropped}) (\n  {value}\n)")
     gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
     known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
-    return RecordingRule(name, f"max without ({lost}) (\n  {value}\n  {gate}\n){known}")
+    return RecordingRule(name, f"max without ({dropped}) (\n  {value}\n  {gate}\n){known}")
 
 
 def _recorded_labels(series: Series) -> str:
-    """Return the labels that tell the samples of the recording apart."""
-    if is_of_upstream(series):
+    """Return the labels that identify a sample of the recording."""
+    if is_upstream_series(series):
         return "{by_upstream}"
     own = [label for label in _FAMILIES[series.family].labels[len(STREAM_LABELS) :] if label not in series.labels]
     return ", ".join(["{by_stream}", *own])
@@ -148,7 +151,7 @@ def _matcher(name: str, value: str | tuple[str, ...]) -> str:
 
 
 def series_of(condition: Condition) -> Iterator[Series]:
-    """Yield the series that a condition reads."""
+    """Yield the series that a condition reads, including its guards."""
     measured, right = condition.measure.left, condition.measure.right
     if isinstance(measured, StreamShare):
         yield from _series_of_guards(measured.guards)
@@ -180,4 +183,4 @@ def _all_operands() -> Mapping[str, RecordingRule]:
 
 
 OPERANDS = _all_operands()
-"""All operands by their recorded name."""
+"""Recording rules of all operands, by name."""

@@ -15,7 +15,7 @@ from exporter.metrics.self_metrics import FamilyRegistry
 
 
 class EventOutcome(StrEnum):
-    """The outcome of an event for WAVE."""
+    """Outcome of an event sent to WAVE."""
 
     ACCEPTED = "accepted"
     REJECTED = "rejected"
@@ -23,7 +23,7 @@ class EventOutcome(StrEnum):
 
 
 class SidecarMetrics:
-    """The sidecar's metrics; without samples while the sidecar is off."""
+    """The sidecar's metrics, which have no series while the sidecar is inactive."""
 
     def __init__(self, registry: FamilyRegistry) -> None:
         self._sent = registry.counter(families.NOTIFICATIONS_SENT)
@@ -45,13 +45,13 @@ class SidecarMetrics:
     # -- Alertmanagers -------------------------------------------------------------------------------------------------
 
     def add_alertmanager(self, identity: str) -> None:
-        """Start the series of an Alertmanager."""
+        """Create the series of an Alertmanager."""
         self._senders[identity] += 1
         for metric in self._per_alertmanager():
             metric.labels(identity)
 
     def remove_alertmanager(self, identity: str) -> None:
-        """End the series of an Alertmanager when its last queue is closed: a reload may open one before."""
+        """Remove the series of an Alertmanager once its last queue is closed; a reload may open a new one first."""
         self._senders[identity] -= 1
         if not self._senders[identity]:
             del self._senders[identity]
@@ -60,15 +60,15 @@ class SidecarMetrics:
             self.remove_clock_offset(identity)
 
     def set_queue_length(self, identity: str, alerts: int) -> None:
-        """Set the number of alerts that are waiting."""
+        """Set the number of waiting alerts."""
         self._queue_length.labels(identity).set(alerts)
 
     def set_clock_offset(self, identity: str, seconds: float) -> None:
-        """Set the seconds by which an Alertmanager's clock is ahead."""
+        """Set the number of seconds by which an Alertmanager's clock is ahead."""
         self._clock_offset.labels(identity).set(seconds)
 
     def remove_clock_offset(self, identity: str) -> None:
-        """End the series of an Alertmanager's clock offset, if there is one."""
+        """Remove the series of an Alertmanager's clock offset, if there is one."""
         with suppress(KeyError):
             self._clock_offset.remove(identity)
 
@@ -81,7 +81,7 @@ class SidecarMetrics:
         self._errors.labels(identity).inc(alerts)
 
     def count_dropped(self, identity: str, alerts: int) -> None:
-        """Count alerts that were given up."""
+        """Count dropped alerts."""
         if alerts:
             self._dropped.labels(identity).inc(alerts)
 
@@ -95,12 +95,12 @@ class SidecarMetrics:
     # -- webhooks ------------------------------------------------------------------------------------------------------
 
     def add_webhook(self, name: str) -> None:
-        """Start the series of a webhook."""
+        """Create the series of a webhook."""
         for metric in self._per_webhook():
             metric.labels(name)
 
     def remove_webhook(self, name: str) -> None:
-        """End the series of a webhook."""
+        """Remove the series of a webhook."""
         for metric in self._per_webhook():
             metric.remove(name)
 
@@ -113,7 +113,7 @@ class SidecarMetrics:
         self._webhook_errors.labels(name).inc()
 
     def count_webhook_dropped(self, name: str, alerts: int) -> None:
-        """Count alerts whose end a webhook will not be told."""
+        """Count resolved alerts that will not be sent to a webhook."""
         if alerts:
             self._webhook_dropped.labels(name).inc(alerts)
 
@@ -123,14 +123,14 @@ class SidecarMetrics:
     # -- alerts --------------------------------------------------------------------------------------------------------
 
     def set_alerts(self, active: Iterable[tuple[str, str]]) -> None:
-        """Set the number of alerts by name and state; names and states that are gone become 0."""
+        """Set the number of alerts by name and state; combinations that no longer occur become 0."""
         tally = Tally(active)
         self._counted |= tally.keys()
         for name, state in self._counted:
             self._alerts.labels(name, state).set(tally[name, state])
 
     def start_write_failures(self) -> None:
-        """Start to count write failures of the alert state file, from 0."""
+        """Create the series of write failures of the alert state file, at 0."""
         if self._write_failures is None:
             self._write_failures = self._registry.counter(families.ALERT_STATE_WRITE_FAILURES)
 
@@ -143,7 +143,7 @@ class SidecarMetrics:
     # -- events --------------------------------------------------------------------------------------------------------
 
     def start_events(self) -> None:
-        """Start the series of all outcomes at 0."""
+        """Create the series of all outcomes, at 0."""
         for outcome in EventOutcome:
             self._events.labels(outcome.value)
 

@@ -1,4 +1,4 @@
-"""Look up the series of a condition in the model, using the same catalogue of families as the exposition."""
+"""Looks up the series of a condition in the model, through the same metric families as the exposition."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.model import StreamState, UpstreamState
 
 ExtraLabels = tuple[str, ...]
-"""Values of a family's labels besides those of its scope, without the labels that the series fixes."""
+"""Label values of a sample, without the labels of its scope and those that the series matches on."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a rule is evaluated for: an upstream, or one of its streams if the rule is about streams."""
+    """The upstream, and for stream rules the stream, that a rule is evaluated for."""
 
     upstream_state: UpstreamState
     stream_state: StreamState | None = None
     stream: str = ""
-    """The stream's label, also if the stream is no longer served."""
+    """The stream's label, even if the stream is no longer served."""
 
 
 Samples = Sequence[tuple[ExtraLabels, float]]
@@ -39,33 +39,32 @@ _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 
 
 def series_reader(series: Series) -> SeriesReader:
-    """Return a function that reads the samples of ``series``, scaled; it does not count rises.
+    """Return a function that reads the scaled samples of ``series``. It does not count rises or changes.
 
-    As in the exposition, a missing or non-finite value has no sample.
-    Raises ``KeyError`` for an unknown family.
+    As in the exposition, a missing or non-finite value has no sample. Raises ``KeyError`` for an unknown family.
     """
     family = _FAMILIES[series.family]
-    is_of_upstream = series.family in _UPSTREAM_FAMILY_NAMES
+    is_upstream_series = series.family in _UPSTREAM_FAMILY_NAMES
     scale = series.scale
 
     if family.value is not None:
         get_value = family.value
 
         def read_value(subject: Subject) -> Samples:
-            state = subject.upstream_state if is_of_upstream else subject.stream_state
+            state = subject.upstream_state if is_upstream_series else subject.stream_state
             value = get_value(state) if state is not None else None
             return (((), float(value) * scale),) if value is not None and math.isfinite(value) else ()
 
         return read_value
 
-    assert family.values is not None, f"{family.name} is not read from the model"
+    assert family.values is not None, f"{family.name} has no values in the model"
     get_values = family.values
-    names = family.labels[len(UPSTREAM_LABELS if is_of_upstream else STREAM_LABELS) :]
+    names = family.labels[len(UPSTREAM_LABELS if is_upstream_series else STREAM_LABELS) :]
     allowed_values = [(names.index(name), _allowed_values(allowed)) for name, allowed in series.labels.items()]
     extra_indexes = [index for index, name in enumerate(names) if name not in series.labels]
 
     def read_labelled_values(subject: Subject) -> Samples:
-        state = subject.upstream_state if is_of_upstream else subject.stream_state
+        state = subject.upstream_state if is_upstream_series else subject.stream_state
         samples = []
         for labels, value in get_values(state) if state is not None else ():
             for index, allowed in allowed_values:

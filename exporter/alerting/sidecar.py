@@ -1,6 +1,6 @@
 """The alerting sidecar: evaluates every published state and sends changes to Alertmanager, webhooks and a platform.
 
-It runs in its own tasks: no poll and no scrape waits for it.
+It runs in its own tasks, so polls and scrapes never wait for it.
 """
 
 from __future__ import annotations
@@ -39,24 +39,24 @@ log = structlog.get_logger()
 
 RESEND_SECONDS = 60.0
 FLUSH_SECONDS = 1.0
-"""Maximum time of the last attempt to send at shutdown, which has five seconds in all."""
+"""Time limit for the last delivery attempt at shutdown, which may take five seconds in all."""
 DUE_SLACK_SECONDS = 0.001
-"""Added to a due time so that ``for`` is certainly over: sums of seconds are exact to less than this."""
+"""Added to due times to make sure that ``for`` has passed despite rounding errors."""
 CLOCK_STEP_SECONDS = 60.0
-"""Change of the wall clock after which all alerts are sent again: those sent before it may have an end in the past."""
+"""Wall-clock step after which all alerts are sent again, because their ``endsAt`` may now be in the past."""
 
 
 class Evaluation(NamedTuple):
-    """An evaluation of an upstream's rules."""
+    """Start and duration of an evaluation of an upstream's rules."""
 
     at: float
-    """When it began, in Unix seconds."""
+    """Start in Unix seconds."""
     seconds: float
-    """How long it took."""
+    """Duration."""
 
 
 class Sidecar:
-    """Active while an Alertmanager, a webhook or WAVE's events are configured. Belongs to one event loop."""
+    """Active while an Alertmanager, a webhook or WAVE events are configured. Must stay in one event loop."""
 
     def __init__(
         self,
@@ -64,21 +64,21 @@ class Sidecar:
         store: Store,
         clock: Clock,
         metrics: SidecarMetrics,
-        sink_of: Callable[[str], AlertSink | None],
+        find_sink: Callable[[str], AlertSink | None],
         page_url: str = "",
         runbook_url: str = DEFAULT_RUNBOOK_URL,
         time_scale: float = 1.0,
         environ: Mapping[str, str] | None = None,
         resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
-        """``sink_of`` returns the alert sink of an upstream; ``page_url`` and ``runbook_url`` are linked in alerts.
+        """``find_sink`` returns an upstream's alert sink; ``page_url`` and ``runbook_url`` are linked in alerts.
 
         ``time_scale`` divides every duration, for tests.
         """
         self._store = store
         self._clock = clock
         self._metrics = metrics
-        self._sink_of = sink_of
+        self._find_sink = find_sink
         self._time_scale = time_scale
         self._environ = os.environ if environ is None else environ
         self._page_url = page_url
@@ -105,14 +105,14 @@ class Sidecar:
         self._last_evaluation: Evaluation | None = None
         self._new_states: dict[str, UpstreamState] = {}
         self._due_times: dict[str, float] = {}
-        """By upstream, on the steady clock."""
+        """When alerts fire or resolve without a new poll, by upstream (steady clock)."""
         self._wakeup = asyncio.Event()
         self._due_timer: asyncio.Task[None] | None = None
         self._clock_offset = 0.0
-        """Difference between the wall clock and the steady clock when all alerts were last sent for a change of it."""
+        """Wall clock minus steady clock at the start or after the last clock step."""
         self._sent_phases: dict[AlertKey, tuple[Phase, float | None]] = {}
         self._lapse_ends: dict[AlertKey, float] = {}
-        """The latest end that Alertmanagers knew of when an alert last changed, on the steady clock."""
+        """Latest end that Alertmanagers had been given when an alert last changed (steady clock)."""
         store.subscribe(self._on_publish)
 
     @property
@@ -122,12 +122,12 @@ class Sidecar:
 
     @property
     def formatter(self) -> AlertFormatter:
-        """Formatter with the rules that are in force."""
+        """Formatter for the rules in force."""
         return self._formatter
 
     @property
     def rules(self) -> Sequence[ActiveRule]:
-        """The rules that the sidecar evaluates; without rules while it is not active."""
+        """The rules that the sidecar evaluates; empty while it is inactive."""
         return self._rules
 
     @property
@@ -137,7 +137,7 @@ class Sidecar:
 
     @property
     def interval_seconds(self) -> float:
-        """The shortest poll interval: the rules are evaluated after every poll."""
+        """The shortest poll interval, because the rules are evaluated after every poll."""
         return min((state.poll_interval_seconds for state in self._store.states()), default=0.0)
 
     def alerts(self, phases: Collection[Phase] = (Phase.PENDING, Phase.FIRING)) -> list[Alert]:
@@ -159,7 +159,7 @@ class Sidecar:
         if not self.active or before.state_file != settings.state_file:
             await self._change_state_file(settings.state_file)
         if before.external_labels != settings.external_labels:
-            # what is waiting has the old labels and would never be resolved
+            # external labels identify alerts, so start again with empty queues
             await self._notifier.close()
         await self._change_events(before, settings)
         self._evaluator.keep_only_upstreams(upstreams, self._clock.instant())
@@ -170,14 +170,14 @@ class Sidecar:
         self._send_changes(None)
 
     async def stop(self, *, flush: bool = False) -> None:
-        """Stop without resolving anything: firing alerts may still be true, and lapse by themselves if they are not."""
+        """Stop without sending resolves: conditions may still hold, and otherwise the alerts expire by themselves."""
         tasks = [*self._tasks, *(task for task in (self._due_timer, self._events_task) if task)]
         self._tasks, self._due_timer, self._events_task, self._events = [], None, None, None
         await cancel_tasks(tasks)
         flush_seconds = FLUSH_SECONDS if flush else 0.0
         await asyncio.gather(self._notifier.close(flush_seconds), self._webhooks.flush(flush_seconds))
         if self._state_file is not None:
-            # after the flush, so that it contains what receivers were told then
+            # after the flush, so that the file includes what was just sent
             await self._state_file.close()
             self._state_file = None
         await self._webhooks.close()
@@ -200,13 +200,13 @@ class Sidecar:
             asyncio.create_task(self._resend_forever(), name="alert resend"),
         ]
         log.info(
-            "alerting sidecar is on",
+            "alerting sidecar started",
             alertmanagers=len(self._settings.alertmanagers),
             webhooks=len(self._settings.webhooks),
         )
 
     def _apply_rules(self, settings: AlertingSettings) -> None:
-        """Use these thresholds from now on, and keep the alert state."""
+        """Apply the settings of the rules, and keep alert state."""
         rules = rules_in_force(settings, owners=(Owner.BOTH, Owner.SIDECAR), time_scale=self._time_scale)
         self._formatter = AlertFormatter(
             rules, settings.external_labels, page=self._page_url, runbook=self._runbook_url
@@ -235,7 +235,7 @@ class Sidecar:
             restored = None if self.active else await call_within_async(path, state_file.load, DEADLINE_SECONDS)
         except FileError as error:
             log.error(
-                "alert state file can't be read; alert state will not survive a restart",
+                "alert state file cannot be read; alert state will not survive a restart",
                 state_file=str(path),
                 error=error.strerror,
             )
@@ -248,8 +248,8 @@ class Sidecar:
         state_file.start()
 
     def _snapshot(self) -> AlertState:
-        """Return the content of the state file."""
-        return AlertState(list(self._evaluator.alerts.values()), self._webhooks.memory())
+        """Return what to write to the state file."""
+        return AlertState(list(self._evaluator.alerts.values()), self._webhooks.notified_groups())
 
     def _restore_alert(self, alert: Alert) -> None:
         rule = RULES_BY_NAME.get(alert.key.rule)
@@ -267,7 +267,7 @@ class Sidecar:
             await cancel_tasks([self._events_task])
             self._events = self._events_task = None
         if events.enabled and events.upstream is not None and self._events is None:
-            self._events = AlertEventQueue(events.upstream, self._sink_of, clock=self._clock, metrics=self._metrics)
+            self._events = AlertEventQueue(events.upstream, self._find_sink, clock=self._clock, metrics=self._metrics)
             self._events_task = asyncio.create_task(self._events.run(), name="alert events")
 
     # -- evaluation ----------------------------------------------------------------------------------------------------
@@ -286,17 +286,17 @@ class Sidecar:
                 try:
                     await self._evaluate_upstream(state)
                 except Exception as error:
-                    log.error("alerts not evaluated", upstream=state.upstream, error=describe_exception(error))
+                    log.error("alerts could not be evaluated", upstream=state.upstream, error=describe_exception(error))
             self._start_due_timer()
 
     def _states_to_evaluate(self) -> list[UpstreamState]:
-        """Return the new states, and those of upstreams with an alert that is due to fire or resolve."""
+        """Return new states, and the states of upstreams with an alert that is due to fire or resolve."""
         new_states, self._new_states = self._new_states, {}
         now = self._clock.monotonic()
         due = [name for name, at in self._due_times.items() if at + DUE_SLACK_SECONDS <= now and name not in new_states]
         for name in due:
             del self._due_times[name]
-        # the state of an upstream that was removed meanwhile would bring its alerts back
+        # skip upstreams removed meanwhile, whose states would bring their alerts back
         current = [state for state in new_states.values() if self._store.get(state.upstream) is not None]
         return current + [state for name in due if (state := self._store.get(name))]
 
@@ -309,7 +309,7 @@ class Sidecar:
         for _ in evaluator.evaluate(state, now):
             await asyncio.sleep(0)
             if self._store.get(state.upstream) is None:
-                # removed meanwhile: nothing would ever resolve its alerts
+                # removed meanwhile: its alerts would never be resolved
                 return
         self._last_evaluation = Evaluation(now.wall, self._clock.monotonic() - now.steady)
         self._due_times[state.upstream] = evaluator.due_at(state.upstream, now.steady - DUE_SLACK_SECONDS)
@@ -332,7 +332,7 @@ class Sidecar:
     # -- sending -------------------------------------------------------------------------------------------------------
 
     def _send_changes(self, state: UpstreamState | None) -> None:
-        """Send the alerts that have changed since they were sent, at once."""
+        """Send the alerts that have changed since they were last sent."""
         changed = [
             alert for alert in self._fired_alerts() if self._sent_phases.get(alert.key) != (alert.phase, alert.fired_at)
         ]
@@ -340,7 +340,7 @@ class Sidecar:
             self._sent_phases[alert.key] = alert.phase, alert.fired_at
             self._lapse_ends[alert.key] = self._notifier.latest_end
             log.info(
-                "alert",
+                "alert changed",
                 alertname=alert.key.rule,
                 severity=alert.key.severity,
                 upstream=alert.key.upstream,
@@ -361,7 +361,7 @@ class Sidecar:
             self._state_file.request_write()
 
     async def _resend_forever(self) -> None:
-        """Send all alerts again and again: Alertmanager forgets them when it restarts, or when their time is over."""
+        """Repeat all alerts periodically, because Alertmanager loses them on a restart and ends those not repeated."""
         while True:
             self._resend_alerts()
             await self._clock.sleep(self._resend_seconds)
@@ -369,7 +369,7 @@ class Sidecar:
     async def _resend_after_clock_step(self) -> None:
         offset = self._get_clock_offset()
         if abs(offset - self._clock_offset) > CLOCK_STEP_SECONDS:
-            log.warning("wall clock was set", seconds=round(offset - self._clock_offset))
+            log.warning("wall clock was set; sending all alerts again", seconds=round(offset - self._clock_offset))
             self._clock_offset = offset
             self._resend_alerts()
 
@@ -384,18 +384,18 @@ class Sidecar:
             self._lapse_ends = {key: end for key, end in self._lapse_ends.items() if key in alerts}
             self._notifier.start_round()
         except Exception as error:
-            log.error("alerts not sent again", error=describe_exception(error))
+            log.error("alerts could not be repeated", error=describe_exception(error))
         if self._state_file is not None:
             self._state_file.request_write()
 
-    # -- what the queues send ------------------------------------------------------------------------------------------
+    # -- outbox --------------------------------------------------------------------------------------------------------
 
     def sendable_alerts(self) -> list[Alert]:
-        """Return the firing and resolved alerts in the order in which they are sent: the most important first."""
+        """Return the firing and resolved alerts in sending order, the most important first."""
         return sorted(self._fired_alerts(), key=lambda alert: (sending_order(alert), alert.fired_at or 0.0))
 
     def payload(self, alert: Alert) -> AlertPayload | None:
-        """Return an alert's payload; None if it neither fires nor is resolved, or an alert replaced it."""
+        """Return an alert's payload, or None if it is neither firing nor resolved, or has been replaced."""
         is_replaced = self._evaluator.alerts.get(alert.key) is not alert
         if alert.phase is Phase.PENDING or (is_replaced and alert.phase is not Phase.RESOLVED):
             return None
@@ -407,15 +407,15 @@ class Sidecar:
         return payload
 
     def has_lapsed(self, alert: Alert) -> bool:
-        """Whether the alert has ended in Alertmanager by itself."""
+        """Return whether the alert has expired in Alertmanager by itself."""
         lapse_end = self._lapse_end(alert)
         return lapse_end is not None and self._clock.monotonic() >= lapse_end
 
     def _lapse_end(self, alert: Alert) -> float | None:
-        """Return when a resolved alert ends in Alertmanager by itself, on the steady clock; None if it does not.
+        """Return when a resolved alert expires in Alertmanager by itself (steady clock); None if it does not.
 
-        It is fixed when the alert is resolved, so that it is the same for all Alertmanagers, and not before the ends
-        that they were told while it fired.
+        The end is fixed when the alert is resolved, so that it is the same for all Alertmanagers, and is not earlier
+        than the ends that they were given while the alert was firing.
         """
         if self._settings.resolve != "lapse" or alert.resolved_steady is None:
             return None
@@ -423,7 +423,7 @@ class Sidecar:
         return max(earliest, self._lapse_ends.get(alert.key, 0.0))
 
     def watchdog(self) -> AlertPayload:
-        """Return the sign of life that begins every round."""
+        """Return the watchdog alert, which is sent first in every round."""
         now = self._clock.now()
         # a start in the future, after the clock was set back, would prolong the watchdog beyond the sidecar's life
         since = min(self._started_at, now)

@@ -1,4 +1,4 @@
-"""The alert state that survives a restart: one file, replaced as a whole, never half written."""
+"""File that keeps alert state across restarts. It is replaced atomically."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ FILE_NAME: Final = "alerts.json"
 WRITE_INTERVAL_SECONDS = 5.0
 """Minimum time between two writes, except for the last one."""
 WRITE_DEADLINE_SECONDS = 10.0
-"""Time to wait for the disk, which may be busy."""
+"""Time limit for a write, because the disk may be busy."""
 PENDING_MAX_AGE_SECONDS = 10 * 60.0
-"""After a longer absence a condition may not have held all the time, so its ``for`` starts again."""
+"""Maximum downtime after which ``for`` continues; a condition may not have held throughout a longer one."""
 MAX_BYTES = 2**28
 _SAFE_FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-_NOT_A_STATE_FILE: Final = "its content is not that of a state file"
+_NOT_A_STATE_FILE: Final = "it is not a valid state file"
 MAX_SECONDS = 253_370_764_799.0
-"""The last second of the year 9998: times after 9999 cannot be formatted, and an alert ends some time later."""
+"""Latest accepted time (end of the year 9998), because an ``endsAt`` after 9999 cannot be formatted."""
 
 
 class AlertState(msgspec.Struct):
-    """What survives a restart."""
+    """State that survives a restart."""
 
     alerts: list[Alert] = []
     webhooks: dict[str, list[NotifiedGroup]] = {}
-    """By the name of the webhook."""
+    """By webhook name."""
 
 
 class _StateDocument(msgspec.Struct):
-    """Content of the file. Version 1 has neither a boot id nor steady times."""
+    """Content of the file. Version 1 has no boot id and no steady times."""
 
     version: int
     written_at: float
@@ -59,9 +59,9 @@ class _StateDocument(msgspec.Struct):
     alerts: list[Alert]
     written_steady: float = 0.0
     boot_id: str = ""
-    """The boot to which the steady times belong; empty if unknown."""
+    """Boot in which the steady times were measured; empty if unknown."""
     webhooks: dict[str, list[NotifiedGroup]] = {}
-    """Not in files of earlier releases, which ignore it."""
+    """Missing in files of earlier releases, which ignore it."""
 
 
 class _VersionOnly(msgspec.Struct):
@@ -69,10 +69,10 @@ class _VersionOnly(msgspec.Struct):
 
 
 class AlertStateFile:
-    """The state file, for as long as the sidecar uses it."""
+    """Reads, locks and writes the state file."""
 
     def __init__(self, path: Path, state: Callable[[], AlertState], *, clock: Clock, metrics: SidecarMetrics) -> None:
-        """``state`` returns what to write at that moment."""
+        """``state`` returns the current state to write."""
         self.path = path
         self._state = state
         self._clock = clock
@@ -85,7 +85,7 @@ class AlertStateFile:
         metrics.start_write_failures()
 
     def lock(self) -> bool:
-        """Lock the file for this process; return False, and log it, if another process has locked it."""
+        """Lock the file for this process. If another process has locked it, log that and return False."""
         try:
             self._open_lock()
         except BlockingIOError:
@@ -99,7 +99,7 @@ class AlertStateFile:
         return True
 
     def load(self) -> AlertState:
-        """Return the content of the file; one that is corrupt or not safe to use is moved aside."""
+        """Read the file; move it aside if it is corrupt or unsafe."""
         try:
             return restore_state(self._read(), *self._clock.instant(), self._clock.boot_id())
         except FileNotFoundError:
@@ -111,15 +111,15 @@ class AlertStateFile:
         return AlertState()
 
     def start(self) -> None:
-        """Start to write changes."""
+        """Start writing changes."""
         self._write_task = asyncio.create_task(self._write_changes(), name="alert state file")
 
     def request_write(self) -> None:
-        """Write the alerts soon."""
+        """Write the current state soon."""
         self._write_requested.set()
 
     async def close(self) -> None:
-        """Write a last time, and release the lock."""
+        """Write one last time and release the lock."""
         if self._write_task is not None:
             self._write_task.cancel()
             await asyncio.gather(self._write_task, return_exceptions=True)
@@ -136,7 +136,7 @@ class AlertStateFile:
             await self._clock.sleep(WRITE_INTERVAL_SECONDS)
 
     def _open_lock(self) -> None:
-        """Open and lock the lock file. Raises ``BlockingIOError`` if another process has locked it, and ``OSError``."""
+        """Open and lock the lock file. Raises ``OSError``; ``BlockingIOError`` if another process has locked it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lock_file = self.path.with_name(self.path.name + ".lock")
         descriptor = os.open(lock_file, os.O_RDWR | os.O_CREAT | _SAFE_FLAGS, 0o600)
@@ -146,12 +146,12 @@ class AlertStateFile:
             os.close(descriptor)
             if isinstance(error, BlockingIOError):
                 raise
-            # a file system without locks: the user has to prevent sharing
+            # the file system has no locks, so the user has to make sure that the file is not shared
             return
         self._lock_descriptor = descriptor
 
     def _read(self) -> bytes:
-        """Return the content of the file. Raises ``OSError``, and ``ValueError`` if it is not safe to use."""
+        """Return the content of the file. Raises ``OSError``, or ``ValueError`` if it is unsafe."""
         # O_NONBLOCK: opening a FIFO would wait for its other end
         descriptor = os.open(self.path, os.O_RDONLY | _SAFE_FLAGS)
         with open(descriptor, "rb") as file:
@@ -175,7 +175,7 @@ class AlertStateFile:
         except OSError as error:
             self._log_write_failure(error)
         except Exception as error:
-            log.error("alert state not saved", state_file=str(self.path), error=describe_exception(error))
+            log.error("alert state could not be saved", state_file=str(self.path), error=describe_exception(error))
             self._metrics.count_write_failure()
         else:
             if self._is_failing:
@@ -186,7 +186,7 @@ class AlertStateFile:
         """Replace the file atomically: a crash leaves the old content or the new. Raises ``OSError``."""
         temporary = self.path.with_name(f".{self.path.name}.new")
         with self._write_lock:
-            self._restore_folder()
+            self._ensure_folder_and_lock()
             temporary.unlink(missing_ok=True)
             try:
                 with open(temporary, "xb", opener=_open_new) as file:
@@ -200,8 +200,8 @@ class AlertStateFile:
                 raise
             _sync_directory(self.path.parent)
 
-    def _restore_folder(self) -> None:
-        """Make the folder again, and lock the file there, if somebody has removed it. Raises ``OSError``."""
+    def _ensure_folder_and_lock(self) -> None:
+        """Create the folder and take the lock again if the folder was removed. Raises ``OSError``."""
         if self._lock_descriptor is not None:
             with contextlib.suppress(FileNotFoundError):
                 lock_file = self.path.with_name(self.path.name + ".lock")
@@ -217,7 +217,7 @@ class AlertStateFile:
             os.replace(self.path, aside)
         except OSError as error:
             log.error(
-                "alert state file cannot be used, nor moved aside",
+                "alert state file cannot be used or moved aside",
                 state_file=str(self.path),
                 error=cause,
                 moving_error=error.strerror,
@@ -234,7 +234,7 @@ class AlertStateFile:
         self._metrics.count_write_failure()
         if not self._is_failing:
             log.error(
-                "alert state cannot be saved; trying again with every change",
+                "alert state cannot be saved; retrying with every change",
                 state_file=str(self.path),
                 error=error.strerror,
             )
@@ -242,10 +242,10 @@ class AlertStateFile:
 
 
 def restore_state(content: bytes, wall_now: float, steady_now: float = 0.0, boot_id: str = "") -> AlertState:
-    """Decode a file's content. Raises ``ValueError`` with a text that quotes nothing of the content.
+    """Decode a file's content. Raises ``ValueError``, whose message never quotes the content.
 
-    The time since the file was written is measured by the steady clock if that was in the current boot, ``boot_id``,
-    otherwise by the wall clock; it is never negative.
+    The time since the file was written is measured with the steady clock if ``boot_id``, the current boot, is the same,
+    otherwise with the wall clock. It is never negative.
     """
     document = _decode_document(content)
     if boot_id and document.boot_id == boot_id:
@@ -272,7 +272,7 @@ def restore_state(content: bytes, wall_now: float, steady_now: float = 0.0, boot
 
 
 def default_state_file(environ: Mapping[str, str]) -> Path | None:
-    """Return the path used if none is configured: systemd's state directory, otherwise the user's state folder."""
+    """Return the default path: in systemd's state directory, otherwise in the user's state folder."""
     systemd_directory = environ.get("STATE_DIRECTORY", "").split(":")[0]
     if systemd_directory:
         return Path(systemd_directory) / FILE_NAME
@@ -291,7 +291,7 @@ def _decode_document(content: bytes) -> _StateDocument:
         raise ValueError(_NOT_A_STATE_FILE) from None
     if document is None:
         known = " and ".join(map(str, READABLE_VERSIONS))
-        raise ValueError(f"it is of version {version}; this exporter reads {known}")
+        raise ValueError(f"its version is {version}; this exporter reads versions {known}")
     if not all(abs(time) <= MAX_SECONDS for time in (document.written_at, document.written_steady)):
         raise ValueError(_NOT_A_STATE_FILE)
     if version == 1:
@@ -300,7 +300,7 @@ def _decode_document(content: bytes) -> _StateDocument:
 
 
 def _add_steady_times(document: _StateDocument) -> None:
-    """Add what version 1 lacks: its wall times become the steady times of an unknown boot."""
+    """Upgrade version 1: its wall times become the steady times of an unknown boot."""
     document.boot_id, document.written_steady = "", document.written_at
     for alert in document.alerts:
         alert.active_steady, alert.resolved_steady, alert.keep_steady = (
@@ -311,7 +311,7 @@ def _add_steady_times(document: _StateDocument) -> None:
 
 
 def _has_valid_times(alert: Alert) -> bool:
-    """Whether the times its phase needs are set, on both clocks, and all of them are times."""
+    """Return whether all times are in range, and those that the alert's phase needs are set on both clocks."""
     wall_times = [alert.active_at, alert.fired_at, alert.resolved_at, alert.keep_since]
     steady_times = [alert.active_steady, alert.resolved_steady, alert.keep_steady, alert.stopped_steady]
     required = {Phase.PENDING: (), Phase.FIRING: (alert.fired_at,), Phase.RESOLVED: (alert.fired_at, alert.resolved_at)}

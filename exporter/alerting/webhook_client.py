@@ -1,4 +1,4 @@
-"""Notifications in the format of Alertmanager's webhooks (version 4), and the client that posts them.
+"""Notifications in Alertmanager's webhook format (version 4), and the client that posts them.
 
 https://prometheus.io/docs/alerting/latest/configuration/#webhook_config describes the format.
 """
@@ -29,7 +29,7 @@ _ENDPOINT = "POST /"
 def notification(
     receiver: str, upstream: str, payloads: Sequence[AlertPayload], *, external_url: str, truncated: int = 0
 ) -> dict[str, Any]:
-    """Return a notification about an upstream's alerts; ``truncated``: the number of those that are left out.
+    """Return a notification about an upstream's alerts; ``truncated``: the number of alerts left out.
 
     Source: samples of Alertmanager 0.25.
     """
@@ -49,7 +49,7 @@ def notification(
 
 
 def _common(mappings: Sequence[Mapping[str, str]]) -> dict[str, str]:
-    """Return the items that all mappings have."""
+    """Return the items common to all mappings."""
     common = set(mappings[0].items()) if mappings else set()
     for mapping in mappings[1:]:
         common &= mapping.items()
@@ -57,7 +57,7 @@ def _common(mappings: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 class WebhookClient:
-    """Posts notifications to one URL, which is read again whenever its file changes."""
+    """Posts notifications to one URL; a URL in a file is read again when the file changes."""
 
     def __init__(self, settings: WebhookSettings, clock: Clock) -> None:
         self._settings = settings
@@ -66,7 +66,7 @@ class WebhookClient:
         self._origin = URL()
 
     async def post(self, body: Mapping[str, Any]) -> int:
-        """Send a notification, and return the HTTP status. Raises ``UpstreamError``, also for a web page."""
+        """Send a notification and return the HTTP status. Raises ``UpstreamError``, also if a web page responds."""
         settings = self._settings
         url = URL(await read_secret(settings.url))
         request = PreparedRequest(
@@ -80,7 +80,7 @@ class WebhookClient:
         client = await self._client_for(url.origin())
         response = await client.send(request)
         if _is_web_page(response.body):
-            text = f"{_ENDPOINT}: status {response.status} with a web page: check url, and whether a sign-in is needed"
+            text = f"{_ENDPOINT}: status {response.status} with a web page; check the url and whether it needs a login"
             raise UpstreamError(Reason.BAD_RESPONSE, text, status=response.status)
         return response.status
 

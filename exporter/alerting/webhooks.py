@@ -1,7 +1,7 @@
-"""Notifies receivers of alerts without Alertmanager.
+"""Sends notifications about alerts to webhooks, without Alertmanager.
 
-As in Alertmanager, a notification contains the alerts of a group that fire, and those that have resolved since the
-last notification.
+As in Alertmanager, a notification contains a group's firing alerts and those that have resolved since the last
+notification.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ from exporter.runtime.tasks import cancel_tasks, run_within
 log = structlog.get_logger()
 
 GROUP_WAIT_SECONDS = 10.0
-"""Time from the first change to its notification, so that changes at the same time share one."""
+"""Time from the first change to the notification, so that simultaneous changes share one."""
 REPEAT_SECONDS = 4 * 3600.0
 """Time after which a notification is repeated while its alerts fire."""
 MAX_ALERTS = 500
-"""Maximum number of alerts in a notification; it gives the number of those left out."""
+"""Maximum number of alerts in a notification; ``truncatedAlerts`` counts the others."""
 MAX_WAITING = 10_000
-"""Maximum number of resolved alerts that wait for a receiver."""
+"""Maximum number of resolved alerts waiting for a receiver."""
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 1.0, 300.0
 TICK_SECONDS = 1.0
-"""Time between two looks at what is due."""
+"""Interval between checks for due notifications."""
 _SEVERITIES = ("critical", "warning", "info")
 
 
 class NotifiedGroup(msgspec.Struct):
-    """The last notification of an upstream's alerts, as the state file keeps it."""
+    """The last notification about an upstream's alerts, as saved in the state file."""
 
     upstream: str
     firing: list[AlertKey]
-    """The alerts that the receiver was told are firing."""
+    """Alerts that were reported to the receiver as firing."""
     notified_steady: float
-    """When it was sent, on the steady clock."""
+    """When it was sent (steady clock)."""
 
 
 @dataclass
 class _Group:
-    """The alerts of one upstream, as a receiver knows them."""
+    """What a receiver knows about the alerts of one upstream."""
 
-    told: dict[AlertKey, None] = field(default_factory=dict)
-    """Alerts that the receiver was told are firing."""
-    ended: dict[AlertKey, Alert] = field(default_factory=dict)
-    """Alerts of ``told`` that have resolved since the last notification."""
+    reported: dict[AlertKey, None] = field(default_factory=dict)
+    """Alerts that were reported to the receiver as firing."""
+    resolved: dict[AlertKey, Alert] = field(default_factory=dict)
+    """Alerts in ``reported`` that have resolved since the last notification."""
     notified: float = -math.inf
     due: float = math.inf
-    """When the next notification is due. Both on the steady clock."""
+    """When the next notification is due. Both times are on the steady clock."""
 
 
 class Webhook:
-    """The notifications of one receiver: a bounded memory of what it knows, and the task that sends what changes."""
+    """Sends notifications to one receiver, and keeps a bounded record of what the receiver knows."""
 
     def __init__(
         self,
@@ -94,38 +94,38 @@ class Webhook:
         metrics.add_webhook(settings.name)
 
     def restore(self, groups: Iterable[NotifiedGroup]) -> None:
-        """Go on from what an earlier process told the receiver."""
+        """Continue from the last notifications of an earlier process."""
         for group in groups:
-            told = dict.fromkeys(group.firing)
-            self._groups[group.upstream] = _Group(told, notified=group.notified_steady, due=self._clock.monotonic())
+            reported = dict.fromkeys(group.firing)
+            self._groups[group.upstream] = _Group(reported, notified=group.notified_steady, due=self._clock.monotonic())
         for alert in self._outbox.sendable_alerts():
-            self._note_change(alert)
+            self._record_change(alert)
 
-    def memory(self) -> list[NotifiedGroup]:
-        """Return the last notifications, for the state file."""
+    def notified_groups(self) -> list[NotifiedGroup]:
+        """Return the last notification of each group, for the state file."""
         return [
-            NotifiedGroup(upstream, list(group.told), group.notified)
+            NotifiedGroup(upstream, list(group.reported), group.notified)
             for upstream, group in self._groups.items()
-            if group.told
+            if group.reported
         ]
 
     def enqueue(self, alerts: Iterable[Alert]) -> None:
-        """Note alerts that have started to fire or were resolved."""
+        """Record alerts that have started to fire or were resolved."""
         for alert in alerts:
-            self._note_change(alert)
+            self._record_change(alert)
 
     async def run(self) -> None:
-        """Send what is due, until cancelled."""
+        """Send due notifications until cancelled."""
         while True:
             try:
                 await self._send_due()
             except Exception as error:
-                log.error("notification not sent", webhook=self.settings.name, error=describe_exception(error))
+                log.error("notification could not be sent", webhook=self.settings.name, error=describe_exception(error))
                 self._pause()
             await self._clock.sleep(TICK_SECONDS / self._time_scale)
 
     async def flush(self) -> None:
-        """Send all changes at once, until the first failure."""
+        """Send all changes now, until the first failure."""
         for name, group in list(self._groups.items()):
             if not await self._notify(name, group):
                 return
@@ -135,22 +135,22 @@ class Webhook:
         await self._client.close()
         self._metrics.remove_webhook(self.settings.name)
 
-    def _note_change(self, alert: Alert) -> None:
+    def _record_change(self, alert: Alert) -> None:
         if alert.key.severity not in self._severities:
             return
         group = self._groups.setdefault(alert.key.upstream, _Group())
         if alert.phase is Phase.FIRING:
-            group.ended.pop(alert.key, None)
-        elif alert.key in group.told:
-            group.ended[alert.key] = alert
+            group.resolved.pop(alert.key, None)
+        elif alert.key in group.reported:
+            group.resolved[alert.key] = alert
             self._drop_surplus(group)
         group.due = min(group.due, self._clock.monotonic() + GROUP_WAIT_SECONDS / self._time_scale)
 
     def _drop_surplus(self, group: _Group) -> None:
-        """Keep memory bounded while the receiver is down: forget the oldest resolved alert of the group."""
-        if sum(len(other.ended) for other in self._groups.values()) > MAX_WAITING:
-            oldest = next(iter(group.ended))
-            del group.ended[oldest], group.told[oldest]
+        """Drop the oldest resolved alert of the group if too many are waiting for the receiver."""
+        if sum(len(other.resolved) for other in self._groups.values()) > MAX_WAITING:
+            oldest = next(iter(group.resolved))
+            del group.resolved[oldest], group.reported[oldest]
             self._metrics.count_webhook_dropped(self.settings.name, 1)
 
     async def _send_due(self) -> None:
@@ -162,19 +162,19 @@ class Webhook:
                 return
 
     async def _notify(self, upstream: str, group: _Group) -> bool:
-        """Send a group's notification if there is news, or if it is to be repeated; return False on failure."""
+        """Send a group's notification if something changed or a repeat is due; return False on failure."""
         firing = [
             alert
             for alert in self._outbox.sendable_alerts()
             if alert.key.upstream == upstream and alert.phase is Phase.FIRING and alert.key.severity in self._severities
         ]
-        ended = dict(group.ended)
+        resolved = dict(group.resolved)
         now, repeat = self._clock.monotonic(), REPEAT_SECONDS / self._time_scale
-        is_news = bool(ended) or any(alert.key not in group.told for alert in firing)
+        has_changed = bool(resolved) or any(alert.key not in group.reported for alert in firing)
         group.due = math.inf
-        if is_news or (firing and now >= group.notified + repeat):
+        if has_changed or (firing and now >= group.notified + repeat):
             try:
-                await self._post(upstream, [*firing, *ended.values()])
+                await self._post(upstream, [*firing, *resolved.values()])
             except Exception as error:
                 group.due = now
                 if not isinstance(error, UpstreamError):
@@ -183,11 +183,11 @@ class Webhook:
                 return False
             self._succeed()
             group.notified = now
-            group.ended = {key: alert for key, alert in group.ended.items() if ended.get(key) is not alert}
-        group.told = dict.fromkeys([*(alert.key for alert in firing), *group.ended])
+            group.resolved = {key: alert for key, alert in group.resolved.items() if resolved.get(key) is not alert}
+        group.reported = dict.fromkeys([*(alert.key for alert in firing), *group.resolved])
         if firing:
             group.due = min(group.due, group.notified + repeat)
-        elif not group.ended and group.due == math.inf:
+        elif not group.resolved and group.due == math.inf:
             del self._groups[upstream]
         return True
 
@@ -200,7 +200,9 @@ class Webhook:
     def _fail(self, error: UpstreamError) -> None:
         self._metrics.count_webhook_error(self.settings.name)
         if error.reason is not self._failure_reason:
-            log.warning("webhook fails", webhook=self.settings.name, reason=error.reason.value, error=str(error))
+            log.warning(
+                "cannot send to webhook", webhook=self.settings.name, reason=error.reason.value, error=str(error)
+            )
             self._failure_reason = error.reason
         self._pause()
 
@@ -229,23 +231,23 @@ class Webhooks:
         self._metrics = metrics
         self._external_url = external_url
         self._time_scale = time_scale
-        self._memory: dict[str, Sequence[NotifiedGroup]] = {}
-        """Last notifications of webhooks that are not running."""
+        self._saved_groups: dict[str, Sequence[NotifiedGroup]] = {}
+        """Last notifications of webhooks that are not running, by name."""
         self._running: dict[str, tuple[Webhook, asyncio.Task[None]]] = {}
 
-    def restore(self, memory: Mapping[str, Sequence[NotifiedGroup]]) -> None:
-        """Go on from what an earlier process told the receivers, by the names of the webhooks."""
-        self._memory |= memory
+    def restore(self, groups: Mapping[str, Sequence[NotifiedGroup]]) -> None:
+        """Continue from the last notifications of an earlier process, by webhook name."""
+        self._saved_groups |= groups
 
-    def memory(self) -> dict[str, list[NotifiedGroup]]:
+    def notified_groups(self) -> dict[str, list[NotifiedGroup]]:
         """Return the last notifications of each webhook, for the state file."""
-        return {name: webhook.memory() for name, (webhook, _) in self._running.items()}
+        return {name: webhook.notified_groups() for name, (webhook, _) in self._running.items()}
 
     async def apply(self, webhooks: Sequence[WebhookSettings]) -> None:
-        """Notify these from now on; a changed webhook goes on from what its receiver was told."""
+        """Send to these webhooks; one with changed settings continues from its last notifications."""
         for name, (webhook, _) in list(self._running.items()):
             if webhook.settings not in webhooks:
-                self._memory[name] = webhook.memory()
+                self._saved_groups[name] = webhook.notified_groups()
                 await self._close(name)
         for settings in webhooks:
             if settings.name not in self._running:
@@ -257,26 +259,26 @@ class Webhooks:
                     external_url=self._external_url,
                     time_scale=self._time_scale,
                 )
-                webhook.restore(self._memory.get(settings.name, ()))
+                webhook.restore(self._saved_groups.get(settings.name, ()))
                 task = asyncio.create_task(webhook.run(), name=f"webhook {settings.name}")
                 self._running[settings.name] = webhook, task
-        self._memory.clear()
+        self._saved_groups.clear()
 
     def enqueue(self, alerts: Sequence[Alert]) -> None:
-        """Note alerts that have started to fire or were resolved."""
+        """Record alerts that have started to fire or were resolved."""
         for webhook, _ in self._running.values():
             webhook.enqueue(alerts)
 
     async def flush(self, seconds: float) -> None:
-        """Stop, and send all changes in at most this time."""
+        """Stop, and try for at most this time to send all changes."""
         await cancel_tasks(task for _, task in self._running.values())
         await run_within(seconds, [webhook.flush for webhook, _ in self._running.values()])
 
     async def close(self) -> None:
-        """Stop, and forget what the receivers were told."""
+        """Stop, and forget the last notifications."""
         for name in list(self._running):
             await self._close(name)
-        self._memory.clear()
+        self._saved_groups.clear()
 
     async def _close(self, name: str) -> None:
         webhook, task = self._running.pop(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from typing import Any
 from exporter import __version__
 from exporter.cli import alerts, dashboards, demo, metrics, rules, run, session_command
 from exporter.cli.command import PROGRAM, CommandError, CommandParser
+from exporter.runtime.revision import revision
 from exporter.runtime.suggestions import similar_words
 
 
@@ -46,12 +48,17 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    parser.add_argument("--version", action="version", version=version())
     run.add_flags(parser)
     commands = parser.add_subparsers(title="commands", metavar="[COMMAND]", dest="command", parser_class=CommandParser)
     for command in (demo, alerts, dashboards, metrics, rules, session_command):
         command.add_parser(commands)
     return parser
+
+
+def version() -> str:
+    """Return the line that ``--version`` prints."""
+    return f"{PROGRAM} {__version__} (revision {revision()}, Python {platform.python_version()})"
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -42,7 +42,7 @@ def _load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Setti
     try:
         file = read_file_within(path, _MAX_BYTES)
     except FileError as error:
-        raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from None
+        raise ConfigError([f"{path}: cannot read the file: {error.strerror}"]) from None
     document = _read_document(path, file)
     root = settings_class(schema)
     environment = environment_layer(environ, root, set(_referenced_variables(document.data)))

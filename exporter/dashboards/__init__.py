@@ -15,7 +15,7 @@ __all__ = ["RuleThresholds", "all_dashboards", "render_files"]
 
 
 def all_dashboards(thresholds: RuleThresholds | None = None) -> tuple[Dashboard, ...]:
-    """Return the dashboards, with the thresholds of the rules that are in force."""
+    """Return all dashboards, by default with the thresholds of the shipped rules."""
     thresholds = thresholds or RuleThresholds()
     return (
         overview_dashboard(thresholds),
@@ -26,7 +26,7 @@ def all_dashboards(thresholds: RuleThresholds | None = None) -> tuple[Dashboard,
 
 
 def render_files(thresholds: RuleThresholds | None = None) -> dict[str, str]:
-    """Return the content of all dashboard files, by file name."""
+    """Return the content of the dashboard files by file name."""
     return {
         dashboard.file_name: json.dumps(dashboard.as_json(), indent=2, ensure_ascii=False) + "\n"
         for dashboard in all_dashboards(thresholds)

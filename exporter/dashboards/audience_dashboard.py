@@ -1,4 +1,4 @@
-"""Streams / Audience: who watches, how much, and how well it goes."""
+"""The dashboard Streams / Audience: viewers, watch time, delivery and analytics."""
 
 from __future__ import annotations
 
@@ -10,38 +10,45 @@ from exporter.dashboards.thresholds import RuleThresholds
 _VIEWERS = streams.current("stream_viewers")
 _TOP = 10
 _MINUTES_PER_HOUR = 60
-_NO_ANALYTICS = "No analytics: WAVE has them, for streams that the configuration names"
+_NO_ANALYTICS = "No analytics; WAVE reports them for streams listed in the configuration"
 
 
 def audience_dashboard(thresholds: RuleThresholds) -> Dashboard:
-    """The dashboard of the viewers."""
+    """Return the audience dashboard."""
     return Dashboard(
         uid=AUDIENCE,
         title="Streams / Audience",
-        description="Viewers and peaks, time watched, errors that viewers meet, and the analytics of platforms.",
+        description="Viewers and peaks, hours watched, viewer errors, and the platforms' analytics.",
         variables=stream_variables(),
         since="now-6h",
         rows=[
-            Row("", _figures()),
+            Row("", _stats()),
             Row("Viewers", [*_viewers(thresholds), _table()]),
             Row("Delivery", _delivery()),
-            Row("Analytics of the platforms", _analytics()),
+            Row("Platform analytics", _analytics()),
         ],
     )
 
 
 def _watched(expression: str) -> str:
-    """Hours watched in the chosen time: a sample every minute counts for a minute of each viewer."""
+    """Return the hours watched in the time range, from one sample per minute."""
     return f"sum_over_time(({expression})[$__range:1m]) / {_MINUTES_PER_HOUR}"
 
 
-def _figures() -> list[Panel]:
+def _stats() -> list[Panel]:
     total = f"sum({_VIEWERS})"
     return [
-        stat("Viewers", "Viewers of all streams now.", Query(total), FieldOptions(unit="short"), width=4, graph=False),
+        stat(
+            "Viewers",
+            "Current number of viewers of all streams.",
+            Query(total),
+            FieldOptions(unit="short"),
+            width=4,
+            graph=False,
+        ),
         stat(
             "Peak",
-            "The most viewers at once in the chosen time, of all streams together.",
+            "Maximum number of concurrent viewers of all streams in the time range.",
             Query(f"max_over_time(({total})[$__range:])"),
             FieldOptions(unit="short"),
             width=4,
@@ -49,14 +56,14 @@ def _figures() -> list[Panel]:
         ),
         stat(
             "Hours watched",
-            "In the chosen time: viewers added up minute by minute.",
+            "Hours watched in the time range, from the number of viewers at each minute.",
             Query(_watched(total)),
             FieldOptions(unit="short"),
             width=4,
             instant=True,
         ),
         stat(
-            "Watched streams",
+            "Streams with viewers",
             "Streams with at least one viewer.",
             Query(f"sum({_VIEWERS} > bool 0)"),
             FieldOptions(unit="short", decimals=0),
@@ -65,7 +72,7 @@ def _figures() -> list[Panel]:
         ),
         stat(
             "Largest stream",
-            "Viewers of the stream that most watch.",
+            "Number of viewers of the stream with the most viewers.",
             Query(f"max({_VIEWERS})"),
             FieldOptions(unit="short"),
             width=4,
@@ -73,7 +80,7 @@ def _figures() -> list[Panel]:
         ),
         stat(
             "Egress per viewer",
-            "Media sent, divided by the viewers of the streams whose platform tells both.",
+            "Egress bitrate per viewer, for streams whose platform reports both.",
             Query(
                 f"8 * sum({streams.current('stream_egress_bitrate_bytes_per_second')})\n"
                 f"/ sum({_VIEWERS} and {streams.current('stream_egress_bitrate_bytes_per_second')})"
@@ -90,7 +97,7 @@ def _viewers(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Viewers by platform",
-            "Viewers, where the platform tells.",
+            "Number of viewers, for platforms that report it.",
             [Query(f"sum by (platform) ({_VIEWERS})", "{{platform}}")],
             FieldOptions(unit="short", minimum=0),
             stacked=True,
@@ -98,8 +105,8 @@ def _viewers(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Viewers of the largest streams",
-            f"The {_TOP} streams that had the most viewers on average. A live stream that loses "
-            f"{thresholds['StreamViewersDropped']:.0%} of them within ten minutes fires StreamViewersDropped.",
+            f"The {_TOP} streams with the most viewers on average. StreamViewersDropped fires if a live stream loses "
+            f"{thresholds['StreamViewersDropped']:.0%} of its viewers within 10 minutes.",
             [Query(largest(_TOP, _VIEWERS, f"max without (instance, pod) ({mean})"), "{{stream}} ({{upstream}})")],
             FieldOptions(unit="short", minimum=0),
             height=10,
@@ -110,8 +117,9 @@ def _viewers(thresholds: RuleThresholds) -> list[Panel]:
 def _table() -> Panel:
     viewers = streams.selector("stream_viewers")
     return table(
-        "Audience of each stream",
-        "Peak: the most viewers at once, in the chosen time as this exporter saw it, and as the platform says.",
+        "Audience by stream",
+        "Peak is the maximum number of concurrent viewers seen by the exporter in the time range; Peak (platform) is "
+        "the maximum that the platform reports.",
         [
             Column(name="Stream", label="stream", field=FieldOptions(unit="none", links=link_to_stream())),
             Column(name="Upstream", label="upstream"),
@@ -148,7 +156,7 @@ def _delivery() -> list[Panel]:
     return [
         graph(
             "Egress by platform",
-            "Media that the platforms send to viewers, where they tell.",
+            "Bitrate sent to viewers, for platforms that report it.",
             [
                 Query(
                     f"8 * sum by (platform) ({streams.current('stream_egress_bitrate_bytes_per_second')})",
@@ -161,7 +169,7 @@ def _delivery() -> list[Panel]:
         ),
         graph(
             "Views with errors",
-            f"Share of the views that met an error: the {_TOP} streams with the largest. Livepeer.",
+            f"Share of views with errors, for the {_TOP} streams with the highest share. Livepeer only.",
             [
                 Query(
                     largest(
@@ -177,8 +185,8 @@ def _delivery() -> list[Panel]:
             width=8,
         ),
         graph(
-            "Latency of what is watched",
-            "Latencies of the streams, weighted by their viewers. WAVE.",
+            "Latency weighted by viewers",
+            "Average latency of the streams, weighted by their viewers. WAVE only.",
             [
                 Query(
                     f"sum by (upstream) ({streams.current('stream_latency_seconds')} * {_VIEWERS})\n"
@@ -195,8 +203,8 @@ def _delivery() -> list[Panel]:
 def _analytics() -> list[Panel]:
     return [
         table(
-            "Analytics of streams",
-            "Over the period that the configuration asks for, as the platform counts.",
+            "Stream analytics",
+            "The platform's analytics over the configured period.",
             [
                 Column(name="Stream", label="stream"),
                 Column(name="Upstream", label="upstream", width=100),
@@ -211,7 +219,7 @@ def _analytics() -> list[Panel]:
                     for name, family, unit, width in (
                         ("Viewers", "viewers", "none", 90),
                         ("Peak", "peak_viewers", "none", 90),
-                        ("Average watched", "average_watch_seconds", "dtdurations", 140),
+                        ("Average watch time", "average_watch_seconds", "dtdurations", 140),
                     )
                 ),
             ],
@@ -222,8 +230,8 @@ def _analytics() -> list[Panel]:
             empty=_NO_ANALYTICS,
         ),
         table(
-            "Other numbers of the platforms",
-            "What platforms count without saying what it means, by their own name.",
+            "Other platform metrics",
+            "Numbers that platforms report without documenting their meaning, under the platform's own names.",
             [
                 Column(name="Metric", label="metric", width=270),
                 Column(name="Stream", label="stream"),

@@ -1,4 +1,4 @@
-"""A whole dashboard: its rows of panels laid out on Grafana's grid of 24 columns."""
+"""A dashboard, with its panels laid out on Grafana's grid of 24 columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from exporter.dashboards.panels import DATASOURCE, Json, Panel
 
 SCHEMA_VERSION = 39
-"""Schema of Grafana 10.4. Later versions migrate it when they load it; none migrates back."""
+"""Schema of Grafana 10.4, which later versions migrate on load."""
 TAG = "stream-exporter"
 COLUMNS = 24
 
@@ -20,12 +20,12 @@ AUDIENCE = "stream-exporter-audience"
 _TITLES = {"Overview": OVERVIEW, "Stream": STREAM, "Upstreams and exporter": UPSTREAMS, "Audience": AUDIENCE}
 
 _LINK_PARAMETERS = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
-"""Parameters that every link passes on."""
+"""Parameters of every link."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under a heading (the first row needs none), from left to right and then below."""
+    """Panels under a heading (the first row needs none), placed from left to right."""
 
     title: str
     panels: Sequence[Panel]
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Dashboard:
-    """One dashboard; ``uid`` is its address and never changes."""
+    """A dashboard; ``uid`` is part of its URL and must not change."""
 
     uid: str
     title: str
@@ -47,11 +47,11 @@ class Dashboard:
 
     @property
     def file_name(self) -> str:
-        """Name of the file in the folder of dashboards."""
+        """Name of the dashboard's JSON file."""
         return f"{self.uid}.json"
 
     def as_json(self) -> Json:
-        """Return the JSON to import or provision, without ``__inputs``, which provisioning does not fill in."""
+        """Return JSON for import and provisioning; without ``__inputs``, which provisioning does not support."""
         return {
             "annotations": {"list": [_BUILT_IN_ANNOTATIONS, *self.annotations]},
             "description": self.description,
@@ -76,24 +76,24 @@ class Dashboard:
 
 
 def link_to_stream(*, field_of: str = "fields") -> list[Json]:
-    """Link to the dashboard of the stream of a table's row (``fields``) or of a series (``labels``)."""
+    """Link to the stream dashboard, for the stream in a table row (``fields``) or of a series (``labels``)."""
     source = "__data.fields" if field_of == "fields" else "__field.labels"
     names = {"platform": "Platform", "upstream": "Upstream", "stream": "Stream"}
     chosen = "&".join(
         f"var-{label}=${{{source}.{name if field_of == 'fields' else label}:percentencode}}"
         for label, name in names.items()
     )
-    return [{"targetBlank": False, "title": "The stream", "url": f"/d/{STREAM}?{_LINK_PARAMETERS}&{chosen}"}]
+    return [{"targetBlank": False, "title": "Open stream", "url": f"/d/{STREAM}?{_LINK_PARAMETERS}&{chosen}"}]
 
 
 def link_to_upstream() -> list[Json]:
-    """Link to the dashboard of upstreams, for the upstream of a table's row."""
+    """Link to the upstreams dashboard, for the upstream in a table row."""
     url = f"/d/{UPSTREAMS}?{_LINK_PARAMETERS}&var-upstream=${{__data.fields.Upstream:percentencode}}"
-    return [{"targetBlank": False, "title": "The upstream", "url": url}]
+    return [{"targetBlank": False, "title": "Open upstream", "url": url}]
 
 
 def _links(uid: str) -> Iterator[Json]:
-    """Yield links to the other dashboards. A chosen stream is not passed on, since it would hide all others there."""
+    """Yield links to the other dashboards, without the selected stream, which would hide all others there."""
     parameters = _LINK_PARAMETERS.partition("&")[2]
     if uid != STREAM:
         parameters += "&${platform:queryparam}&${upstream:queryparam}"
@@ -114,7 +114,7 @@ def _links(uid: str) -> Iterator[Json]:
 
 
 def alert_annotations(matchers: str) -> Json:
-    """Mark firing alerts of Prometheus; ``ALERTS`` has no instance."""
+    """Annotate firing alerts from Prometheus; ``ALERTS`` has no instance label."""
     expression = f'ALERTS{{alertstate="firing", alertname=~"Stream.+", severity!="none", {matchers}}}'
     return _annotation(
         "Alerts", expression, color="red", title="{{alertname}}", text="{{severity}} {{upstream}} {{stream}}"
@@ -122,8 +122,8 @@ def alert_annotations(matchers: str) -> Json:
 
 
 def restart_annotations(expression: str) -> Json:
-    """Mark restarts of streams."""
-    return _annotation("Restarts", expression, color="blue", title="Published anew", text="{{upstream}} {{stream}}")
+    """Annotate stream restarts."""
+    return _annotation("Restarts", expression, color="blue", title="New ingest session", text="{{upstream}} {{stream}}")
 
 
 def _annotation(name: str, expression: str, *, color: str, title: str, text: str) -> Json:
@@ -166,7 +166,7 @@ def _place_rows(rows: Iterable[Row]) -> Iterator[Json]:
 
 
 def _place_panels(panels: Sequence[Panel], y: int, numbers: Iterator[int]) -> tuple[list[Json], int]:
-    """Return the panels with their positions, and the line below them."""
+    """Return the panels with their positions, and the first free grid line below them."""
     placed: list[Json] = []
     x = height = 0
     for panel in panels:

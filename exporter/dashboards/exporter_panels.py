@@ -1,4 +1,4 @@
-"""The panels of the exporter itself: scrapes, notifications, process."""
+"""Panels about the exporter itself: scrapes, notifications and process."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from exporter.dashboards.selections import exporter
 from exporter.dashboards.thresholds import RuleThresholds, rising
 
 _BY_INSTANCE = "{{instance}}"
-_SIDECAR = "The sidecar is off"
-_A_FEW_SENDS = "2m"
-"""What fires is sent again every minute."""
+_NO_SIDECAR = "The sidecar is not enabled"
+_SEND_STEP = "2m"
+"""Minimum step for rates of notifications, because firing alerts are sent once a minute."""
 
 
 def scrapes() -> list[Panel]:
-    """What it costs Prometheus."""
+    """Return the panels about scrapes."""
     return [
         graph(
-            "Duration of scrapes",
-            "How long the exporter takes to answer Prometheus.",
+            "Scrape duration",
+            "Time until the exporter has answered a scrape.",
             [Query(exporter.selector("scrape_duration_seconds"), _BY_INSTANCE)],
             FieldOptions(unit="s", minimum=0),
             width=6,
         ),
         graph(
             "Samples per scrape",
-            "What one answer holds.",
+            "Number of samples in a scrape.",
             [Query(exporter.selector("scrape_samples_scraped"), _BY_INSTANCE)],
             FieldOptions(unit="short", minimum=0),
             width=6,
         ),
         graph(
             "Series and streams",
-            "Series of upstreams and streams in the last answer, and the streams that are served.",
+            "Number of upstream and stream series in the last scrape, and number of streams.",
             [
                 Query(exporter.selector("stream_exporter_series"), f"{_BY_INSTANCE} series"),
                 Query(exporter.selector("stream_exporter_streams"), f"{_BY_INSTANCE} streams"),
@@ -40,8 +40,8 @@ def scrapes() -> list[Panel]:
             width=6,
         ),
         graph(
-            "Duplicates left out",
-            "Label sets that two objects have. Anything but 0 is a fault of the exporter.",
+            "Dropped duplicates",
+            "Series dropped because of duplicate labels. Any value above 0 is a bug in the exporter.",
             [Query(exporter.selector("stream_exporter_duplicates_dropped"), _BY_INSTANCE)],
             FieldOptions(unit="short", decimals=0, minimum=0, soft_maximum=1, steps=rising(critical=1)),
             width=6,
@@ -50,7 +50,7 @@ def scrapes() -> list[Panel]:
 
 
 def notifications(thresholds: RuleThresholds) -> list[Panel]:
-    """The delivery of alerts, where the exporter sends them itself."""
+    """Return the panels about alerts that the sidecar sends."""
     sent, errors = (exporter.rate(f"stream_exporter_notifications_{name}_total") for name in ("sent", "errors"))
     dropped = exporter.rate("stream_exporter_notifications_dropped_total")
     to_webhooks, webhook_errors, webhook_dropped = (
@@ -63,55 +63,54 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Alerts sent",
-            "Alerts per minute that were sent to each Alertmanager, could not be, or were dropped; requests per minute "
-            f"to each webhook. At {thresholds['StreamAlertPushFailing']:g} failures in 15 minutes "
-            "StreamAlertPushFailing fires.",
+            "Alerts per minute that were sent to each Alertmanager, failed or were dropped, and requests per minute to "
+            f"each webhook. StreamAlertPushFailing fires at {thresholds['StreamAlertPushFailing']:g} failures in 15 "
+            "minutes.",
             [
-                Query(f"60 * {sent}", "{{alertmanager}} sent", min_step=_A_FEW_SENDS),
-                Query(f"60 * {errors}", "{{alertmanager}} errors", min_step=_A_FEW_SENDS),
-                Query(f"60 * {dropped}", "{{alertmanager}} dropped", min_step=_A_FEW_SENDS),
-                Query(f"60 * {to_webhooks}", "{{webhook}} sent", min_step=_A_FEW_SENDS),
-                Query(f"60 * {webhook_errors}", "{{webhook}} errors", min_step=_A_FEW_SENDS),
-                Query(f"60 * {webhook_dropped}", "{{webhook}} dropped", min_step=_A_FEW_SENDS),
+                Query(f"60 * {sent}", "{{alertmanager}} sent", min_step=_SEND_STEP),
+                Query(f"60 * {errors}", "{{alertmanager}} errors", min_step=_SEND_STEP),
+                Query(f"60 * {dropped}", "{{alertmanager}} dropped", min_step=_SEND_STEP),
+                Query(f"60 * {to_webhooks}", "{{webhook}} sent", min_step=_SEND_STEP),
+                Query(f"60 * {webhook_errors}", "{{webhook}} errors", min_step=_SEND_STEP),
+                Query(f"60 * {webhook_dropped}", "{{webhook}} dropped", min_step=_SEND_STEP),
             ],
-            FieldOptions(unit="cpm", minimum=0, empty=_SIDECAR),
+            FieldOptions(unit="cpm", minimum=0, empty=_NO_SIDECAR),
             width=6,
             height=9,
         ),
         graph(
-            "Waiting to be sent",
-            "Alerts whose newest state an Alertmanager has not accepted yet, and those still to be repeated.",
+            "Queue length",
+            "Alerts whose latest state the Alertmanager has not accepted yet, and alerts waiting to be repeated.",
             [Query(exporter.current("stream_exporter_notifications_queue_length"), "{{alertmanager}}")],
-            FieldOptions(unit="short", minimum=0, empty=_SIDECAR),
+            FieldOptions(unit="short", minimum=0, empty=_NO_SIDECAR),
             width=4,
             height=9,
         ),
         graph(
-            "Duration of sending, p95",
-            "What 95 of 100 deliveries to an Alertmanager stay below.",
+            "Send duration, p95",
+            "95th percentile of the duration of requests to each Alertmanager.",
             [
                 Query(
                     exporter.quantile(0.95, "stream_exporter_notifications_latency_seconds", by="alertmanager"),
                     "{{alertmanager}}",
-                    min_step=_A_FEW_SENDS,
+                    min_step=_SEND_STEP,
                 )
             ],
-            FieldOptions(unit="s", minimum=0, empty=_SIDECAR),
+            FieldOptions(unit="s", minimum=0, empty=_NO_SIDECAR),
             width=4,
             height=9,
         ),
         graph(
-            "Alertmanager's clock",
-            "How far the clock of each Alertmanager is ahead of the exporter's. More than 30 s are logged: a wrong "
-            "clock prolongs alerts.",
+            "Alertmanager clock offset",
+            "Each Alertmanager's clock minus the exporter's. An offset above 30 s is logged; it prolongs alerts.",
             [Query(exporter.current("stream_exporter_notifications_clock_offset_seconds"), "{{alertmanager}}")],
-            FieldOptions(unit="s", empty=_SIDECAR),
+            FieldOptions(unit="s", empty=_NO_SIDECAR),
             width=4,
             height=9,
         ),
         graph(
-            "Alerts of the sidecar",
-            "Those that fire by name, and all that are pending: their condition holds, but not yet for long enough.",
+            "Sidecar alerts",
+            "Firing alerts by name, and the number of pending alerts (condition not true for long enough yet).",
             [
                 Query(f"sum by (alertname) ({alerts_in('firing')}) > 0", "{{alertname}}"),
                 Query(f"sum({alerts_in('pending')})", "pending"),
@@ -120,7 +119,7 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
                 unit="short",
                 decimals=0,
                 minimum=0,
-                empty=_SIDECAR,
+                empty=_NO_SIDECAR,
                 overrides=[override("pending", color=fixed_color("#6e7687"))],
             ),
             width=6,
@@ -131,12 +130,12 @@ def notifications(thresholds: RuleThresholds) -> list[Panel]:
 
 
 def process() -> list[Panel]:
-    """The process, as the Prometheus client library sees it."""
+    """Return the panels about the exporter process."""
     cpu = exporter.selector("process_cpu_seconds_total")
     return [
         graph(
             "CPU",
-            "Share of one core.",
+            "CPU usage as a share of one core.",
             [Query(f"rate({cpu}[$__rate_interval])", _BY_INSTANCE)],
             FieldOptions(unit="percentunit", minimum=0),
             width=6,
@@ -152,7 +151,7 @@ def process() -> list[Panel]:
         ),
         graph(
             "Open files",
-            "File descriptors in use, connections included, as a share of the most allowed.",
+            "Open file descriptors, including connections, as a share of the limit.",
             [Query(f"{exporter.selector('process_open_fds')}\n/ {exporter.selector('process_max_fds')}", _BY_INSTANCE)],
             FieldOptions(unit="percentunit", minimum=0, steps=rising(warning=0.8)),
             width=6,
@@ -160,7 +159,7 @@ def process() -> list[Panel]:
         ),
         graph(
             "Uptime",
-            "Since the process began.",
+            "Time since the process started.",
             [Query(f"time() - {exporter.selector('process_start_time_seconds')}", _BY_INSTANCE)],
             FieldOptions(unit="s", minimum=0),
             width=6,

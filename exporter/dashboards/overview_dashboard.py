@@ -1,4 +1,4 @@
-"""Streams / Overview: is it fine?"""
+"""The dashboard Streams / Overview: state of all streams."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ from exporter.metrics.text_format import bound
 _LIVE = f"{streams.current('stream_live')} == 1"
 _MISSING = f"{streams.current('stream_expected')} == 1 and {streams.current('stream_live')} == 0"
 _SCORE = f"({streams.current('stream_health_score_ratio')} and {_LIVE})"
-_OF_ALERTS = 'job=~"$job", platform=~"$platform|", upstream=~"$upstream|", stream=~"$stream|"'
-"""``ALERTS`` has no instance; those of the exporter have no upstream, those of an upstream no stream."""
-_FIRING = f'ALERTS{{alertstate="firing", alertname=~"Stream.+", severity!="none", {_OF_ALERTS}}}'
+_ALERT_MATCHERS = 'job=~"$job", platform=~"$platform|", upstream=~"$upstream|", stream=~"$stream|"'
+"""``ALERTS`` has no instance label; alerts about the exporter have no upstream, those about an upstream no stream."""
+_FIRING = f'ALERTS{{alertstate="firing", alertname=~"Stream.+", severity!="none", {_ALERT_MATCHERS}}}'
 _SIDECAR_FIRING = exporter.current("stream_exporter_alerts", 'state="firing"', 'alertname!~".+Watchdog"')
-_ORDER = "a_order"
+_ORDER_LABEL = "a_order"
 _NO_SCORE = 2
-"""Above every score."""
-_SHOWN = 24
-"""Streams in the timeline: as many rows as its height can show."""
+"""Sort value of streams without a score, above every score."""
+_TIMELINE_STREAMS = 24
+"""Maximum number of streams in the timeline, limited by its height."""
 
 
 def overview_dashboard(thresholds: RuleThresholds) -> Dashboard:
-    """The dashboard of the whole fleet."""
+    """Return the overview dashboard."""
     return Dashboard(
         uid=OVERVIEW,
         title="Streams / Overview",
-        description="Whether the streams are fine, and which are not. A stream's name leads to its own dashboard.",
+        description="State of all streams, worst first. Click a stream's name to open its dashboard.",
         variables=stream_variables(),
-        annotations=[alert_annotations(_OF_ALERTS)],
+        annotations=[alert_annotations(_ALERT_MATCHERS)],
         rows=[
-            Row("", _figures(thresholds)),
+            Row("", _stats(thresholds)),
             Row("Streams", [_health_timeline(thresholds), _table(thresholds), _alerts()]),
             Row("Distribution", [*_heatmaps(), *_quantiles(thresholds)]),
             Row("By platform", _by_platform(thresholds)),
@@ -65,54 +65,54 @@ def overview_dashboard(thresholds: RuleThresholds) -> Dashboard:
     )
 
 
-def _figures(thresholds: RuleThresholds) -> list[Panel]:
+def _stats(thresholds: RuleThresholds) -> list[Panel]:
     unhealthy = f"({streams.current('stream_health_score_ratio')} < {thresholds['StreamUnhealthy']:g} and {_LIVE})"
     return [
         stat(
             "Live",
-            "Streams that media arrives of.",
+            "Number of live streams.",
             Query(f"sum({streams.current('stream_live')})"),
             FieldOptions(unit="short", decimals=0),
         ),
         stat(
             "Missing",
-            "Streams that should be live by the configuration, and are not.",
+            "Expected streams that are not live.",
             Query(or_zero(f"count({_MISSING})")),
             FieldOptions(unit="short", decimals=0, steps=rising(critical=1)),
         ),
         stat(
             "Unhealthy",
-            f"Live streams with a health score below {thresholds['StreamUnhealthy']:g}, as StreamUnhealthy has it.",
+            f"Live streams with a health score below {thresholds['StreamUnhealthy']:g} (StreamUnhealthy).",
             Query(or_zero(f"count({unhealthy})")),
             FieldOptions(unit="short", decimals=0, steps=rising(critical=1)),
         ),
         stat(
             "Alerts",
-            "Alerts that fire now: those that Prometheus evaluates, and those that the sidecar sends itself.",
+            "Firing alerts, from Prometheus' rules and from the sidecar.",
             Query(f"({or_zero(f'count({_FIRING})')})\n+\n({or_zero(f'sum({_SIDECAR_FIRING})')})"),
             FieldOptions(unit="short", decimals=0, steps=rising(warning=1)),
         ),
         stat(
             "Upstreams down",
-            "Platforms whose last poll failed: nobody knows how their streams are.",
+            "Upstreams whose last poll failed.",
             Query(f"sum(1 - {UPSTREAM_UP})"),
             FieldOptions(unit="short", decimals=0, steps=rising(critical=1)),
         ),
         stat(
             "Viewers",
-            "Viewers of all streams, where the platform tells.",
+            "Viewers of all streams, for platforms that report them.",
             Query(f"sum({streams.current('stream_viewers')})"),
             FieldOptions(unit="short"),
         ),
         stat(
             "Ingest",
-            "Media that all streams send to their platforms.",
+            "Total ingest bitrate of all streams.",
             Query(f"8 * sum({streams.current('stream_ingest_bitrate_bytes_per_second')})"),
             FieldOptions(unit="bps"),
         ),
         stat(
             "Egress",
-            "Media that the platforms send to viewers, where they tell.",
+            "Total bitrate sent to viewers, for platforms that report it.",
             Query(f"8 * sum({streams.current('stream_egress_bitrate_bytes_per_second')})"),
             FieldOptions(unit="bps"),
         ),
@@ -120,23 +120,24 @@ def _figures(thresholds: RuleThresholds) -> list[Panel]:
 
 
 def _health_timeline(thresholds: RuleThresholds) -> Panel:
-    """The rows of a timeline stand as Prometheus answers, by their labels: so a label is made that tells the order.
+    """Return the timeline of the streams with the lowest mean health, worst first.
 
-    ``count_values`` makes it of the mean health. What lies above the warning's threshold counts little: a stream that
-    is always just above it is fine, one that was down for a moment is not.
+    Grafana shows the rows in the order of the series, which Prometheus sorts by label. So ``count_values`` adds a
+    label made from the mean health. Health above the warning threshold counts little, so that a stream that is always
+    just above it ranks better than one that was down for a moment.
     """
     warning, critical = thresholds["StreamDegraded"], thresholds["StreamUnhealthy"]
     health = f"({_SCORE} or -1 * ({_MISSING}))"
     mean = f"avg_over_time((clamp_max({health}, {warning:g}) + {health} / 100)[$__range:1m] @ end())"
-    worst = f"bottomk({_SHOWN}, max by ({IDENTITY}) ({mean}))"
-    # of six digits each, so that the order of the texts is that of the numbers
-    order = f'count_values by ({IDENTITY}) ("{_ORDER}", round(1e5 * (3 + {worst})))'
+    worst = f"bottomk({_TIMELINE_STREAMS}, max by ({IDENTITY}) ({mean}))"
+    # Six digits each, so that the texts sort like the numbers.
+    order = f'count_values by ({IDENTITY}) ("{_ORDER_LABEL}", round(1e5 * (3 + {worst})))'
     return timeline(
         "Health",
-        f"The health score of each stream; red below {critical:g} (StreamUnhealthy), orange below {warning:g} "
-        f"(StreamDegraded), dark red while a stream that should be live is not. The {_SHOWN} streams that were worst "
-        "on average in the chosen time, the worst first; a gap is a stream that is not live, or too young for a score.",
-        [Query(f"{health}\n* on ({IDENTITY}) group_left ({_ORDER})\n{order}", "{{stream}}")],
+        f"Health score of the {_TIMELINE_STREAMS} streams with the lowest average in the time range, worst first. Red: "
+        f"below {critical:g} (StreamUnhealthy). Orange: below {warning:g} (StreamDegraded). Dark red: expected but not "
+        "live. Gap: not live, or too new for a score.",
+        [Query(f"{health}\n* on ({IDENTITY}) group_left ({_ORDER_LABEL})\n{order}", "{{stream}}")],
         FieldOptions(
             unit="percentunit",
             decimals=0,
@@ -150,7 +151,7 @@ def _health_timeline(thresholds: RuleThresholds) -> Panel:
 
 
 def _table(thresholds: RuleThresholds) -> Panel:
-    of_expected = (
+    expected_share = (
         f"{streams.max_by('stream_ingest_bitrate_bytes_per_second')}\n"
         f"/ {streams.max_by('stream_expected_ingest_bitrate_bytes_per_second')}"
     )
@@ -160,9 +161,9 @@ def _table(thresholds: RuleThresholds) -> Panel:
     words = value_mapping({"-1": ("missing", "dark-red"), f"{_NO_SCORE}": ("no score", "transparent")})
     return table(
         "Streams",
-        "Every stream: first those that should be live and are not, then the least healthy; last those without a "
-        "score. Empty cells are facts that the platform does not tell. Expected: the share of the configured bitrate "
-        "that arrives. Reasons: how many things pull the score down.",
+        "All streams: missing ones first, then by health score, then those without a score. A cell is empty if the "
+        "platform does not report the value. Reasons is the number of reasons that lower the score; Of expected is the "
+        "ingest bitrate as a share of the expected bitrate.",
         [
             Column(name="Stream", label="stream", field=FieldOptions(unit="none", links=link_to_stream())),
             Column(
@@ -197,8 +198,8 @@ def _table(thresholds: RuleThresholds) -> Panel:
                 width=120,
             ),
             Column(
-                name="Expected",
-                expression=of_expected,
+                name="Of expected",
+                expression=expected_share,
                 field=FieldOptions(unit="percentunit", decimals=0, steps=thresholds.expected_bitrate_share),
                 width=100,
                 colored=True,
@@ -218,7 +219,7 @@ def _table(thresholds: RuleThresholds) -> Panel:
                 field=FieldOptions(unit="short", decimals=0, steps=rising(warning=1, critical=flapping)),
                 width=130,
             ),
-            Column(name="On the air", expression=age, field=FieldOptions(unit="dtdurations"), width=150),
+            Column(name="Live for", expression=age, field=FieldOptions(unit="dtdurations"), width=150),
         ],
         sort_by="Health",
         height=14,
@@ -226,7 +227,7 @@ def _table(thresholds: RuleThresholds) -> Panel:
 
 
 def _health_in_order() -> str:
-    """Something for every stream: a table would put those without a value before the least healthy."""
+    """Return a sort value for every stream, because Grafana would put streams without a value first."""
     every_stream = f"max without (instance, pod, status) ({streams.selector('stream_status')})"
     others = (f"{_NO_SCORE} + 0 * {series}" for series in (every_stream, streams.current("stream_expected")))
     return f"max by ({IDENTITY}) (\n  " + "\n  or ".join((_SCORE, f"-1 * ({_MISSING})", *others)) + "\n)"
@@ -238,7 +239,7 @@ def _alerts() -> Panel:
     )
     return table(
         "Firing alerts",
-        "What Prometheus has firing now. Those that the sidecar sends are in Alertmanager, and on the exporter's page.",
+        "Alerts firing in Prometheus. Alerts sent by the sidecar are in Alertmanager and on the exporter's page.",
         [
             Column(
                 name="Severity",
@@ -262,7 +263,7 @@ def _alerts() -> Panel:
         ],
         sort_by="Severity",
         height=7,
-        empty="No alert fires",
+        empty="No firing alerts",
     )
 
 
@@ -270,22 +271,22 @@ def _heatmaps() -> list[Panel]:
     return [
         heatmap(
             "Ingest bitrates",
-            "How the ingest bitrates of the live streams are spread: observations per bucket. The axis is in bytes per "
-            "second; a heatmap cannot show 8 times that.",
+            "Distribution of the ingest bitrates of live streams. The axis is in bytes per second, because a heatmap "
+            "cannot convert bucket bounds to bits.",
             upstreams.buckets("stream_sampled_ingest_bitrate_bytes_per_second"),
             unit="Bps",
             scheme="Blues",
         ),
         heatmap(
             "Latencies",
-            "How the latencies of the live streams are spread, where the platform measures them.",
+            "Distribution of the latencies of live streams, for platforms that measure latency.",
             upstreams.buckets("stream_sampled_latency_seconds"),
             unit="s",
             scheme="Oranges",
         ),
         heatmap(
             "Health scores",
-            "How the health scores are spread. A stream that should be live and is not counts as 0.",
+            "Distribution of the health scores of live streams. An expected stream that is not live counts as 0.",
             upstreams.buckets("stream_sampled_health_score_ratio"),
             unit="percentunit",
             scheme="Greens",
@@ -301,21 +302,21 @@ def _quantiles(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Ingest bitrate, quantiles",
-            "Nine of ten streams lie above p10; half lie above p50.",
+            "10th, 50th and 90th percentile of the ingest bitrates of live streams.",
             _quantile_queries((0.1, 0.5, 0.9), "stream_sampled_ingest_bitrate_bytes_per_second", factor=8),
             FieldOptions(unit="bps", minimum=0),
             width=8,
         ),
         graph(
             "Latency, quantiles",
-            "Nine of ten streams lie below p90.",
+            "50th, 90th and 99th percentile of the latencies of live streams.",
             _quantile_queries((0.5, 0.9, 0.99), "stream_sampled_latency_seconds"),
             FieldOptions(unit="s", minimum=0),
             width=8,
         ),
         graph(
             "Healthy observations",
-            f"Share of the health observations above {goal:g}, by upstream: what the health SLO counts.",
+            f"Share of health scores above {goal:g}, by upstream. The health SLO is based on this share.",
             [Query(f"1 - {bad} / (sum by (upstream) ({upstreams.rate(health + '_count')}) > 0)", "{{upstream}}")],
             FieldOptions(unit="percentunit", maximum=1),
             width=8,
@@ -332,7 +333,7 @@ def _by_platform(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Live streams by platform",
-            "Streams that media arrives of.",
+            "Number of live streams.",
             [Query(f"sum by (platform) ({streams.current('stream_live')})", "{{platform}}")],
             FieldOptions(unit="short", decimals=0, minimum=0),
             width=6,
@@ -340,7 +341,7 @@ def _by_platform(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Ingest by platform",
-            "Media that streams send to the platform.",
+            "Total ingest bitrate, by platform.",
             [
                 Query(
                     f"8 * sum by (platform) ({streams.current('stream_ingest_bitrate_bytes_per_second')})",
@@ -353,7 +354,7 @@ def _by_platform(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Viewers by platform",
-            "Viewers, where the platform tells.",
+            "Number of viewers, for platforms that report it.",
             [Query(f"sum by (platform) ({streams.current('stream_viewers')})", "{{platform}}")],
             FieldOptions(unit="short", decimals=0, minimum=0),
             width=6,
@@ -361,7 +362,7 @@ def _by_platform(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Mean health by platform",
-            "Mean health score of the live streams.",
+            "Mean health score of live streams.",
             [Query(f"avg by (platform) ({_SCORE})", "{{platform}}")],
             FieldOptions(unit="percentunit", minimum=0, maximum=1, steps=thresholds.health),
             width=6,

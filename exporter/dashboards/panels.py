@@ -1,4 +1,4 @@
-"""Panels as Grafana's JSON: one constructor per kind of panel."""
+"""Grafana panels as JSON, with one constructor for each panel type."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DATASOURCE: Json = {"type": "prometheus", "uid": "${datasource}"}
 
 @dataclass(frozen=True)
 class Query:
-    """One query of a panel; ``legend`` may name labels: ``{{stream}}``."""
+    """A query of a panel; ``legend`` may contain labels (``{{stream}}``)."""
 
     expression: str
     legend: str = ""
     min_step: str = ""
-    """For what changes less often than Prometheus scrapes: a rate looks back over at least so long."""
+    """Minimum step and rate interval, for counters that change less often than Prometheus scrapes."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel without its place: ``width`` of 24 columns, ``height`` in units of 30 pixels."""
+    """A panel without a position; ``width`` is in grid columns (of 24), ``height`` in grid units of 30 pixels."""
 
     json: Json
     width: int
@@ -34,7 +34,7 @@ class Panel:
 
 @dataclass(frozen=True, kw_only=True)
 class FieldOptions:
-    """How the values of a panel or column are shown."""
+    """Display options for the values of a panel or column."""
 
     unit: str
     decimals: int | None = None
@@ -43,12 +43,12 @@ class FieldOptions:
     minimum: float | None = None
     maximum: float | None = None
     soft_maximum: float | None = None
-    """Minimum upper end of a graph's axis, which otherwise reaches to 100 if all values are 0."""
+    """Lower limit for the end of a graph's axis, which would otherwise be 100 if all values are 0."""
     mappings: Sequence[Json] = ()
     overrides: Sequence[Json] = ()
     links: Sequence[Json] = ()
     empty: str = ""
-    """Text of a panel without data, if that is normal."""
+    """Text to show without data, if that is normal."""
 
 
 def stat(
@@ -63,7 +63,7 @@ def stat(
     instant: bool = False,
     graph: bool = True,
 ) -> Panel:
-    """One number, or with ``shows_name`` the legend of the one series. Its background has the threshold's colour."""
+    """Create a panel with one number, or with the legend of the series if ``shows_name``."""
     options = {
         "colorMode": "value" if field.steps is None else "background",
         "graphMode": "area" if graph and not instant and not shows_name else "none",
@@ -89,7 +89,7 @@ def graph(
     axis: str = "",
     bars: bool = False,
 ) -> Panel:
-    """A time series."""
+    """Create a time series panel."""
     options = {
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
@@ -111,7 +111,7 @@ def graph(
     targets = make_targets(queries)
     color = {"mode": "palette-classic"}
     if axis:
-        # as an option of the panel, it would stand below the axis of time, too
+        # As a default, the label would also appear on the time axis.
         label = {
             "matcher": {"id": "byType", "options": "number"},
             "properties": [{"id": "custom.axisLabel", "value": axis}],
@@ -141,10 +141,10 @@ def timeline(
     height: int = 8,
     shows_values: bool = False,
 ) -> Panel:
-    """States over time, a row for each series; equal neighbours are one block.
+    """Create a state timeline with one row per series; consecutive equal values are merged.
 
-    The blocks have the colours of the mappings, or of the thresholds where there are no mappings: where Grafana merges
-    by thresholds it looks at no mapping (https://github.com/grafana/grafana/issues/71804).
+    Colours come from the mappings, or from the thresholds if there are no mappings, because Grafana ignores mappings
+    when it merges by thresholds (https://github.com/grafana/grafana/issues/71804).
     """
     options = {
         "alignValue": "left",
@@ -172,7 +172,7 @@ def timeline(
 def heatmap(
     title: str, description: str, expression: str, *, unit: str, scheme: str, width: int = 8, height: int = 9
 ) -> Panel:
-    """The buckets of a histogram over time."""
+    """Create a heatmap of a histogram's buckets."""
     options = {
         "calculate": False,
         "cellGap": 1,
@@ -186,7 +186,7 @@ def heatmap(
         "yAxis": {"axisPlacement": "left", "reverse": False, "unit": unit},
     }  # fmt: skip
     target = {**make_targets([Query(expression, "{{le}}")])[0], "format": "heatmap"}
-    # What a cell holds is a number of observations; the axis has the unit of the metric.
+    # Cells are numbers of observations; only the axis has the unit of the metric.
     field = FieldOptions(unit="short")
     return make_panel("heatmap", title, description, [target], field, options, width=width, height=height)
 
@@ -196,7 +196,7 @@ _PLAIN = FieldOptions(unit="none")
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of a table: the value of ``expression``, or a ``label`` of it or of all queries."""
+    """A table column: the value of ``expression``, or the label ``label`` of that query or of all queries."""
 
     name: str
     expression: str = ""
@@ -217,7 +217,7 @@ def table(
     height: int = 10,
     empty: str = "",
 ) -> Panel:
-    """A table whose rows are joined by the labels that all queries have."""
+    """Create a table whose rows are joined by the labels that all queries have."""
     queried = [column for column in columns if column.expression]
     targets = [
         {**target, "format": "table"}
@@ -264,11 +264,11 @@ def table(
 
 
 _EMPTY_CELL: Json = {"type": "special", "options": {"match": "null", "result": {"color": "transparent", "text": ""}}}
-"""Without this an empty cell has the colour of the lowest threshold."""
+"""Without this, an empty cell would have the colour of the lowest threshold."""
 
 
 def _column_override(column: Column, empty: str) -> Json:
-    # otherwise the text of an empty table would appear in each empty cell
+    # Otherwise, the text for an empty table would appear in each empty cell.
     no_value = {"noValue": ""} if empty else {}
     return override(column.name, **dict(_column_properties(column)), **no_value)
 
@@ -291,7 +291,7 @@ def _column_properties(column: Column) -> Iterator[tuple[str, Any]]:
 
 
 def override(name: str, **properties: Any) -> Json:
-    """Override options of one field, by its display name; write ``custom.lineWidth`` as ``custom__lineWidth``."""
+    """Override options of one field by display name; write ``custom.lineWidth`` as ``custom__lineWidth``."""
     return {
         "matcher": {"id": "byName", "options": name},
         "properties": [{"id": key.replace("__", "."), "value": value} for key, value in properties.items()],
@@ -299,12 +299,12 @@ def override(name: str, **properties: Any) -> Json:
 
 
 def override_pattern(pattern: str, **properties: Any) -> Json:
-    """Override options of all fields with a match of a regular expression anywhere in their display name."""
+    """Override options of all fields whose display name contains a match of a regular expression."""
     return {**override(pattern, **properties), "matcher": {"id": "byRegexp", "options": f"/{pattern}/"}}
 
 
 def fixed_color(color: str) -> Json:
-    """A fixed colour of a field."""
+    """Return a fixed colour for a field."""
     return {"fixedColor": color, "mode": "fixed"}
 
 
@@ -312,7 +312,7 @@ DASHED: Json = {"dash": [6, 6], "fill": "dash"}
 
 
 def value_mapping(texts: Mapping[str, tuple[str, str]]) -> Json:
-    """Map values to words: {value: (text, colour)}."""
+    """Map values to texts: {value: (text, colour)}."""
     return {
         "type": "value",
         "options": {
@@ -323,7 +323,7 @@ def value_mapping(texts: Mapping[str, tuple[str, str]]) -> Json:
 
 
 def make_targets(queries: Sequence[Query], *, instant: bool = False) -> list[Json]:
-    """Return the queries as targets A, B, C…; instant ones are evaluated only at the end of the time range."""
+    """Return the queries as targets A, B, C…; instant queries are evaluated only at the end of the time range."""
     return [
         {
             "datasource": DATASOURCE,
@@ -352,7 +352,7 @@ def make_panel(
     custom: Json | None = None,
     color: Json | None = None,
 ) -> Panel:
-    """Build a panel of any kind; ``custom`` and ``color`` are the kind's own field defaults."""
+    """Create a panel of any type; ``custom`` and ``color`` are field defaults specific to the type."""
     defaults: Json = {
         "color": color or {"mode": "thresholds"},
         "custom": custom or {},

@@ -1,7 +1,7 @@
-"""The variables of a dashboard, and PromQL for the series that they select.
+"""Dashboard variables, and PromQL for the series that they select.
 
-Two replicas of the exporter report the same streams and must not be added up, so every selection takes the maximum
-without ``instance`` and ``pod`` first. Variables are saved without a value, which would belong to another server.
+Replicas of the exporter report the same streams and must not be summed, so every selection first takes the maximum
+without ``instance`` and ``pod``. Variables are saved without a value, because values differ between servers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ EXPORTER = 'job=~"$job", instance=~"$instance"'
 UPSTREAM = f'{EXPORTER}, platform=~"$platform", upstream=~"$upstream"'
 STREAMS = f'{UPSTREAM}, stream=~"$stream"'
 ONE_STREAM = f'{UPSTREAM}, stream="$stream"'
-"""A variable of a single value is not escaped for a regular expression, and names may hold anything."""
+"""Uses ``=``, because Grafana does not escape a single-value variable for a regular expression."""
 
 IDENTITY = "platform, upstream, stream"
 
@@ -27,15 +27,15 @@ class Selection:
     matchers: str
 
     def selector(self, family: str, *more: str) -> str:
-        """Return the bare selector, with further matchers."""
+        """Return a selector with optional additional matchers."""
         return f"{family}{{{', '.join((self.matchers, *more))}}}"
 
     def current(self, family: str, *more: str) -> str:
-        """Return the series, the same for all replicas."""
+        """Return the current series, merged over replicas."""
         return f"max without (instance, pod) ({self.selector(family, *more)})"
 
     def max_by(self, family: str, *more: str, by: str = IDENTITY) -> str:
-        """Return one series for each combination of the labels ``by``, for the rows of a table."""
+        """Return one series for each combination of the labels in ``by``, for the rows of a table."""
         return f"max by ({by}) ({self.selector(family, *more)})"
 
     def rate(self, family: str, *more: str) -> str:
@@ -43,11 +43,11 @@ class Selection:
         return f"max without (instance, pod) (rate({self.selector(family, *more)}[$__rate_interval]))"
 
     def increase(self, family: str, *more: str, within: str = "$__rate_interval") -> str:
-        """Return how much a counter rose."""
+        """Return a counter's increase."""
         return f"max without (instance, pod) (increase({self.selector(family, *more)}[{within}]))"
 
     def quantile(self, quantile: float, family: str, by: str = "") -> str:
-        """Return a quantile of recent observations; no sample, rather than NaN, if there are none."""
+        """Return a quantile of recent observations; no sample instead of NaN if there are none."""
         labels = f"le, {by}" if by else "le"
         return f"(histogram_quantile({quantile:g}, sum by ({labels}) ({self.rate(family + '_bucket')})) >= 0)"
 
@@ -62,18 +62,18 @@ streams = Selection(STREAMS)
 one_stream = Selection(ONE_STREAM)
 
 UPSTREAM_UP = f"min by (platform, upstream) ({upstreams.current('stream_upstream_up')})"
-"""1 for each upstream that every shard reaches, 0 for the others."""
+"""1 for each upstream that is up on every shard, 0 for the others."""
 
 
 def or_zero(expression: str) -> str:
-    """Return 0 if the expression has no result, and nothing if there is no exporter at all."""
+    """Return the expression, or 0 if it has no result; nothing if there is no exporter."""
     return f"{expression} or 0 * max({exporter.selector('stream_exporter_build_info')})"
 
 
 def largest(count: int, expression: str, measured: str) -> str:
-    """Return the expression for the ``count`` series with the largest ``measured`` at the end of the time range.
+    """Limit the expression to the ``count`` series with the largest ``measured`` value.
 
-    A plain ``topk`` chooses again at every step, so a graph of it has many more series.
+    ``measured`` must be constant over the time range, because ``topk`` selects again at every step.
     """
     return f"{expression}\nand\ntopk({count}, {measured})"
 
@@ -81,13 +81,13 @@ def largest(count: int, expression: str, measured: str) -> str:
 _ON_TIME_RANGE_CHANGE = 2
 _ALPHABETICAL = 1
 _EXPORTER_SELECTOR = '{__name__=~"stream_exporter_build_info|stream_upstream_info"'
-"""Excludes the job of the probes, which has no series of the exporter itself."""
+"""Excludes probe jobs, which have no series of the exporter itself."""
 _STREAM_SELECTOR = '{__name__=~"stream_status|stream_expected", '
-"""Includes streams whose state is unknown."""
+"""Includes streams with an unknown state."""
 
 
 def _datasource_variable() -> Json:
-    """The Prometheus to query."""
+    """Return the variable for the Prometheus data source."""
     return {
         "hide": 0,
         "includeAll": False,
@@ -104,7 +104,7 @@ def _datasource_variable() -> Json:
 
 
 def exporter_variables() -> list[Json]:
-    """Return the variables of every dashboard."""
+    """Return the variables that every dashboard has."""
     return [
         _datasource_variable(),
         _query_variable("job", "Job", f"label_values({_EXPORTER_SELECTOR}}}, job)"),
@@ -113,7 +113,7 @@ def exporter_variables() -> list[Json]:
 
 
 def upstream_variables() -> list[Json]:
-    """Return the variables of dashboards of upstreams."""
+    """Return the variables of dashboards about upstreams."""
     return [
         *exporter_variables(),
         _query_variable("platform", "Platform", f"label_values(stream_upstream_info{{{EXPORTER}}}, platform)"),
@@ -124,7 +124,7 @@ def upstream_variables() -> list[Json]:
 
 
 def stream_variables() -> list[Json]:
-    """Return the variables of dashboards of many streams."""
+    """Return the variables of dashboards about all streams."""
     return [
         *upstream_variables(),
         _query_variable("stream", "Stream", f"label_values({_STREAM_SELECTOR}{UPSTREAM}}}, stream)"),
@@ -132,7 +132,7 @@ def stream_variables() -> list[Json]:
 
 
 def single_stream_variables() -> list[Json]:
-    """Return the variables of the dashboard of a single stream."""
+    """Return the variables of the dashboard about a single stream."""
     stream = _query_variable("stream", "Stream", f"label_values({_STREAM_SELECTOR}{UPSTREAM}}}, stream)")
     del stream["allValue"]
     return [*upstream_variables(), {**stream, "includeAll": False, "multi": False}]

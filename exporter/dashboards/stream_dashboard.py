@@ -1,4 +1,4 @@
-"""Streams / Stream: everything that is known of one."""
+"""The dashboard Streams / Stream: details of a single stream."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from exporter.dashboards.stream_media_panels import (
     INGEST,
     bitrates,
     network,
-    picture,
     recording_and_connection,
     transcoding,
+    video,
     viewers,
 )
 from exporter.dashboards.thresholds import STATUS_COLORS, RuleThresholds, rising
@@ -37,19 +37,19 @@ _STATUS_CODES = {status: code for code, status in enumerate(STATUS_COLORS)}
 
 
 def stream_dashboard(thresholds: RuleThresholds) -> Dashboard:
-    """The dashboard of a single stream."""
+    """Return the stream dashboard."""
     restarts = one_stream.increase("stream_restarts_total")
     return Dashboard(
         uid=STREAM,
         title="Streams / Stream",
-        description="One stream: its state, its health and why, bitrate, picture, network, transcoding, recording.",
+        description="Details of a single stream: status, health, bitrate, video, network, transcoding, recording.",
         variables=single_stream_variables(),
         annotations=[alert_annotations(_ALERTS), restart_annotations(f"{restarts} > 0")],
         rows=[
-            Row("", _figures(thresholds)),
-            Row("State", [_status_timeline(), _alert_timeline(), _facts()]),
+            Row("", _stats(thresholds)),
+            Row("State", [_status_timeline(), _alert_timeline(), _details()]),
             Row("Health", _health(thresholds)),
-            Row("Bitrate and picture", [*bitrates(thresholds), *picture(thresholds)]),
+            Row("Bitrate and video", [*bitrates(thresholds), *video(thresholds)]),
             Row("Viewers", viewers()),
             Row("Network (WAVE)", network(thresholds)),
             Row("Transcoding (Livepeer)", transcoding(thresholds)),
@@ -58,11 +58,11 @@ def stream_dashboard(thresholds: RuleThresholds) -> Dashboard:
     )
 
 
-def _figures(thresholds: RuleThresholds) -> list[Panel]:
+def _stats(thresholds: RuleThresholds) -> list[Panel]:
     return [
         stat(
             "Status",
-            "The current status, normalised over the platforms.",
+            "Current status, in the same words for all platforms.",
             Query(one_stream.current("stream_status"), "{{status}}"),
             FieldOptions(
                 unit="short",
@@ -74,41 +74,41 @@ def _figures(thresholds: RuleThresholds) -> list[Panel]:
         ),
         stat(
             "Health",
-            "The health score: the platform's own, or derived from what it tells.",
+            "Health score, reported by the platform or derived by the exporter.",
             Query(one_stream.current("stream_health_score_ratio"), "{{stream}}"),
             FieldOptions(unit="percentunit", decimals=0, steps=thresholds.health, empty="no score"),
         ),
-        stat("Ingest", "Media that arrives now.", Query(INGEST, "{{stream}}"), FieldOptions(unit="bps")),
+        stat("Ingest", "Current ingest bitrate.", Query(INGEST, "{{stream}}"), FieldOptions(unit="bps")),
         stat(
             "Of expected",
-            "The share of the configured bitrate that arrives.",
+            "Ingest bitrate as a share of the expected bitrate.",
             Query(f"{INGEST}\n/ ({EXPECTED})", "{{stream}}"),
             FieldOptions(
-                unit="percentunit", decimals=0, steps=thresholds.expected_bitrate_share, empty="none configured"
+                unit="percentunit", decimals=0, steps=thresholds.expected_bitrate_share, empty="not configured"
             ),
         ),
         stat(
             "Viewers",
-            "Viewers now.",
+            "Current number of viewers.",
             Query(one_stream.current("stream_viewers"), "{{stream}}"),
             FieldOptions(unit="short"),
         ),
         stat(
             "Latency",
-            "From capture to viewer, where the platform measures it.",
+            "Latency from capture to viewer, if the platform measures it.",
             Query(one_stream.current("stream_latency_seconds"), "{{stream}}"),
             FieldOptions(unit="s", empty="not measured"),
         ),
         stat(
-            "On the air for",
-            "Since the current publish began.",
+            "Live for",
+            "Time since the current ingest session started.",
             Query(f"time() - {one_stream.current('stream_start_timestamp_seconds')} and {_LIVE}", "{{stream}}"),
-            FieldOptions(unit="dtdurations", decimals=0, empty="not live, or not known"),
+            FieldOptions(unit="dtdurations", decimals=0, empty="not live or unknown"),
             graph=False,
         ),
         stat(
             "Restarts in 1 h",
-            f"New publishes. The alert StreamFlapping fires at {thresholds['StreamFlapping']:g} in 15 minutes.",
+            f"New ingest sessions. StreamFlapping fires at {thresholds['StreamFlapping']:g} in 15 minutes.",
             Query(f"round({one_stream.increase('stream_restarts_total', within='1h')})", "{{stream}}"),
             FieldOptions(unit="short", decimals=0, steps=rising(warning=1, critical=thresholds["StreamFlapping"])),
             graph=False,
@@ -126,7 +126,7 @@ def _status_timeline() -> Panel:
     expected = f"2 * {one_stream.current('stream_expected')} - 1"
     return timeline(
         "Status over time",
-        "The status over time, and when the configuration says that the stream should be live.",
+        "Status, and the times when the stream is expected to be live.",
         [Query("\nor\n".join(codes), "{{stream}}"), Query(expected, "{{stream}}, expected")],
         FieldOptions(
             unit="short",
@@ -134,7 +134,7 @@ def _status_timeline() -> Panel:
             overrides=[
                 override_pattern(
                     ", expected$",
-                    mappings=[value_mapping({"1": ("should be live", "blue"), "-1": ("may be off", "#4b5160")})],
+                    mappings=[value_mapping({"1": ("expected", "blue"), "-1": ("not expected", "#4b5160")})],
                 )
             ],
         ),
@@ -155,35 +155,35 @@ def _alert_timeline() -> Panel:
         FieldOptions(
             unit="short",
             mappings=[value_mapping({"1": ("pending", "orange"), "2": ("firing", "red")})],
-            empty="No alert of this stream in this time",
+            empty="No alerts in this time range",
         ),
         width=8,
         height=6,
     )
 
 
-def _facts() -> Panel:
-    info = f"max by (stream, {', '.join(_FACTS.values())}) ({one_stream.selector('stream_info')})"
+def _details() -> Panel:
+    info = f"max by (stream, {', '.join(_DETAILS.values())}) ({one_stream.selector('stream_info')})"
     return table(
-        "What it is",
-        "What does not change while the stream is live. Empty is what the platform does not tell.",
+        "Details",
+        "Properties that stay the same while the stream is live; empty if the platform does not report them.",
         [
             Column(name="Stream", expression=info, label="stream"),
-            *(Column(name=name, label=label) for name, label in _FACTS.items()),
+            *(Column(name=name, label=label) for name, label in _DETAILS.items()),
         ],
         sort_by="Stream",
         height=4,
     )
 
 
-_FACTS = {
+_DETAILS = {
     "Name": "name",
     "Application": "application",
     "Protocol": "protocol",
     "Kind": "kind",
     "Video": "video_codec",
     "Audio": "audio_codec",
-    "Picture": "resolution",
+    "Resolution": "resolution",
     "Session": "session",
 }
 
@@ -192,59 +192,59 @@ def _health(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Health score",
-            f"Below {thresholds['StreamDegraded']:g} for ten minutes fires StreamDegraded, below "
-            f"{thresholds['StreamUnhealthy']:g} for two StreamUnhealthy.",
+            f"StreamDegraded fires after 10 minutes below {thresholds['StreamDegraded']:g}, StreamUnhealthy after 2 "
+            f"minutes below {thresholds['StreamUnhealthy']:g}.",
             [Query(one_stream.current("stream_health_score_ratio"), "{{stream}}")],
             FieldOptions(unit="percentunit", minimum=0, maximum=1, steps=thresholds.health),
             width=8,
         ),
         timeline(
             "Reasons",
-            "What pulls the score down, as long as it does.",
+            "Reasons that lower the health score.",
             [Query(one_stream.current("stream_health_reason"), "{{reason}}")],
             FieldOptions(
                 unit="short",
-                mappings=[value_mapping({"1": ("holds", "orange")})],
-                empty="Nothing pulls the score down",
+                mappings=[value_mapping({"1": ("active", "orange")})],
+                empty="No reasons",
             ),
             width=8,
         ),
         timeline(
-            "Conditions of the platform",
-            "What the platform itself reports, in its own words. Livepeer.",
+            "Platform conditions",
+            "Health conditions reported by the platform. Livepeer only.",
             [Query(one_stream.current("stream_health_condition"), "{{condition}}")],
-            FieldOptions(unit="short", mappings=[_TRUE_FALSE], empty="This platform reports no conditions"),
+            FieldOptions(unit="short", mappings=[_TRUE_FALSE], empty="Not reported by this platform"),
             width=8,
         ),
         graph(
             "Issues",
-            "Issues that the platform reports now. Livepeer.",
+            "Number of issues reported by the platform. Livepeer only.",
             [Query(one_stream.current("stream_issues"), "{{stream}}")],
-            FieldOptions(unit="short", decimals=0, minimum=0, soft_maximum=1, empty="This platform reports no issues"),
+            FieldOptions(unit="short", decimals=0, minimum=0, soft_maximum=1, empty="Not reported by this platform"),
             width=8,
             height=6,
         ),
         timeline(
-            "Verdict of the platform",
-            "Whether the platform calls the stream healthy. Livepeer.",
+            "Platform verdict",
+            "Whether the platform reports the stream as healthy. Livepeer only.",
             [Query(one_stream.current("stream_healthy"), "{{stream}}")],
             FieldOptions(
                 unit="short",
                 mappings=[value_mapping({"0": ("unhealthy", "red"), "1": ("healthy", "green")})],
-                empty="This platform gives no verdict",
+                empty="Not reported by this platform",
             ),
             width=8,
             height=6,
             shows_values=True,
         ),
         timeline(
-            "Grade of the platform",
-            "The platform's own word for the health. Storm.",
+            "Platform grade",
+            "Health grade reported by the platform. Storm only.",
             [Query(one_stream.current("stream_health_grade"), "{{grade}}")],
             FieldOptions(
                 unit="short",
-                mappings=[value_mapping({"1": ("graded", "blue")})],
-                empty="This platform gives no grade",
+                mappings=[value_mapping({"1": ("current", "blue")})],
+                empty="Not reported by this platform",
             ),
             width=8,
             height=6,

@@ -1,4 +1,4 @@
-"""The panels of one stream's media: bitrate, picture, viewers, network, transcoding, recording."""
+"""Panels about one stream's media: bitrate, video, viewers, network, transcoding, recording."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _YES_NO = value_mapping({"0": ("no", "#4b5160"), "1": ("yes", "green")})
 
 
 def bitrates(thresholds: RuleThresholds) -> list[Panel]:
-    """What arrives, against what is expected, and what goes out."""
+    """Return the panels about ingest, transcoded and egress bitrates."""
     warning, critical = thresholds["StreamBitrateLow"], thresholds["StreamBitrateCritical"]
     return [
         graph(
-            "Ingest against expected",
-            f"Media that arrives. Below {warning:g} of the configured bitrate StreamBitrateLow fires, below "
-            f"{critical:g} StreamBitrateCritical.",
+            "Ingest vs expected",
+            f"Ingest bitrate. StreamBitrateLow fires below {warning:g} times the expected bitrate, "
+            f"StreamBitrateCritical below {critical:g} times.",
             [
                 Query(INGEST, "{{stream}}"),
                 Query(EXPECTED, "expected"),
                 Query(f"{warning:g} * {EXPECTED}", "low"),
                 Query(f"{critical:g} * {EXPECTED}", "critical"),
-                Query(f"8 * {one_stream.current('stream_max_bitrate_bytes_per_second')}", "the most allowed"),
+                Query(f"8 * {one_stream.current('stream_max_bitrate_bytes_per_second')}", "maximum"),
             ],
             FieldOptions(
                 unit="bps",
@@ -44,13 +44,13 @@ def bitrates(thresholds: RuleThresholds) -> list[Panel]:
                     override("expected", color=fixed_color("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                     override("low", color=fixed_color("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                     override("critical", color=fixed_color("red"), custom__lineStyle=DASHED, custom__fillOpacity=0),
-                    override("the most allowed", color=fixed_color("#6e7687"), custom__fillOpacity=0),
+                    override("maximum", color=fixed_color("#6e7687"), custom__fillOpacity=0),
                 ],
             ),
         ),
         graph(
             "Bitrates",
-            "Media in, made by transcoding, and out to viewers; what the platform does not tell is left out.",
+            "Ingest, transcoded and egress bitrate, as far as the platform reports them.",
             [
                 Query(INGEST, "{{stream}} in"),
                 Query(
@@ -63,8 +63,8 @@ def bitrates(thresholds: RuleThresholds) -> list[Panel]:
     ]
 
 
-def picture(thresholds: RuleThresholds) -> list[Panel]:
-    """Frames, those that were dropped, and the size of the picture."""
+def video(thresholds: RuleThresholds) -> list[Panel]:
+    """Return the panels about frame rate, dropped frames and video height."""
     now = one_stream.current("stream_video_frames_per_second")
     expected = f"({one_stream.current('stream_expected_frames_per_second')} and {now})"
     share = thresholds["StreamFrameRateLow"]
@@ -72,7 +72,7 @@ def picture(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Frame rate",
-            f"Frames per second. Below {share:g} of the configured rate StreamFrameRateLow fires.",
+            f"Frames per second. StreamFrameRateLow fires below {share:g} times the expected frame rate.",
             [
                 Query(now, "{{stream}}"),
                 Query(expected, "expected"),
@@ -85,7 +85,7 @@ def picture(thresholds: RuleThresholds) -> list[Panel]:
                     override("expected", color=fixed_color("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                     override("low", color=fixed_color("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                 ],
-                empty="This platform tells no frame rate",
+                empty="Not reported by this platform",
             ),
             width=8,
             height=7,
@@ -93,22 +93,22 @@ def picture(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Dropped frames",
-            "Share of the frames that were dropped. WAVE.",
+            "Share of frames that were dropped. WAVE only.",
             [Query(f"{dropped}\n/ ({frames} > 0)", "{{stream}}")],
             FieldOptions(
                 unit="percentunit",
                 minimum=0,
                 steps=thresholds.dropped_frames,
-                empty="This platform counts no dropped frames",
+                empty="Not reported by this platform",
             ),
             width=8,
             height=7,
         ),
         graph(
-            "Picture height",
-            "Lines of the picture: it changes when an encoder adapts to its uplink.",
+            "Video height",
+            "Video height in pixels. It changes when the encoder adapts to its uplink.",
             [Query(one_stream.current("stream_video_height_pixels"), "{{stream}}")],
-            FieldOptions(unit="none", decimals=0, minimum=0, empty="This platform tells no picture size"),
+            FieldOptions(unit="none", decimals=0, minimum=0, empty="Not reported by this platform"),
             width=8,
             height=7,
             axis="pixels",
@@ -117,11 +117,11 @@ def picture(thresholds: RuleThresholds) -> list[Panel]:
 
 
 def viewers() -> list[Panel]:
-    """Who watches, and how many have errors."""
+    """Return the panels about viewers and their errors."""
     return [
         graph(
-            "Viewers of the stream",
-            "Viewers now, the most at once as the platform says, and connections of the platform itself.",
+            "Viewers over time",
+            "Current viewers, the peak reported by the platform, and connections of the platform's own components.",
             [
                 Query(one_stream.current("stream_viewers"), "{{stream}} viewers"),
                 Query(one_stream.current("stream_viewers_peak"), "{{stream}} peak"),
@@ -138,24 +138,22 @@ def viewers() -> list[Panel]:
         ),
         graph(
             "Views with errors",
-            "Share of the views that met an error. Livepeer.",
+            "Share of views with errors. Livepeer only.",
             [Query(one_stream.current("stream_viewer_error_ratio"), "{{stream}}")],
-            FieldOptions(
-                unit="percentunit", minimum=0, soft_maximum=0.1, empty="This platform counts no errors of viewers"
-            ),
+            FieldOptions(unit="percentunit", minimum=0, soft_maximum=0.1, empty="Not reported by this platform"),
             height=7,
         ),
     ]
 
 
 def network(thresholds: RuleThresholds) -> list[Panel]:
-    """How the media travel."""
+    """Return the panels about latency, packet loss, round-trip time and jitter."""
     target = one_stream.current("stream_target_latency_seconds")
     times = thresholds["StreamLatencyHigh"]
     return [
         graph(
-            "Latency against its target",
-            f"From capture to viewer. Above {times:g} times the target StreamLatencyHigh fires. WAVE.",
+            "Latency vs target",
+            f"Latency from capture to viewer. StreamLatencyHigh fires above {times:g} times the target. WAVE only.",
             [
                 Query(one_stream.current("stream_latency_seconds"), "{{stream}}"),
                 Query(target, "target"),
@@ -168,46 +166,46 @@ def network(thresholds: RuleThresholds) -> list[Panel]:
                     override("target", color=fixed_color("blue"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                     override("high", color=fixed_color("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                 ],
-                empty="This platform measures no latency",
+                empty="Not reported by this platform",
             ),
             width=6,
         ),
         graph(
             "Packet loss",
-            f"Share of packets lost; {thresholds['StreamPacketLossHigh']:g} fires StreamPacketLossHigh, "
-            f"{thresholds['StreamPacketLossCritical']:g} StreamPacketLossCritical. WAVE.",
+            f"Share of packets lost. StreamPacketLossHigh fires at {thresholds['StreamPacketLossHigh']:g}, "
+            f"StreamPacketLossCritical at {thresholds['StreamPacketLossCritical']:g}. WAVE only.",
             [Query(one_stream.current("stream_packet_loss_ratio"), "{{stream}}")],
             FieldOptions(
                 unit="percentunit",
                 minimum=0,
                 soft_maximum=0.1,
                 steps=thresholds.packet_loss,
-                empty="This platform measures no loss",
+                empty="Not reported by this platform",
             ),
             width=6,
         ),
         graph(
-            "Round trip",
-            f"To the publisher and back; above {thresholds['StreamRoundTripTimeHigh']:g} s StreamRoundTripTimeHigh "
-            "fires. WAVE.",
+            "Round-trip time",
+            "Round-trip time to the publisher. StreamRoundTripTimeHigh fires above "
+            f"{thresholds['StreamRoundTripTimeHigh']:g} s. WAVE only.",
             [Query(one_stream.current("stream_round_trip_time_seconds"), "{{stream}}")],
             FieldOptions(
                 unit="s",
                 minimum=0,
                 steps=rising(warning=thresholds["StreamRoundTripTimeHigh"]),
-                empty="This platform measures no round trip",
+                empty="Not reported by this platform",
             ),
             width=6,
         ),
         graph(
             "Jitter",
-            f"Of the ingest; above {thresholds['StreamJitterHigh']:g} s StreamJitterHigh fires. WAVE.",
+            f"Jitter of the ingest. StreamJitterHigh fires above {thresholds['StreamJitterHigh']:g} s. WAVE only.",
             [Query(one_stream.current("stream_jitter_seconds"), "{{stream}}")],
             FieldOptions(
                 unit="s",
                 minimum=0,
                 steps=rising(warning=thresholds["StreamJitterHigh"]),
-                empty="This platform measures no jitter",
+                empty="Not reported by this platform",
             ),
             width=6,
         ),
@@ -215,41 +213,42 @@ def network(thresholds: RuleThresholds) -> list[Panel]:
 
 
 def transcoding(thresholds: RuleThresholds) -> list[Panel]:
-    """What the platform makes of the media."""
-    pace = thresholds["StreamTranscodeBelowRealtime"]
+    """Return the panels about transcoding and multistream targets."""
+    realtime_ratio = thresholds["StreamTranscodeBelowRealtime"]
     source, made = (
         one_stream.increase(f"stream_{name}_segments_total", within="5m") for name in ("source", "transcoded")
     )
     return [
         graph(
-            "Pace of transcoding",
-            f"Media seconds per second of time; StreamTranscodeBelowRealtime fires below {pace:g}. Livepeer.",
+            "Transcoding speed",
+            "Seconds of media transcoded per second. StreamTranscodeBelowRealtime fires below "
+            f"{realtime_ratio:g}. Livepeer only.",
             [Query(one_stream.current("stream_transcode_realtime_ratio"), "{{stream}}")],
             FieldOptions(
                 unit="percentunit",
                 minimum=0,
-                steps=falling(critical=pace),
-                empty="This platform tells nothing of its transcoding",
+                steps=falling(critical=realtime_ratio),
+                empty="Not reported by this platform",
             ),
             width=6,
         ),
         graph(
             "Segments in 5 minutes",
-            "Received and transcoded. Livepeer counts them in steps of about 50 s.",
+            "Segments received and transcoded. Livepeer only, updated about every 50 s.",
             [Query(source, "{{stream}} received"), Query(made, "{{stream}} transcoded")],
-            FieldOptions(unit="short", minimum=0, empty="This platform counts no segments"),
+            FieldOptions(unit="short", minimum=0, empty="Not reported by this platform"),
             width=6,
         ),
         graph(
-            "Bitrates of the renditions",
-            "What each rendition is meant to have. Livepeer.",
+            "Rendition target bitrates",
+            "Target bitrate of each rendition. Livepeer only.",
             [Query(f"8 * {one_stream.current('stream_rendition_target_bitrate_bytes_per_second')}", "{{rendition}}")],
-            FieldOptions(unit="bps", minimum=0, empty="This platform tells no renditions"),
+            FieldOptions(unit="bps", minimum=0, empty="Not reported by this platform"),
             width=6,
         ),
         timeline(
             "Multistream targets",
-            "Whether the platform reaches each target that it forwards the stream to. Livepeer.",
+            "Whether the platform is connected to each multistream target. Livepeer only.",
             [Query(one_stream.current("stream_multistream_target_connected"), "{{target}}")],
             FieldOptions(
                 unit="short",
@@ -262,23 +261,23 @@ def transcoding(thresholds: RuleThresholds) -> list[Panel]:
 
 
 def recording_and_connection() -> list[Panel]:
-    """Whether it is recorded, and how a WebRTC session connects."""
+    """Return the panels about recording, publishing and WebRTC connections."""
     return [
         timeline(
             "Recording and publishing",
-            "Whether the stream is recorded, and whether the platform lets publishers in.",
+            "Whether the stream is being recorded, and whether the platform accepts publishers.",
             [
-                Query(one_stream.current("stream_recording"), "{{stream}} is recorded"),
-                Query(one_stream.current("stream_publish_allowed"), "{{stream}} may be published"),
+                Query(one_stream.current("stream_recording"), "{{stream}} recording"),
+                Query(one_stream.current("stream_publish_allowed"), "{{stream}} publishing allowed"),
             ],
-            FieldOptions(unit="short", mappings=[_YES_NO], empty="This platform tells nothing of recording"),
+            FieldOptions(unit="short", mappings=[_YES_NO], empty="Not reported by this platform"),
             width=8,
             height=6,
             shows_values=True,
         ),
         timeline(
-            "Status of the recording",
-            "The platform's own word; an ended stream keeps it. Livepeer.",
+            "Recording status",
+            "Recording status reported by the platform; kept after the stream has ended. Livepeer only.",
             [Query(one_stream.current("stream_recording_status"), "{{status}}")],
             FieldOptions(
                 unit="short",
@@ -290,21 +289,21 @@ def recording_and_connection() -> list[Panel]:
         ),
         graph(
             "ICE candidates",
-            "Gathered so far, by type. WAVE, for sessions of WebRTC.",
+            "ICE candidates gathered, by type. WAVE with WebRTC only.",
             [Query(one_stream.current("stream_ice_candidates"), "{{candidate_type}}")],
-            FieldOptions(unit="short", decimals=0, minimum=0, empty="No WebRTC"),
+            FieldOptions(unit="short", decimals=0, minimum=0, empty="Not a WebRTC stream"),
             width=6,
             height=6,
             stacked=True,
         ),
         timeline(
             "ICE gathering",
-            "Whether all candidates are gathered. WAVE, for sessions of WebRTC.",
+            "Whether ICE gathering is complete. WAVE with WebRTC only.",
             [Query(one_stream.current("stream_ice_gathering_complete"), "{{stream}}")],
             FieldOptions(
                 unit="short",
                 mappings=[value_mapping({"0": ("gathering", "blue"), "1": ("complete", "green")})],
-                empty="No WebRTC",
+                empty="Not a WebRTC stream",
             ),
             width=5,
             height=6,

@@ -8,7 +8,7 @@ from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.model import Status
 
 Steps = list[dict[str, object]]
-"""Grafana's thresholds: ``[{"color": ..., "value": ...}, ...]``, ascending; the first has no value."""
+"""Thresholds as in Grafana's JSON: ``[{"color": ..., "value": ...}, ...]``, ascending; the first has no value."""
 
 GOOD, WARNING, CRITICAL, NEUTRAL = "green", "orange", "red", "blue"
 
@@ -25,7 +25,7 @@ STATUS_COLORS = {
 
 
 class RuleThresholds:
-    """The thresholds of the active rules, by the name of the alert."""
+    """Thresholds of the active rules, by alert name."""
 
     def __init__(self, rules: Iterable[ActiveRule] | None = None) -> None:
         rules = tuple(rules or rules_in_force())
@@ -34,7 +34,7 @@ class RuleThresholds:
         """Health score above which the health SLO counts an observation as good."""
 
     def __getitem__(self, alert: str) -> float:
-        """Return a rule's threshold, in the base unit of its metric or as a factor of what it is compared with."""
+        """Return a rule's threshold, in the base unit of its metric or as a factor of the value it is compared with."""
         threshold = self._thresholds[alert]
         if threshold is None:
             raise ValueError(f"{alert} has no threshold")
@@ -47,12 +47,12 @@ class RuleThresholds:
 
     @property
     def expected_bitrate_share(self) -> Steps:
-        """Steps for the share of the expected bitrate that arrives."""
+        """Steps for the ingest bitrate as a share of the expected bitrate."""
         return falling(warning=self["StreamBitrateLow"], critical=self["StreamBitrateCritical"])
 
     @property
     def packet_loss(self) -> Steps:
-        """Steps for the share of lost packets."""
+        """Steps for packet loss."""
         return rising(warning=self["StreamPacketLossHigh"], critical=self["StreamPacketLossCritical"])
 
     @property
@@ -62,7 +62,7 @@ class RuleThresholds:
 
 
 def falling(*, critical: float, warning: float | None = None) -> Steps:
-    """Return steps for values that are worse the lower they are: good from the highest threshold on."""
+    """Return steps for values where lower is worse."""
     steps: Steps = [{"color": CRITICAL, "value": None}]
     if warning is not None:
         steps.append({"color": WARNING, "value": critical})
@@ -70,7 +70,7 @@ def falling(*, critical: float, warning: float | None = None) -> Steps:
 
 
 def rising(*, warning: float | None = None, critical: float | None = None) -> Steps:
-    """Return steps for values that are worse the higher they are."""
+    """Return steps for values where higher is worse."""
     steps: Steps = [{"color": GOOD, "value": None}]
     if warning is not None:
         steps.append({"color": WARNING, "value": warning})
@@ -80,5 +80,5 @@ def rising(*, warning: float | None = None, critical: float | None = None) -> St
 
 
 def neutral() -> Steps:
-    """Return the single step for values that are neither good nor bad."""
+    """Return a single step for values that are neither good nor bad."""
     return [{"color": NEUTRAL, "value": None}]

@@ -1,4 +1,4 @@
-"""Streams / Upstreams and exporter: can the figures be trusted?"""
+"""The dashboard Streams / Upstreams and exporter: polls, requests, and the exporter itself."""
 
 from __future__ import annotations
 
@@ -10,84 +10,84 @@ from exporter.dashboards.thresholds import RuleThresholds, falling, rising
 
 _AGE = f"time() - {upstreams.current('stream_upstream_last_success_timestamp_seconds')}"
 _ANSWERING_INTERVALS = 2.5
-"""Age in intervals up to which an upstream counts as answering (``stream_upstream_answering``)."""
-_A_FEW_POLLS = "2m"
-"""Polls of a platform that fails are up to a minute apart."""
+"""Maximum age of the data, in poll intervals, while an upstream is answering (``stream_upstream_answering``)."""
+_POLL_STEP = "2m"
+"""Minimum step for rates of polls, because failing upstreams are polled as rarely as once a minute."""
 _FAILED = 'code!~"[23]..|404"'
 
 
 def upstreams_dashboard(thresholds: RuleThresholds) -> Dashboard:
-    """The dashboard of the platforms that are polled, and of the exporter that polls them."""
+    """Return the dashboard of upstreams and exporter."""
     return Dashboard(
         uid=UPSTREAMS,
         title="Streams / Upstreams and exporter",
-        description="The platforms that are polled, and the exporter itself: whether the figures can be trusted.",
+        description="State of the upstreams and of the exporter itself, to tell whether the data can be trusted.",
         variables=upstream_variables(),
         annotations=[alert_annotations('job=~"$job", scope=~"upstream|exporter", upstream=~"$upstream|"')],
         rows=[
-            Row("", _figures()),
+            Row("", _stats()),
             Row("Upstreams", [_up_timeline(), _table()]),
             Row("Polls", _polls()),
             Row("Requests", _requests(thresholds)),
             Row("Scrapes", scrapes()),
-            Row("Notifications of the sidecar", notifications(thresholds)),
+            Row("Sidecar notifications", notifications(thresholds)),
             Row("Process", process()),
         ],
     )
 
 
-def _figures() -> list[Panel]:
+def _stats() -> list[Panel]:
     return [
         stat(
             "Upstreams up",
-            "Platforms whose last poll succeeded.",
+            "Upstreams whose last poll succeeded.",
             Query(f"sum({UPSTREAM_UP})"),
             FieldOptions(unit="short", decimals=0),
         ),
         stat(
             "Upstreams down",
-            "Platforms whose last poll failed: nobody knows how their streams are.",
+            "Upstreams whose last poll failed.",
             Query(f"sum(1 - {UPSTREAM_UP})"),
             FieldOptions(unit="short", decimals=0, steps=rising(critical=1)),
         ),
         stat(
             "Oldest data",
-            "Age of the last good answer, of the upstream that is worst.",
+            "Age of the oldest data: time since the last successful poll of the worst upstream.",
             Query(f"max({_AGE})"),
             FieldOptions(unit="s"),
         ),
         stat(
-            "Polls failed in 1 h",
-            "Whole polls that brought nothing.",
+            "Failed polls in 1 h",
+            "Polls that failed.",
             Query(f"round(sum({upstreams.increase('stream_upstream_poll_failures_total', within='1h')}))"),
             FieldOptions(unit="short", decimals=0, steps=rising(warning=1)),
         ),
         stat(
             "Exporters up",
-            "Instances that answer scrapes.",
+            "Exporter instances that answer scrapes.",
             Query(f"sum({exporter.selector('up')})"),
             FieldOptions(unit="short", decimals=0, steps=falling(critical=1)),
         ),
         stat(
             "Streams",
-            "Streams that are served; one exporter's, not those of its replicas too.",
+            "Number of streams; streams served by several replicas count once.",
             Query(f"sum({upstreams.current('stream_upstream_streams')})"),
             FieldOptions(unit="short", decimals=0),
         ),
         stat(
-            "Left out",
-            "Streams that max_streams keeps out.",
+            "Streams dropped",
+            "Streams dropped because of max_streams.",
             Query(f"sum({upstreams.current('stream_upstream_streams_dropped')})"),
             FieldOptions(unit="short", decimals=0, steps=rising(warning=1)),
         ),
         stat(
             "Configuration",
-            "Whether the last reload succeeded, on every instance.",
+            "Whether the last reload succeeded on every instance.",
             Query(f"min({exporter.selector('stream_exporter_config_last_reload_successful')})"),
             FieldOptions(
                 unit="short",
                 steps=falling(critical=1),
-                mappings=[value_mapping({"0": ("old", "red"), "1": ("loaded", "green")})],
+                mappings=[value_mapping({"0": ("reload failed", "red"), "1": ("loaded", "green")})],
             ),
             graph=False,
         ),
@@ -97,7 +97,7 @@ def _figures() -> list[Panel]:
 def _up_timeline() -> Panel:
     return timeline(
         "Up",
-        "Whether the last poll succeeded. A gap is a time without scrapes.",
+        "Whether the last poll succeeded. Gaps are times without scrapes.",
         [Query(upstreams.current("stream_upstream_up"), "{{upstream}}")],
         FieldOptions(unit="short", mappings=[value_mapping({"0": ("down", "red"), "1": ("up", "green")})]),
         width=7,
@@ -111,9 +111,10 @@ def _table() -> Panel:
     up = value_mapping({"0": ("down", "red"), "1": ("up", "green")})
     age = f"time() - {upstreams.max_by('stream_upstream_last_success_timestamp_seconds', by=by)}"
     return table(
-        "Platforms",
-        "Every upstream. Intervals: how many poll intervals old its data are; StreamUpstreamDataStale fires above "
-        f"{_ANSWERING_INTERVALS:g}. Reported scores are the platform's, derived ones the exporter's.",
+        "Upstreams",
+        "All upstreams. Intervals is the age of the data in poll intervals; StreamUpstreamDataStale fires above "
+        f"{_ANSWERING_INTERVALS:g}. Score tells whether health scores are reported by the platform or derived by the "
+        "exporter.",
         [
             Column(
                 name="Upstream",
@@ -185,92 +186,92 @@ def _polls() -> list[Panel]:
     return [
         graph(
             "Polls",
-            "Polls per minute, failed ones included.",
-            [Query(f"60 * {polls}", "{{upstream}}", min_step=_A_FEW_POLLS)],
+            "Polls per minute, including failed ones.",
+            [Query(f"60 * {polls}", "{{upstream}}", min_step=_POLL_STEP)],
             FieldOptions(unit="cpm", minimum=0),
             width=6,
         ),
         graph(
             "Failed polls by reason",
-            "Polls per minute that brought nothing.",
+            "Failed polls per minute.",
             [
                 Query(
                     f"60 * sum by (upstream, reason) ({upstreams.rate('stream_upstream_poll_failures_total')}) > 0",
                     "{{upstream}} {{reason}}",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 )
             ],
-            FieldOptions(unit="cpm", minimum=0, empty="No poll failed"),
+            FieldOptions(unit="cpm", minimum=0, empty="No failed polls"),
             width=6,
             bars=True,
         ),
         graph(
-            "Duration of polls",
-            "The mean, and what 95 of 100 polls stay below, in one line per upstream each.",
+            "Poll duration",
+            "Mean and 95th percentile of the duration of polls.",
             [
                 Query(
                     f"{upstreams.rate('stream_upstream_poll_duration_seconds_sum')}\n"
                     f"/ ({upstreams.rate('stream_upstream_poll_duration_seconds_count')} > 0)",
                     "{{upstream}} mean",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 ),
                 Query(
                     upstreams.quantile(0.95, "stream_upstream_poll_duration_seconds", by="upstream"),
                     "{{upstream}} p95",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 ),
             ],
             FieldOptions(unit="s", minimum=0),
             width=6,
         ),
         graph(
-            "Age of the data",
-            "In poll intervals, since the last good answer. StreamUpstreamDataStale fires above "
-            f"{_ANSWERING_INTERVALS:g} while the upstream counts as up.",
+            "Age of data",
+            "Time since the last successful poll, in poll intervals. StreamUpstreamDataStale fires above "
+            f"{_ANSWERING_INTERVALS:g} while the upstream is up.",
             [Query(f"({_AGE})\n/ {upstreams.current('stream_upstream_poll_interval_seconds')}", "{{upstream}}")],
             FieldOptions(unit="short", minimum=0, steps=rising(warning=_ANSWERING_INTERVALS)),
             width=6,
             axis="intervals",
         ),
         graph(
-            "Streams that failed alone",
-            "Streams per minute whose own request or record failed while the poll succeeded, by reason.",
+            "Stream failures",
+            "Failures per minute of a single stream's request or record in polls that succeeded, by reason.",
             [
                 Query(
                     f"60 * sum by (upstream, reason) ({upstreams.rate('stream_upstream_stream_failures_total')}) > 0",
                     "{{upstream}} {{reason}}",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 )
             ],
-            FieldOptions(unit="cpm", minimum=0, empty="No stream failed alone"),
+            FieldOptions(unit="cpm", minimum=0, empty="No stream failures"),
             width=8,
             height=7,
             bars=True,
         ),
         graph(
-            "Fields and records left out",
-            "Values per minute that were not what the platform documents, by field; and records per minute that were "
-            "left out in favour of another one of the same stream.",
+            "Dropped fields and records",
+            "Values per minute dropped because their type or range was wrong, by field; records per minute dropped "
+            "because another record of the same stream takes precedence.",
             [
                 Query(
                     f"60 * sum by (upstream, field) ({upstreams.rate('stream_upstream_fields_dropped_total')}) > 0",
                     "{{upstream}} {{field}}",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 ),
                 Query(
                     f"60 * {upstreams.rate('stream_upstream_duplicate_records_total')} > 0",
                     "{{upstream}} duplicates",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 ),
             ],
-            FieldOptions(unit="cpm", minimum=0, empty="Every value was as documented"),
+            FieldOptions(unit="cpm", minimum=0, empty="Nothing dropped"),
             width=8,
             height=7,
             bars=True,
         ),
         graph(
-            "Restarts of pollers",
-            "Times in an hour that a poller died of an internal error. Anything but 0 is a fault of the exporter.",
+            "Poller restarts",
+            "Restarts per hour after an internal error. Any value above 0 is a bug in the exporter.",
             [
                 Query(
                     f"round({upstreams.increase('stream_upstream_poller_restarts_total', within='1h')})", "{{upstream}}"
@@ -286,16 +287,16 @@ def _polls() -> list[Panel]:
 def _requests(thresholds: RuleThresholds) -> list[Panel]:
     requests = "stream_upstream_requests_total"
     ratio = thresholds["StreamUpstreamErrorRatioHigh"]
-    every = f"sum by (upstream) ({upstreams.rate(requests)})"
+    total = f"sum by (upstream) ({upstreams.rate(requests)})"
     return [
         graph(
-            "Requests by answer",
-            "Requests per second by HTTP status, or by the reason why there was none.",
+            "Requests by status",
+            "Requests per second, by HTTP status or failure reason.",
             [
                 Query(
                     f"sum by (upstream, code) ({upstreams.rate(requests)})",
                     "{{upstream}} {{code}}",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 )
             ],
             FieldOptions(unit="reqps", minimum=0),
@@ -303,33 +304,33 @@ def _requests(thresholds: RuleThresholds) -> list[Panel]:
             stacked=True,
         ),
         graph(
-            "Requests that fail",
-            f"The share of them; StreamUpstreamErrorRatioHigh fires above {ratio:g}.",
+            "Request error ratio",
+            f"Share of requests that fail. StreamUpstreamErrorRatioHigh fires above {ratio:g}.",
             [
                 Query(
-                    f"(sum by (upstream) ({upstreams.rate(requests, _FAILED)}) or 0 * {every})\n/ ({every} > 0)",
+                    f"(sum by (upstream) ({upstreams.rate(requests, _FAILED)}) or 0 * {total})\n/ ({total} > 0)",
                     "{{upstream}}",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 )
             ],
             FieldOptions(unit="percentunit", minimum=0, soft_maximum=0.1, steps=rising(warning=ratio)),
             width=8,
         ),
         graph(
-            "Requests left in the rate limit",
-            "As the platform last said, where it says so.",
+            "Rate limit remaining",
+            "Requests left in the platform's rate limit, as last reported by the platform.",
             [Query(upstreams.current("stream_upstream_rate_limit_remaining"), "{{upstream}}")],
-            FieldOptions(unit="short", minimum=0, empty="No platform says"),
+            FieldOptions(unit="short", minimum=0, empty="Not reported by any platform"),
             width=8,
         ),
         graph(
-            "Duration of requests, p95",
-            "95 of 100 requests take less, by request.",
+            "Request duration, p95",
+            "95th percentile of the duration of requests, by request.",
             [
                 Query(
                     upstreams.quantile(0.95, "stream_upstream_request_duration_seconds", by="upstream, request"),
                     "{{upstream}} {{request}}",
-                    min_step=_A_FEW_POLLS,
+                    min_step=_POLL_STEP,
                 )
             ],
             FieldOptions(unit="s", minimum=0),
@@ -338,7 +339,7 @@ def _requests(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Clock skew",
-            "The platform's clock minus the exporter's, from its answers, which tell whole seconds.",
+            "The platform's clock minus the exporter's, from the Date header, which has a resolution of 1 s.",
             [Query(upstreams.current("stream_upstream_clock_skew_seconds"), "{{upstream}}")],
             FieldOptions(unit="s", soft_maximum=1),
             width=8,

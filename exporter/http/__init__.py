@@ -1,4 +1,4 @@
-"""The bounded HTTP client: connections, authentication, retries, rate limits, responses, errors."""
+"""The HTTP client and its limits: connections, authentication, retries, rate limits, responses, errors."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _NO_EXTENSIONS = "FROZENLIST_NO_EXTENSIONS"
 
 
 def _import_aiohttp() -> None:
-    """Import aiohttp without what takes memory and is never used; docs/adr/0003-memory-at-start.md.
+    """Import aiohttp without loading data that is never used; see docs/adr/0003-memory-at-start.md.
 
-    Nothing uses the CA certificates of its default TLS contexts: each upstream with TLS has a context of its own.
-    Nothing looks up the media types of the machine, and the lists in ``frozenlist``, whose compiled form loads the
-    C++ library, hold a handful of items.
+    The CA certificates of its default TLS contexts are not needed, because each upstream with TLS has its own context.
+    The machine's media types are not needed either. ``frozenlist`` runs in pure Python, because its lists are short
+    here and its compiled form loads the C++ library.
     """
 
     def load_nothing(_context: ssl.SSLContext) -> None:
@@ -24,10 +24,10 @@ def _import_aiohttp() -> None:
         mimetypes.init(files=())
     given = os.environ.get(_NO_EXTENSIONS)
     os.environ[_NO_EXTENSIONS] = given or "1"
-    # hides the method of the base class
+    # shadows the method of the base class
     ssl.SSLContext.set_default_verify_paths = load_nothing  # type: ignore[assignment, method-assign]
     try:
-        import aiohttp  # noqa: F401 - for the contexts that the import makes
+        import aiohttp  # noqa: F401 - creates its TLS contexts on import
     finally:
         del ssl.SSLContext.set_default_verify_paths
         if given is None:

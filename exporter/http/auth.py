@@ -1,7 +1,7 @@
 """Authentication of requests: none, a token, a key, a password, or a token obtained by a login.
 
-Secrets are sent in headers only. They are read for every poll, and again at once after a 401, so that a rotated file
-takes effect.
+Secrets are sent in headers only. They are read for every poll and again right after a 401, so that a rotated secret
+file takes effect.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from exporter.runtime.clock import Clock
 from exporter.runtime.redaction import redactor
 
 RENEW_AT_RATIO = 0.8
+"""Age at which a token is renewed, as a fraction of its lifetime."""
 LOGIN_WINDOW_SECONDS = 60.0
 UNREACHED_WAIT_SECONDS = 5.0
-"""Seconds to wait after a login that got no response, which is tried again sooner than a refused one."""
+"""Seconds to wait after a login without a response; it is retried sooner than a refused one."""
 FRESH_SECONDS = 60.0
-"""Maximum age of a refused token that was never good, so that another login would not help."""
+"""If a token younger than this is refused, another login would not help."""
 TOKENS_HIDDEN = 3
-"""Number of a login's latest tokens that are redacted: one that has just expired may still appear in a text."""
+"""Number of recent tokens to redact: one that has just expired may still appear in a text."""
 NO_HEADERS: Mapping[str, str] = {}
 
 
 class SendRequest(Protocol):
-    """Sends a login's request: without credentials, and within the time limit of the request that needs the login."""
+    """Sends a login request, without credentials and within the time limit of the request that needs the login."""
 
     def __call__(self, endpoint: str, *, body: Any) -> Awaitable[Response]:
         """Send ``body`` as JSON to ``endpoint`` (``POST /login``). Raises ``UpstreamError``."""
@@ -46,18 +47,18 @@ class Auth(ABC):
     async def headers(self, send: SendRequest) -> Mapping[str, str]:
         """Return the headers to send; the same object as long as they do not change.
 
-        Raises ``UpstreamError`` (``auth``, or the reason why a login failed) if there are none.
+        Raises ``UpstreamError`` (``auth``, or the reason why a login failed) if the credentials are not available.
         """
 
     @abstractmethod
     async def discard_headers(self, headers: Mapping[str, str]) -> bool:
-        """Discard headers that the platform answered with 401; returns whether there are, or may be, others to try."""
+        """Discard headers that the platform rejected with a 401; return whether a retry may get different ones."""
 
 
 class NoAuth(Auth):
     """No credentials."""
 
-    async def headers(self, send: SendRequest) -> Mapping[str, str]:  # noqa: ARG002 - the same for every kind
+    async def headers(self, send: SendRequest) -> Mapping[str, str]:  # noqa: ARG002 - part of the interface
         return NO_HEADERS
 
     async def discard_headers(self, headers: Mapping[str, str]) -> bool:  # noqa: ARG002
@@ -76,7 +77,7 @@ class SecretAuth(Auth):
     def header(self, secret: str) -> tuple[str, str]:
         """Return the header's name and value."""
 
-    async def headers(self, send: SendRequest) -> Mapping[str, str]:  # noqa: ARG002 - the same for every kind
+    async def headers(self, send: SendRequest) -> Mapping[str, str]:  # noqa: ARG002 - part of the interface
         return await self._current_headers()
 
     async def discard_headers(self, headers: Mapping[str, str]) -> bool:
@@ -92,7 +93,7 @@ class SecretAuth(Auth):
 
 
 class Header(SecretAuth):
-    """A secret in a header with a name of its own."""
+    """A secret in a header with a configurable name."""
 
     def __init__(self, name: str, secret: Secret) -> None:
         super().__init__(secret)
@@ -124,10 +125,10 @@ class Basic(SecretAuth):
 
 
 class Login(Auth):
-    """User name and password, exchanged for a token with a limited life by a request that the platform defines.
+    """User name and password, exchanged for a token with a limited lifetime by a platform-specific request.
 
-    There is one login at a time. After a failed login the next one waits, longer each time; only a new password is
-    tried at once. A token is renewed before it expires, and used until it expires if the renewal fails.
+    Only one login runs at a time. After each failed login the wait before the next one grows; a new password is tried
+    immediately. A token is renewed before it expires. If the renewal fails, the old token is used until it expires.
     """
 
     max_logins_per_minute: ClassVar[int] = 5
@@ -150,7 +151,7 @@ class Login(Auth):
 
     @abstractmethod
     async def login(self, send: SendRequest) -> tuple[str, float]:
-        """Log in, and return a new token and its life in seconds."""
+        """Log in; return a new token and its lifetime in seconds."""
 
     async def headers(self, send: SendRequest) -> Mapping[str, str]:
         if self._headers is None or self._clock.monotonic() >= self._renew_at:
@@ -161,11 +162,11 @@ class Login(Auth):
 
     async def discard_headers(self, headers: Mapping[str, str]) -> bool:
         if headers is not self._headers:
-            # another request got a 401 before and has discarded them
+            # another request also got a 401 and has already discarded them
             return True
         self._headers = None
         if self._clock.monotonic() - self._made_at < FRESH_SECONDS:
-            error = UpstreamError(Reason.AUTH, "the token of the last login was refused")
+            error = UpstreamError(Reason.AUTH, "the platform rejected the token of the last login")
             self._note_failed_login(error, await read_secret(self.password))
             return False
         return True
@@ -173,7 +174,7 @@ class Login(Auth):
     async def _renew_token(self, send: SendRequest) -> None:
         now = self._clock.monotonic()
         if self._headers is not None and now < self._renew_at:
-            # another request has renewed it while this one waited
+            # another request renewed it while this one waited for the lock
             return
         try:
             await self._log_in(send, now)
@@ -205,15 +206,16 @@ class Login(Auth):
         self._refusals = 0
 
     def _count_login(self, now: float) -> None:
-        """Count a login; raises if the last minute has seen as many as the platform allows."""
+        """Count a login; raise ``UpstreamError`` if the maximum for the last minute is reached."""
         logins = self._logins
         if len(logins) == logins.maxlen and now - logins[0] < LOGIN_WINDOW_SECONDS:
-            text = f"no login for {LOGIN_WINDOW_SECONDS - (now - logins[0]):.0f} s: {len(logins)} in the last minute"
+            wait = LOGIN_WINDOW_SECONDS - (now - logins[0])
+            text = f"too many logins ({len(logins)} in the last minute); next login in {wait:.0f} s"
             raise UpstreamError(Reason.AUTH, text)
         logins.append(now)
 
     def _note_failed_login(self, error: UpstreamError, password: str) -> UpstreamError:
-        """Remember a failed login and the time of the next; returns the error to raise."""
+        """Store the failure and the time of the next attempt; return the error to raise."""
         if error.reason is Reason.AUTH:
             wait = self.refused_wait_seconds * 2.0 ** min(self._refusals, 10)
             wait = min(self.longest_refused_wait_seconds, wait)
@@ -226,7 +228,7 @@ class Login(Auth):
 
 
 def auth_from_settings(settings: AuthSettings) -> Auth:
-    """Return the authentication of these settings; Basic for a user name and password (platforms may have a login)."""
+    """Return the authentication for these settings; Basic for a user name and password, unless the platform logs in."""
     if settings.kind == LOGIN:
         return Basic(settings)
     if settings.secret is not None and settings.kind == BEARER:
@@ -237,7 +239,7 @@ def auth_from_settings(settings: AuthSettings) -> Auth:
 
 
 async def read_secret(secret: Secret) -> str:
-    """Return the secret's current text. Raises ``UpstreamError`` (``auth``) if it can't be read."""
+    """Return the secret's current text. Raises ``UpstreamError`` (``auth``) if it cannot be read."""
     try:
         return await secret.refresh()
     except SecretError as error:
@@ -245,23 +247,24 @@ async def read_secret(secret: Secret) -> str:
 
 
 def header_value(value: str) -> str:
-    """Return the value if a header can carry it; raises ``UpstreamError`` (``auth``), without showing it, if not."""
+    """Return the value if it is valid in a header; otherwise raise ``UpstreamError`` (``auth``) without showing it."""
     if not value.isascii() or not value.isprintable():
-        raise UpstreamError(Reason.AUTH, "the token or key holds characters that no header can carry")
+        raise UpstreamError(Reason.AUTH, "the token or key contains characters that are not allowed in a header")
     return value
 
 
 def _credentials(settings: AuthSettings) -> tuple[str, Secret]:
     if settings.username is None or settings.secret is None:
-        raise ValueError("a user name and a password are needed")
+        raise ValueError("user name and password are required")
     return settings.username, settings.secret
 
 
 def _login_error(error: UpstreamError) -> UpstreamError:
-    """Return the error of a failed login, without a status: that belongs to the request that needed the login.
+    """Return the error for a failed login.
 
-    Any refusal has the reason ``auth``, except a 404 of another server, which has not seen the password. The error is
-    never the platform's answer, because a 404 for a login must not be taken for a stream's.
+    It has no status, because a status would be taken for that of the request that needed the login. Every 4xx becomes
+    ``auth``, except 429 and a 404 from another server, which never saw the password. ``is_platform_answer`` stays
+    False, so that a 404 for the login is not taken for a missing stream.
     """
     is_foreign = error.reason is Reason.NOT_FOUND and not error.is_platform_answer
     is_refusal = error.status is not None and 400 <= error.status < 500 and error.status != 429 and not is_foreign

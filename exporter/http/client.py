@@ -1,7 +1,7 @@
-"""The HTTP client that all platforms use, bounded in every direction.
+"""The HTTP client that all platforms use.
 
-A poll has one deadline; connecting, and waiting for data, have shorter limits of their own. Concurrent requests, bytes
-of a response, retries, and requests against the platform's limit are all bounded. Redirects are never followed.
+A poll has one deadline, with shorter limits for connecting and for waiting for data. Concurrent requests, response
+sizes and retries are limited, and the platform's own request limit is respected. Redirects are never followed.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ VALUES_PER_STREAM: Final = 100
 MIN_POLL_VALUES: Final = 100_000
 """Lower bound of that maximum."""
 _NO_RESULT: Final = object()
-"""Stands for the result of a call that the deadline ended before it returned."""
+"""Marks a call that did not return before the deadline."""
 
 
 class UpstreamClient(RequestSender):
-    """The client of one upstream while its settings stay the same: connections, credentials and known limits."""
+    """The client of one upstream: connections, credentials and known limits; replaced when the settings change."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class UpstreamClient(RequestSender):
     ) -> None:
         """``url``: the base of all endpoints, without credentials, query and fragment.
 
-        ``resolver``: finds the addresses of its host; the system's by default.
+        ``resolver`` looks up the host; the system's resolver by default.
         """
         base_url = BaseUrl.parse(url)
         transport = Transport(
@@ -89,7 +89,7 @@ class UpstreamClient(RequestSender):
 
     @classmethod
     def from_settings(cls, settings: UpstreamSettings, clock: Clock, observe: Observe) -> UpstreamClient:
-        """Return the client of a configured upstream; endpoints are below ``url`` and any ``base_path``."""
+        """Return the client for a configured upstream; endpoints are below ``url`` plus ``base_path``, if any."""
         values = max(MIN_POLL_VALUES, VALUES_PER_STREAM * settings.max_streams)
         client = cls(
             upstream=settings.name,
@@ -108,19 +108,19 @@ class UpstreamClient(RequestSender):
         return client
 
     def requests(self, timeout: float) -> Requests:
-        """Return the requests of one poll, which may take ``timeout`` seconds."""
+        """Return a request context for one poll that may take ``timeout`` seconds."""
         return Requests(self, timeout)
 
     def login(self, kind: type[Login], settings: AuthSettings) -> Login:
-        """Return the login of this kind, the same one for all clients of an account."""
+        """Return the login of this class; all clients of an account share it."""
         if kind not in self._logins:
             self._logins[kind] = kind(settings, self.clock)
         return self._logins[kind]
 
     def share(self, other: UpstreamClient) -> None:
-        """Share what the platform counts by account, logins and request limits, with the client of scheduled polls.
+        """Use the logins and request limits of the client for scheduled polls, because they are per account.
 
-        This client's requests then leave to the scheduled polls what they need.
+        From then on, this client leaves the scheduled polls the requests that they need.
         """
         self.is_on_demand = True
         self.rate_limit = other.rate_limit
@@ -128,9 +128,10 @@ class UpstreamClient(RequestSender):
         self._other_limits = other._other_limits
 
     def with_credentials(self, name: str, auth: Auth) -> UpstreamClient:
-        """Return a client of the same server with other credentials and its own request limit; it needs no closing.
+        """Return a client for the same server with other credentials and its own request limit.
 
-        ``name`` identifies these credentials among clients that share an account.
+        ``name`` identifies these credentials among clients that share an account. The new client uses the connections
+        of this one and need not be closed.
         """
         client = copy.copy(self)
         client.auth = auth
@@ -147,7 +148,7 @@ class UpstreamClient(RequestSender):
 
 
 class Requests:
-    """The requests of one poll, which share a deadline and are counted together."""
+    """Sends the requests of one poll, which share a deadline and counters."""
 
     def __init__(self, client: UpstreamClient, timeout: float) -> None:
         self._client = client
@@ -171,7 +172,7 @@ class Requests:
 
     @property
     def usable(self) -> int:
-        """Usable responses; a 404 of the platform's own is usable too."""
+        """Usable responses, including 404s in the platform's own format."""
         return self._poll.usable_responses
 
     @property
@@ -185,7 +186,7 @@ class Requests:
         return None if self._poll.clock_skew_seconds is None else self._poll.platform_time()
 
     def budget(self) -> int | None:
-        """Return how many more requests the platform's limit allows now; None if no limit is known."""
+        """Return how many more requests the platform's limit allows now; None if there is no known limit."""
         now = self._poll.clock.monotonic()
         return self._client.rate_limit.budget(now, on_demand=self._client.is_on_demand)
 
@@ -201,7 +202,7 @@ class Requests:
         auth: bool = True,
         **path: str,
     ) -> Coroutine[Any, Any, Response]:
-        """Get ``endpoint`` (``GET /stream/{id}``), its placeholders filled from ``path``."""
+        """Get ``endpoint`` (``GET /stream/{id}``) with its placeholders filled from ``path``."""
         return self.request(
             endpoint, params=params, json=json, headers=headers, auth=auth, safe=True, keep_refusal=False, **path
         )
@@ -218,7 +219,7 @@ class Requests:
         auth: bool = True,
         **path: str,
     ) -> Coroutine[Any, Any, Response]:
-        """Send ``body`` as JSON. ``safe``: it is a query that changes nothing, and may be sent again."""
+        """Send ``body`` as JSON. ``safe``: the request changes nothing, so it may be retried."""
         return self.request(
             endpoint,
             body=body,
@@ -244,11 +245,11 @@ class Requests:
         keep_refusal: bool = False,
         **path: str,
     ) -> Response:
-        """Send a request of any method; with ``json`` the response's body is decoded, otherwise it is kept.
+        """Send a request with any method. With ``json`` the response body is decoded, otherwise it is returned as is.
 
-        ``keep_refusal``: the error of a refusal carries the body of the response.
+        ``keep_refusal``: attach the body of an error response to the exception.
 
-        Raises ``UpstreamError`` for every status outside 200 to 299 and for every failure on the way.
+        Raises ``UpstreamError`` for every status outside 200 to 299 and for every network failure.
         """
         template = endpoint_of(endpoint)
         request = PreparedRequest(
@@ -265,9 +266,10 @@ class Requests:
         return await self._client.send(request)
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[tuple[T, R | UpstreamError]]:
-        """Call ``function`` with every item, as many at a time as the upstream allows; results keep the items' order.
+        """Call ``function`` on every item concurrently, up to ``max_concurrent_requests``; keep the items' order.
 
-        A failure is a result too; an error other than ``UpstreamError`` becomes one with the reason ``internal``.
+        An ``UpstreamError`` is returned as the item's result. Any other exception becomes one with the reason
+        ``internal``.
         """
         todo = list(items)
         if len(todo) <= 1:
@@ -277,7 +279,7 @@ class Requests:
         left = self._poll.deadline - self._poll.clock.monotonic()
 
         async def work(time_limit: asyncio.Timeout) -> None:
-            # one timer for all these requests: one for each would take a twentieth of a request's time
+            # all these requests share one timer; a timer for each would take 5 % of a request's time
             shared_time_limit.set(time_limit)
             for index, item in turns:
                 results[index] = await self._result_or_error(function, item)
@@ -286,21 +288,21 @@ class Requests:
             async with asyncio.timeout(left) as time_limit, asyncio.TaskGroup() as group:
                 for _ in range(min(self._client.max_concurrent_requests, len(todo))):
                     group.create_task(work(time_limit))
-        late = UpstreamError(Reason.TIMEOUT, "no answer in time")
+        late = UpstreamError(Reason.TIMEOUT, "timed out")
         return [(item, late if result is _NO_RESULT else result) for item, result in zip(todo, results, strict=True)]
 
     async def _result_or_error(self, function: Callable[[T], Awaitable[R]], item: T) -> R | UpstreamError:
         try:
             return await function(item)
         except UpstreamError as error:
-            # thousands of errors may be kept for a while, and would keep their frames
+            # thousands of errors may be kept for a while; their tracebacks would keep all frames alive
             return error.with_traceback(None)
         except Exception as error:
             if not self._has_logged_internal_error:
                 self._has_logged_internal_error = True
                 labels = {"platform": self._client.platform, "upstream": self._client.upstream}
-                # the error's text may contain anything that the platform sent
+                # without the error's text, which may contain data that the platform sent
                 frame = traceback.extract_tb(error.__traceback__)[-1]
                 place = f"{frame.filename}:{frame.lineno}"
-                log.error("a part of a poll broke on an internal error", **labels, error=type(error).__name__, at=place)
+                log.error("internal error in part of a poll", **labels, error=type(error).__name__, at=place)
             return UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}")

@@ -14,19 +14,19 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 
 MAX_CACHED_URLS = 10_000
-"""Maximum number of cached URLs: a stream that has its own request is polled at the same URL every time."""
+"""Maximum number of cached URLs; a stream with its own request is polled at the same URL every time."""
 _TEMPLATE = re.compile(r"([A-Z]+) (/\S*)")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _UNRESERVED = re.compile(r"[A-Za-z0-9_.~-]+")
-"""Text that ``quote`` would not change; the check is faster than ``quote``."""
+"""Text that ``quote`` would leave unchanged; this check is faster than ``quote``."""
 _NO_SEGMENTS = frozenset({"", ".", ".."})
-"""Path segments that servers and proxies remove, encoded or not, so that the request would reach another endpoint."""
+"""Path segments that servers and proxies drop, even encoded, so that the request would reach another endpoint."""
 
 Params = Mapping[str, str] | Sequence[tuple[str, str]]
 
 
 class Endpoint:
-    """A parsed template: its method, and its path's fixed parts with the placeholders between them."""
+    """A parsed template: the method, the fixed parts of the path, and the placeholders between them."""
 
     __slots__ = ("_names", "_parts", "method", "template")
 
@@ -40,9 +40,9 @@ class Endpoint:
         self._parts, self._names = pieces[::2], pieces[1::2]
 
     def path(self, values: Mapping[str, str]) -> str:
-        """Return the path, each value percent-encoded as one segment, so that a slash in it cannot add segments.
+        """Return the path. Each value is percent-encoded as one segment, so a slash in it cannot add segments.
 
-        Raises ``UpstreamError`` (``not_found``) for values that cannot be a segment.
+        Raises ``UpstreamError`` (``not_found``) for values that cannot be a path segment.
         """
         if not self._names:
             return self._parts[0]
@@ -50,26 +50,26 @@ class Endpoint:
         for name, part in zip(self._names, self._parts[1:], strict=True):
             value = values[name]
             if value in _NO_SEGMENTS:
-                raise UpstreamError(Reason.NOT_FOUND, f"{self.template}: {name} can't be {value!r}")
+                raise UpstreamError(Reason.NOT_FOUND, f"{self.template}: {name} cannot be {value!r}")
             path += (value if _UNRESERVED.fullmatch(value) else self._quote(name, value)) + part
         return path
 
     def _quote(self, name: str, value: str) -> str:
         try:
-            # invalid bytes in a platform's name go back to it as they came
+            # send invalid bytes in a platform's name back unchanged
             return quote(value, safe="", errors="surrogateescape")
         except UnicodeEncodeError:
             # without the value, which may be a stream key
-            text = f"{self.template}: {name} contains half a surrogate pair, which no URL can hold"
+            text = f"{self.template}: {name} contains a lone surrogate, which cannot be part of a URL"
             raise UpstreamError(Reason.NOT_FOUND, text) from None
 
 
 endpoint_of = lru_cache(maxsize=256)(Endpoint)
-"""Parse a template once; there are few of them, all in the platforms' modules."""
+"""Parse each template once; the platform modules contain only a few."""
 
 
 class BaseUrl(NamedTuple):
-    """The part that all URLs of an upstream begin with."""
+    """Common prefix of an upstream's URLs."""
 
     scheme: str
     authority: str
@@ -77,10 +77,10 @@ class BaseUrl(NamedTuple):
 
     @classmethod
     def parse(cls, url: str) -> BaseUrl:
-        """``url``: without credentials, query and fragment."""
+        """Parse ``url``, which has no credentials, query or fragment."""
         base = URL(url)
         if base.user is not None or base.password is not None:
-            raise ValueError("a base URL carries no credentials")
+            raise ValueError("the base URL must not contain credentials")
         return cls(base.scheme, base.raw_authority, base.raw_path.rstrip("/"))
 
     def join(self, path: str, params: Params | None = None) -> URL:
@@ -91,7 +91,7 @@ class BaseUrl(NamedTuple):
         )
 
     def endpoint_url(self, endpoint: Endpoint, values: Mapping[str, str], params: Params | None) -> URL:
-        """Return an endpoint's URL with these values in its path; raises as ``Endpoint.path`` does."""
+        """Return an endpoint's URL with these values in its path. Raises the errors of ``Endpoint.path``."""
         if params:
             return self.join(endpoint.path(values), params)
         return _cached_url(self, endpoint, *values.items())
@@ -101,7 +101,7 @@ def _encode_query(params: Params) -> str:
     try:
         return urlencode(params, errors="surrogateescape", quote_via=quote)
     except UnicodeEncodeError:
-        # half of a surrogate pair, in a form that keeps different values different
+        # a lone surrogate, encoded so that different values stay different
         return urlencode(params, errors="surrogatepass", quote_via=quote)
 
 

@@ -1,6 +1,6 @@
-"""Failed requests: the error that all platforms raise, made from the library's exceptions and from HTTP statuses.
+"""The error for failed requests, and its mapping from aiohttp's exceptions and HTTP statuses.
 
-The texts are our own, because a library's text may contain a URL, a header or a body.
+The messages are our own, because a library's message may contain a URL, a header or a body.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STATUS_REASONS = {
     404: Reason.NOT_FOUND,
     429: Reason.RATE_LIMITED,
 }
-_OWN_AUTHORITY = "; for a certificate authority of your own, set tls.ca_file"
+_OWN_AUTHORITY = "; for a private certificate authority, set tls.ca_file"
 _OTHER_NAME = "; check the host in url, or set tls.server_name"
 _CERTIFICATE_HINTS = {
     9: "; check this machine's clock",
@@ -38,14 +38,14 @@ _CERTIFICATE_HINTS = {
     62: _OTHER_NAME,
     64: _OTHER_NAME,
 }
-"""What to do about a refused certificate, by OpenSSL's number of the cause (``X509_V_ERR_*``)."""
+"""Hints for certificate errors, by OpenSSL's error number (``X509_V_ERR_*``)."""
 
 
 class UpstreamError(Exception):
-    """A request, or a whole poll, that failed.
+    """A failed request, or a failed poll.
 
-    The message contains only what is safe to show (endpoint template, status, kind of failure): never a body, a
-    header, a URL with credentials or the text of a library's exception.
+    The message contains only what is safe to show, such as the endpoint template and the status. It never contains a
+    body, a header, a URL with credentials or the message of a library's exception.
     """
 
     def __init__(
@@ -57,22 +57,22 @@ class UpstreamError(Exception):
         self.retry_after = retry_after
         """Seconds to wait, if the platform asked for a pause."""
         self.refusal = b""
-        """Body of the refusal, for requests made with ``keep_refusal``; it may contain anything."""
+        """Body of the error response, for requests with ``keep_refusal``; not safe to show."""
         self.is_platform_answer = False
-        """Whether a 404 is the platform's own answer, not that of a proxy or of another server at this address."""
+        """Whether a 404 came from the platform itself, and not from a proxy or another server at this address."""
 
     @property
     def means_absent(self) -> bool:
-        """Whether the platform itself reports that there is no such thing."""
+        """Whether the platform itself reports that the requested object does not exist."""
         return self.reason is Reason.NOT_FOUND and self.is_platform_answer
 
 
 class LostConnectionError(UpstreamError):
-    """The connection broke before the whole response came, for example one that was kept open for too long."""
+    """The connection was lost before the response was complete, for example because it had been idle for too long."""
 
 
 def map_exception(error: Exception, endpoint: str) -> UpstreamError:
-    """Return the error for an exception of the HTTP library: what happened, and what to check."""
+    """Return the error for an exception of the HTTP library, with what happened and what to check."""
     for kind, reason, cause in _CAUSES:
         if isinstance(error, kind):
             made = LostConnectionError if kind in _LOST_CONNECTION else UpstreamError
@@ -81,7 +81,7 @@ def map_exception(error: Exception, endpoint: str) -> UpstreamError:
 
 
 def status_error(status: int, endpoint: str, location: str | None, retry_after: float | None) -> UpstreamError:
-    """Return the error for a status outside 200 to 299, other than a 404 that is not the platform's own."""
+    """Return the error for a status outside 200 to 299. For a 404 from another server, use ``foreign_not_found``."""
     if 300 <= status < 400:
         text = f"{endpoint}: status {status}{_redirect_target(location)}; redirects are not followed"
         return UpstreamError(Reason.BAD_RESPONSE, text, status=status)
@@ -90,13 +90,13 @@ def status_error(status: int, endpoint: str, location: str | None, retry_after: 
 
 
 def foreign_not_found(endpoint: str, keys_to_check: str) -> UpstreamError:
-    """Return the error for a 404 that is not the platform's own; ``keys_to_check``: the settings that may be wrong."""
-    text = f"{endpoint}: status 404, not from the expected API: check {keys_to_check}"
+    """Return the error for a 404 that did not come from the platform; ``keys_to_check``: settings that may be wrong."""
+    text = f"{endpoint}: status 404, but not from the expected API: check {keys_to_check}"
     return UpstreamError(Reason.NOT_FOUND, text, status=404)
 
 
 def _redirect_target(location: str | None) -> str:
-    """Return the redirect's host if it is safe to show; the path may contain anything."""
+    """Return the redirect's host if it is safe to show; the path is never shown."""
     try:
         host = urlsplit(location or "").hostname or ""
     except ValueError:
@@ -107,58 +107,58 @@ def _redirect_target(location: str | None) -> str:
 def _certificate_cause(error: aiohttp.ClientConnectorCertificateError) -> str:
     cause = error.certificate_error
     if not isinstance(cause, ssl.SSLCertVerificationError):
-        return "certificate refused"
+        return "certificate verification failed"
     hint = _CERTIFICATE_HINTS.get(cause.verify_code, "")
-    return f"certificate refused: {cause.verify_message.rstrip('.')}{hint}"
+    return f"certificate verification failed: {cause.verify_message.rstrip('.')}{hint}"
 
 
 def _tls_cause(error: Exception) -> str:
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     reason = getattr(cause, "reason", None)
     if reason == "WRONG_VERSION_NUMBER":
-        # the first bytes of the answer are no TLS record
-        return "the server speaks plain HTTP on this port: use http:// in url, or the server's TLS port"
+        # the response does not start with a TLS record
+        return "the server uses plain HTTP on this port: use http:// in url, or the server's TLS port"
     words = f" ({reason.lower().replace('_', ' ')})" if reason else ""
     return f"the TLS handshake failed{words}: check the port in url, and the server's TLS settings"
 
 
 def _name_cause(error: aiohttp.ClientConnectorDNSError) -> str:
     if error.os_error.errno == socket.EAI_AGAIN:
-        return "the host's name can't be resolved now: check the name server (DNS)"
-    return "the host's name is unknown: check the host in url, and the name server (DNS)"
+        return "host name cannot be resolved at the moment: check DNS"
+    return "host name does not exist: check the host in url, and DNS"
 
 
 def _connection_cause(error: aiohttp.ClientConnectorError) -> str:
     cause = error.os_error
     if isinstance(cause, ConnectionRefusedError):
-        return "connection refused: check that the server runs, and the port in url"
+        return "connection refused: check that the server is running, and the port in url"
     if isinstance(cause, ConnectionResetError):
-        return "the server closed the connection in the TLS handshake: check the port in url, and its TLS versions"
-    # use the text of the number, because several failed addresses are reported as one error with a combined text
+        return "the server closed the connection during the TLS handshake: check the port in url, and its TLS versions"
+    # not the error's own text, which combines the errors of all addresses if there are several
     words = f" ({os.strerror(cause.errno)})" if cause.errno else ""
-    return f"no connection to the host{words}: check host and port in url, the network and firewalls"
+    return f"cannot connect to the host{words}: check host and port in url, the network and firewalls"
 
 
 _CAUSES: tuple[tuple[type[Exception], Reason, str | Callable[[Any], str]], ...] = (
     (
         aiohttp.ConnectionTimeoutError,
         Reason.TIMEOUT,
-        "no connection in time: check host and port in url, and firewalls",
+        "connection timed out: check host and port in url, and firewalls",
     ),
-    (TimeoutError, Reason.TIMEOUT, "no answer in time"),
+    (TimeoutError, Reason.TIMEOUT, "timed out"),
     (aiohttp.ClientConnectorCertificateError, Reason.TLS, _certificate_cause),
     (aiohttp.ClientSSLError, Reason.TLS, _tls_cause),
     (ssl.SSLError, Reason.TLS, _tls_cause),
     (aiohttp.ClientConnectorDNSError, Reason.CONNECT, _name_cause),
     (aiohttp.ClientConnectorError, Reason.CONNECT, _connection_cause),
-    (aiohttp.ClientPayloadError, Reason.BAD_RESPONSE, "the answer's body is cut off or malformed"),
+    (aiohttp.ClientPayloadError, Reason.BAD_RESPONSE, "response body is truncated or malformed"),
     (
         aiohttp.ServerDisconnectedError,
         Reason.CONNECT,
-        "the server closed the connection without an answer: check scheme and port in url",
+        "the server closed the connection without responding: check scheme and port in url",
     ),
-    (OSError, Reason.CONNECT, "the connection broke before the answer was complete: check the server's log"),
-    (aiohttp.ClientResponseError, Reason.BAD_RESPONSE, "the answer is not valid HTTP: check the port in url"),
+    (OSError, Reason.CONNECT, "connection lost before the response was complete: check the server's log"),
+    (aiohttp.ClientResponseError, Reason.BAD_RESPONSE, "response is not valid HTTP: check the port in url"),
 )
-"""Reason and text for each kind of exception; the first kind that fits counts."""
+"""Reason and message for each exception class; the first match is used."""
 _LOST_CONNECTION = frozenset({aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, OSError})

@@ -1,9 +1,9 @@
-"""Name lookups in threads of their own, so that a silent name server delays nothing but the requests that need it.
+"""DNS lookups in their own threads, so that an unresponsive name server delays only the requests that need it.
 
-The event loop looks names up in a few threads that also read files, write the alert state and render pages: a dozen
-lookups that hang would stop all of that. Here, each lookup has a thread, which cannot be stopped while the C library
-waits for the name server. There is one lookup at a time for each name; all callers share it, and none of them cancels
-it.
+asyncio's default executor has a few threads, which also read files, write the alert state and render pages; a dozen
+hanging lookups would block all of that. Here, each lookup has its own thread, because a thread cannot be stopped while
+the C library waits for the name server. There is one lookup at a time per name. All callers share it, and none of them
+cancels it.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ from exporter.runtime.clock import Clock
 log = structlog.get_logger()
 
 MAX_LOOKUPS: Final = 80
-"""Maximum number of lookups, and so of their threads, at a time. The systemd unit allows 128 tasks."""
+"""Maximum number of concurrent lookups, each with a thread. The systemd unit allows 128 tasks."""
 RESERVED_LOOKUPS: Final = 16
-"""Lookups that only names whose last lookup succeeded may use, however many other names hang."""
+"""Number of lookups reserved for names whose last lookup succeeded, in case lookups of many other names hang."""
 KEEP_SECONDS: Final = 600.0
 """Maximum age of an address that is used after a failed lookup."""
 KEEP_SECONDS_TLS: Final = 3600.0
-"""The same if the server's certificate proves that the address is still the right one."""
+"""The same for servers with a verified certificate, which proves that the address is still right."""
 SECONDS_WITH_ADDRESS: Final = 0.3
 """Maximum time to wait for a lookup if an earlier address can be used."""
 SECONDS_WITHOUT_ADDRESS: Final = 8.0
 """Maximum time to wait for a lookup otherwise.
 
-Longer than the 5 s after which the C library asks the next name server, and shorter than the default timeout of a poll,
-so that the error names the cause.
+Longer than 5 s, when the C library tries the next name server. Shorter than the default poll timeout, so that the error
+gives the cause.
 """
 MAX_NAMES: Final = 10_000
 """Maximum number of names whose addresses are kept."""
 STACK_BYTES: Final = 2**20
-"""Stack of a lookup's thread; by default it would take 8 MiB of the address space."""
+"""Stack size of a lookup's thread; the default is 8 MiB of address space."""
 WARNING_INTERVAL_SECONDS: Final = 600.0
 _NO_SUCH_NAME: Final = frozenset(
     getattr(socket, error) for error in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, error)
 )
-"""Errors that are a name server's answer, not its failure."""
+"""Errors that mean the name does not exist, as opposed to a failed lookup."""
 
 
 class Address(NamedTuple):
-    """One address of a name."""
+    """One address of a host."""
 
     host: str
     family: int
@@ -60,17 +60,17 @@ class Address(NamedTuple):
 
 
 Result = tuple[Address, ...] | Exception
-"""Addresses of the host, or the error of the lookup."""
+"""The host's addresses, or the lookup's error."""
 
 
 class _Name:
-    """Lookups and addresses of one host name."""
+    """State of one host name: its lookup in flight and its last addresses."""
 
     def __init__(self, host: str, family: int) -> None:
         self.host = host
         self.family = family
         self.lookup: asyncio.Future[Result] | None = None
-        """The lookup in flight, or waiting for a thread."""
+        """The lookup that is in flight or waiting for a thread."""
         self.began_at = 0.0
         """When that lookup was requested, on the steady clock."""
         self.addresses: tuple[Address, ...] = ()
@@ -86,11 +86,11 @@ class _Name:
 
     @property
     def rank(self) -> int:
-        """Order in which names get a thread: reliable ones, then new ones, then those that failed."""
+        """Order in which names get a thread: reliable ones first, then new ones, then failing ones."""
         return 0 if self.is_reliable else 1 + self.has_failed
 
     def addresses_within(self, seconds: float, now: float) -> tuple[Address, ...]:
-        """Return the last addresses if they were found within the last ``seconds``."""
+        """Return the last known addresses if they are at most ``seconds`` old."""
         return self.addresses if now - self.found_at <= seconds else ()
 
 
@@ -100,14 +100,14 @@ class Lookups:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._names: OrderedDict[tuple[str, int], _Name] = OrderedDict()
-        """The name that was last asked for is the last one."""
+        """In order of use; the most recently used name is last."""
         self._waiting: list[_Name] = []
         self._running = 0
 
     async def find(
         self, host: str, family: int = socket.AF_UNSPEC, *, keep_seconds: float = 0.0
     ) -> tuple[Address, ...]:
-        """Return the addresses of a host; if it can't be looked up now, those found within ``keep_seconds``.
+        """Return a host's addresses; if the lookup fails, earlier ones that are at most ``keep_seconds`` old.
 
         Raises ``OSError``.
         """
@@ -115,11 +115,11 @@ class Lookups:
         lookup = self._lookup_of(name)
         now = self._clock.monotonic()
         limit = SECONDS_WITH_ADDRESS if name.addresses_within(keep_seconds, now) else SECONDS_WITHOUT_ADDRESS
-        # do not wait again for a lookup that others have already waited for
+        # count the time that other callers have already waited for the same lookup
         left = name.began_at + limit - now
         if left > 0:
             await asyncio.wait([lookup], timeout=left)
-        result = lookup.result() if lookup.done() else socket.gaierror(socket.EAI_AGAIN, "no answer in time")
+        result = lookup.result() if lookup.done() else socket.gaierror(socket.EAI_AGAIN, "lookup timed out")
         if isinstance(result, tuple):
             return result
         kept = name.addresses_within(keep_seconds, self._clock.monotonic())
@@ -148,7 +148,7 @@ class Lookups:
         return name.lookup
 
     def _start_waiting(self) -> None:
-        """Start waiting lookups while there are threads for them."""
+        """Start waiting lookups while threads are available."""
         while self._waiting:
             name = min(self._waiting, key=lambda name: name.rank)
             if self._running >= (MAX_LOOKUPS if name.is_reliable else MAX_LOOKUPS - RESERVED_LOOKUPS):
@@ -162,16 +162,16 @@ class Lookups:
 
         def run() -> None:
             result = _look_up(name.host, name.family)
-            # the event loop may have ended meanwhile
+            # the event loop may have been closed in the meantime
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._finish, name, result)
 
         stack_bytes = threading.stack_size(STACK_BYTES)
         try:
-            # not of an executor: the end of the process would wait for its threads
+            # a daemon thread instead of an executor's, because the process would wait for the latter at exit
             threading.Thread(target=run, name="name lookup", daemon=True).start()
         except RuntimeError:
-            failure = socket.gaierror(socket.EAI_AGAIN, "no thread can be started")
+            failure = socket.gaierror(socket.EAI_AGAIN, "cannot start a thread")
             loop.call_soon(self._finish, name, failure)
         finally:
             threading.stack_size(stack_bytes)
@@ -191,18 +191,18 @@ class Lookups:
         self._start_waiting()
 
     def _warn(self, name: _Name) -> None:
-        """Log the first failure since the name was found, if its last addresses may be used."""
+        """Log the first failure after a success, if the last addresses may still be used."""
         now = self._clock.monotonic()
         if not name.is_reliable or not name.addresses_within(KEEP_SECONDS, now):
             return
         if name.warned_at is None or now - name.warned_at >= WARNING_INTERVAL_SECONDS:
             name.warned_at = now
             age = round(now - name.found_at)
-            log.warning("host name cannot be resolved; its last address is used", host=name.host, age_seconds=age)
+            log.warning("host name cannot be resolved; using its last address", host=name.host, age_seconds=age)
 
 
 def _look_up(host: str, family: int) -> Result:
-    """Ask the system's resolver, which may take as long as it likes."""
+    """Call the system's resolver, which may block for any time."""
     try:
         found = socket.getaddrinfo(host, 0, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         return tuple(Address(_numeric_host(address), kind, proto) for kind, _, proto, _, address in found)
@@ -211,28 +211,28 @@ def _look_up(host: str, family: int) -> Result:
 
 
 def _numeric_host(address: tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]) -> str:
-    """Return the address as text, with the interface of a link-local one."""
+    """Return the address as text; a link-local address includes its interface."""
     if len(address) == 4 and address[3]:
         return socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0]
     return str(address[0])
 
 
-_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Lookups] = WeakKeyDictionary()
+_lookups_by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, Lookups] = WeakKeyDictionary()
 
 
 def lookups() -> Lookups:
     """Return the lookups of the running event loop, which all clients share."""
     loop = asyncio.get_running_loop()
-    if loop not in _of_loops:
-        _of_loops[loop] = Lookups(Clock())
-    return _of_loops[loop]
+    if loop not in _lookups_by_loop:
+        _lookups_by_loop[loop] = Lookups(Clock())
+    return _lookups_by_loop[loop]
 
 
 class SystemResolver(AbstractResolver):
-    """Finds the addresses of a client's host."""
+    """aiohttp resolver that uses the event loop's shared lookups."""
 
     def __init__(self, keep_seconds: float = KEEP_SECONDS) -> None:
-        """``keep_seconds``: how long after a lookup its addresses may be used if no other succeeds."""
+        """``keep_seconds``: maximum age of earlier addresses to use when lookups fail."""
         self._keep_seconds = keep_seconds
 
     async def resolve(
@@ -253,4 +253,4 @@ class SystemResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Do nothing: other clients may share a lookup."""
+        """Do nothing, because other clients may share the lookups."""

@@ -1,7 +1,7 @@
-"""Responses: reading a body within bounds, decoding it, and interpreting its headers.
+"""Responses: read a body within limits, decode it, and interpret its headers.
 
-Damaged text stays in its place: it does not make the rest of a document unreadable. Text that was not valid Unicode
-holds lone surrogates after decoding JSON, so that different names stay different; what writes it must replace them.
+Damaged text does not make the rest of a document unreadable. Text that was not valid Unicode contains lone surrogates
+after decoding JSON, so that different names stay different; code that outputs it must replace them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from exporter.runtime.memory_tuning import without_garbage_collection
 
 _GZIP = 16 + zlib.MAX_WBITS
 _MAX_DIGITS = 400
-"""Maximum number of digits of a whole number; a longer one exceeds every float."""
+"""Maximum number of digits of an integer; a longer one does not fit into a float."""
 _ERROR_KEYS = ("error", "errors", "message", "detail", "code", "status", "statusCode")
 _KNOWN_TYPES = frozenset(
     {"text/html", "text/plain", "text/xml", "application/xml", "application/json", "application/octet-stream"}
@@ -37,13 +37,13 @@ _KNOWN_TYPES = frozenset(
 MAX_VALUES = 1_000_000
 """Maximum number of values in one document."""
 MAX_KEYS = 400_000
-"""Maximum number of distinct keys in one JSON document. A distinct key takes as long to decode as several values."""
+"""Maximum number of different keys in one JSON document. A new key takes as long to decode as several values."""
 LARGE_VALUES = 50_000
 """Documents with more values than this take tens of milliseconds to decode."""
 _KEY = re.compile(rb'"([^"]*+)"[ \t\r\n\0]*+:')
-"""A key of an object, or what follows an escaped quote in it. Matching takes linear time for any text."""
+"""A key of an object, or the rest of a key after an escaped quote. Matching takes linear time for any input."""
 _SLICE_BYTES = 2**20
-"""Size of the slices that are searched for keys, so that other threads run in between."""
+"""Size of the slices that are searched for keys, so that other threads can run in between."""
 _START_BYTES = 1024
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 _XML_ENCODING = re.compile(rb"""\s*<\?xml\s[^>]*?\bencoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
@@ -71,9 +71,9 @@ class Response:
         self.status = status
         self.headers = headers
         self.data = data
-        """The decoded JSON; None if the response has no body, or JSON was not requested."""
+        """The decoded JSON; None if the response has no body or JSON was not requested."""
         self.body = body
-        """The body, if JSON was not requested."""
+        """The raw body if JSON was not requested, otherwise empty."""
         self.date = date
         """Unix seconds on the platform's clock."""
         self.link_next = link_next
@@ -89,16 +89,16 @@ class Response:
 
 
 def next_page(response: aiohttp.ClientResponse) -> str | None:
-    """Return the next page's URL: our own URL with the query of the announced link (RFC 8288).
+    """Return the next page's URL: the URL of this response with the query of its ``next`` link (RFC 8288).
 
-    The link's host and path are not followed, so that credentials are sent only to the configured server.
+    The link's host and path are ignored, so that credentials are sent only to the configured server.
     """
     if hdrs.LINK not in response.headers:
         return None
     try:
         links = response.links
     except (ValueError, IndexError):
-        # one of the links is not a URL; yarl raises IndexError for some of them
+        # a link is not a valid URL; yarl raises IndexError for some of those
         return None
     for link in links.values():
         relations = [str(value) for name, value in link.items() if name.lower() == "rel"]
@@ -112,30 +112,30 @@ def next_page(response: aiohttp.ClientResponse) -> str | None:
 
 
 class ByteBudget:
-    """Maximum total size of all responses of one poll, after decompression."""
+    """Limit of the total size of a poll's responses, after decompression."""
 
     def __init__(self, total: int) -> None:
         self._total = total
         self.left = total
 
     def take(self, size: int, endpoint: str) -> None:
-        """Subtract part of a body. Raises ``UpstreamError`` (``too_large``) if that exceeds the budget."""
+        """Subtract the size of a part of a body. Raises ``UpstreamError`` (``too_large``) if the budget is exceeded."""
         self.left -= size
         if self.left < 0:
-            text = f"{endpoint}: the answers of the poll have more than {self._total} bytes (max_body_bytes)"
+            text = f"{endpoint}: the responses of this poll exceed {self._total} bytes in total (max_body_bytes)"
             raise UpstreamError(Reason.TOO_LARGE, text)
 
 
 async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str, budget: ByteBudget) -> bytes:
-    """Return the whole body, decompressed, with at most ``limit`` bytes of it in memory.
+    """Return the whole decompressed body, of at most ``limit`` bytes.
 
-    Raises ``UpstreamError`` (``too_large``, ``bad_response``) and the library's exceptions.
+    Raises ``UpstreamError`` (``too_large``, ``bad_response``) and aiohttp's exceptions.
     """
     encoding = response.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     if encoding in ("gzip", "x-gzip"):
         return await _read_gzip(response, limit, endpoint, budget)
     if encoding not in ("", "identity"):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body comes in a content encoding not asked for")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: unsupported content encoding")
     if (response.content_length or 0) > limit:
         raise _too_large(limit, endpoint)
     parts, size = [], 0
@@ -149,7 +149,7 @@ async def read_body(response: aiohttp.ClientResponse, limit: int, endpoint: str,
 
 
 async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str, budget: ByteBudget) -> bytes:
-    """Unpack each piece no further than the limit allows, because a small body can hold a thousand times its size."""
+    """Read a gzip body; decompress no further than the limits allow, because gzip can expand a thousandfold."""
     unpacker = zlib.decompressobj(_GZIP)
     body = bytearray()
     try:
@@ -162,24 +162,24 @@ async def _read_gzip(response: aiohttp.ClientResponse, limit: int, endpoint: str
                 body += part
                 packed = unpacker.unused_data
                 if packed:
-                    # a body may consist of several compressed members
+                    # a body may consist of several gzip members
                     unpacker = zlib.decompressobj(_GZIP)
     except zlib.error:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the body can't be decompressed") from None
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the gzip body is malformed") from None
     if not unpacker.eof:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the compressed body is cut off")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the gzip body is truncated")
     return bytes(body)
 
 
 def _too_large(limit: int, endpoint: str) -> UpstreamError:
-    return UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the answer has more than {limit} bytes (max_body_bytes)")
+    return UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the response exceeds {limit} bytes (max_body_bytes)")
 
 
 def count_values(body: bytes, *, is_json: bool) -> int:
-    """Return an upper bound of the values in a document without decoding it; 0 for text that is neither JSON nor XML.
+    """Return an upper bound of the number of values in a document, without decoding it; 0 if it is not JSON or XML.
 
-    Every JSON value except the first follows a comma or is inside a new object or list; every XML value is an element
-    or an attribute. Decoders do not release the GIL, so a document with too many values is refused before decoding.
+    Every JSON value except the first follows a comma or starts an object or list; every XML value is an element or an
+    attribute. Decoders do not release the GIL, so a document with too many values must be refused before decoding.
     """
     if body[:_START_BYTES].lstrip(_BLANK).startswith(b"<"):
         return body.count(b"<") + body.count(b"=")
@@ -190,17 +190,17 @@ def count_values(body: bytes, *, is_json: bool) -> int:
 
 
 async def decode_large_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """Decode like ``decode_json``, without blocking the event loop for long.
+    """Decode like ``decode_json``, but without blocking the event loop for long.
 
-    Raises ``UpstreamError`` (``too_large``) for a document with too many different keys.
+    Raises ``UpstreamError`` (``bad_response``, or ``too_large`` for too many different keys).
     """
     if body.count(b":") > MAX_KEYS and await asyncio.to_thread(_has_too_many_keys, body):
-        raise UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the answer has more than {MAX_KEYS} different keys")
+        raise UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the response has more than {MAX_KEYS} different keys")
     with without_garbage_collection():
         try:
             return _decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # slower, but it lets other threads run in between
+            # slower, but lets other threads run in between
             return await asyncio.to_thread(_decode_leniently, body, content_type, endpoint)
 
 
@@ -214,10 +214,10 @@ def _has_too_many_keys(body: bytes) -> bool:
 
 
 def decode_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """Return the JSON value. Raises ``UpstreamError`` (``bad_response``) if its structure cannot be parsed.
+    """Decode JSON. Raises ``UpstreamError`` (``bad_response``) if its structure cannot be parsed.
 
-    Damaged values are kept: NaN, Infinity and numbers too large for a float become floats that are not finite; invalid
-    bytes and halves of surrogate pairs become lone surrogates; raw control characters in strings stay.
+    Damaged values are accepted. NaN, Infinity and numbers too large for a float become non-finite floats; invalid
+    bytes become lone surrogates, and lone surrogates and raw control characters in strings are kept.
     """
     try:
         return _decode(body)
@@ -226,19 +226,20 @@ def decode_json(body: bytes, content_type: str | None, endpoint: str) -> Any:
 
 
 def _decode_leniently(body: bytes, content_type: str | None, endpoint: str) -> Any:
-    """Decode what the fast decoder refuses as a whole."""
+    """Decode JSON with damaged values, which the fast decoder rejects as a whole."""
     try:
         encoding = json.detect_encoding(body)
         text = body.decode("utf-8-sig" if encoding == "utf-8" else encoding, "surrogateescape")
         return json.loads(text, strict=False, parse_int=_parse_int, object_hook=_let_others_run)
     except (ValueError, RecursionError):
         given = (content_type or "").partition(";")[0].strip().lower()
-        kind = given if given in _KNOWN_TYPES else "not a usual one"
+        # an unusual content type may contain anything, so it is not shown
+        kind = given if given in _KNOWN_TYPES else "other"
         raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not JSON (content type {kind})") from None
 
 
 def _let_others_run(decoded: dict[str, Any]) -> dict[str, Any]:
-    """Return the object unchanged. The decoder releases the GIL only where it calls Python code."""
+    """Return the object unchanged; the decoder releases the GIL only when it calls Python code."""
     return decoded
 
 
@@ -249,17 +250,17 @@ def _parse_int(digits: str) -> int | float:
 
 
 def looks_like_error(document: Any) -> bool:
-    """Whether a JSON document looks like an API's error: an object with a code or a message of what went wrong."""
+    """Return whether a JSON document looks like an API error: an object with an error code or message."""
     return isinstance(document, dict) and any(document.get(key) for key in _ERROR_KEYS)
 
 
 def decode_text(body: bytes) -> str:
-    """Decode as UTF-8, without a byte order mark; invalid bytes become U+FFFD."""
+    """Decode as UTF-8 and strip a byte order mark; invalid bytes become U+FFFD."""
     return body.decode("utf-8-sig", "replace")
 
 
 def decode_declared(body: bytes) -> str:
-    """Decode a text that may begin with an XML declaration: as Latin-1 if it is declared so, as UTF-8 otherwise."""
+    """Decode as Latin-1 if an XML declaration says so, otherwise as UTF-8."""
     match = _XML_ENCODING.match(body[:_XML_DECLARATION_BYTES])
     return body.decode("latin-1") if match and match[1].lower() in _LATIN_1 else decode_text(body)
 
@@ -268,7 +269,7 @@ def decode_declared(body: bytes) -> str:
 
 
 def http_date(text: str) -> float | None:
-    """Return the unix seconds of an HTTP date in any of its three forms; None if it is not a date."""
+    """Parse an HTTP date in any of its three forms to unix seconds; None if it is not a date."""
     try:
         moment = parsedate_to_datetime(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
@@ -277,9 +278,9 @@ def http_date(text: str) -> float | None:
 
 
 def retry_after(text: str | None, date: float | None, now: float) -> float | None:
-    """Return the seconds to wait, from either form of ``Retry-After``: a number, or a date on the platform's clock.
+    """Return the seconds to wait from ``Retry-After``, which is a number or a date on the platform's clock.
 
-    ``date``: the response's own time; without it, our time (``now``) is used.
+    ``date``: the response's ``Date``; ``now`` is used if it is None.
     """
     if text is None:
         return None

@@ -1,4 +1,4 @@
-"""Sending a request as often as necessary: credentials, deadlines, retries, the platform's request limit."""
+"""Sending requests with credentials, deadlines and retries, within the platform's request limit."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ CONNECT_SHARE = 0.5
 SILENCE_SHARE = 0.75
 """Maximum time without data, as a fraction of the poll timeout."""
 DRAIN_SHARE = 0.25
-"""Maximum time to read the body of a refusal, as a fraction of the poll timeout. The status says enough."""
+"""Maximum time to read the body of an error response, as a fraction of the poll timeout. Its status is enough."""
 DRAINED_BYTES = 65_536
-"""Maximum size of a refusal's body that is read, so that its connection can be used again."""
+"""Maximum size of an error response whose body is read, so that its connection can be reused."""
 MAX_RETRIES = 2
 RETRIES_PER_POLL = 10
-"""Maximum number of retries in a poll, so that an upstream that refuses everything does not get triple the load."""
+"""Maximum number of retries per poll, so that an upstream that fails every request does not get triple the load."""
 RESERVED_RETRIES = 5
-"""Retries of a poll that are not used after a 500: some streams may always answer with it, and others need retries."""
+"""Retries per poll that are not used after a 500, because a few streams may return it permanently."""
 BACK_OFF_SECONDS, LONGEST_BACK_OFF_SECONDS = 0.2, 2.0
 BODIES_PER_POLL = 4
 """Maximum total size of a poll's responses, as a multiple of the maximum size of one response."""
@@ -65,7 +65,7 @@ PAUSING = frozenset({429, 503})
 _NO_CREDENTIALS: tuple[Auth, Mapping[str, str]] = NoAuth(), NO_HEADERS
 
 Observe = Callable[[str, str, float], None]
-"""Called after every attempt: endpoint template, HTTP status or failure reason, seconds."""
+"""Called after every attempt with the endpoint template, the HTTP status or failure reason, and the seconds."""
 
 
 class ResponseLimits(NamedTuple):
@@ -78,7 +78,7 @@ class ResponseLimits(NamedTuple):
 
 
 class PollContext:
-    """State that all requests of one poll share: the deadline, counters, credentials and the platform's clock."""
+    """State shared by all requests of one poll: deadline, counters, credentials and the platform's clock."""
 
     def __init__(self, clock: Clock, timeout: float, limits: ResponseLimits) -> None:
         """``timeout``: seconds for the whole poll."""
@@ -96,36 +96,37 @@ class PollContext:
         self.usable_responses = 0
         self.retries_left = RETRIES_PER_POLL
         self.credentials: tuple[Auth, Mapping[str, str]] | None = None
-        """Headers that prove who asks, read once per poll, and the kind of authentication that they came from."""
+        """The authentication and its headers, read once per poll."""
         self.clock_skew_seconds: float | None = None
         self._fastest_seconds: float | None = None
         self._platform_epoch = 0.0
-        """Unix seconds on the platform's clock when our steady clock was 0."""
+        """Unix seconds on the platform's clock at the zero of our steady clock."""
 
     def platform_time(self) -> float:
-        """Return unix seconds now on the platform's clock, or on our own if the platform's is unknown."""
+        """Return the current unix seconds on the platform's clock, or on ours if the platform's is unknown."""
         is_known = self.clock_skew_seconds is not None
         return self._platform_epoch + self.clock.monotonic() if is_known else self.clock.now()
 
     def count_values(self, body: bytes, endpoint: str, *, is_json: bool) -> int:
-        """Count a response's values before it is decoded, and return their number.
+        """Count and return the values of a response before it is decoded.
 
         Raises ``UpstreamError`` (``too_large``) if there are too many.
         """
         values = count_values(body, is_json=is_json)
         if values > MAX_VALUES:
-            text = f"{endpoint}: the answer has more than {MAX_VALUES} values"
+            text = f"{endpoint}: the response has more than {MAX_VALUES} values"
             raise UpstreamError(Reason.TOO_LARGE, text)
         self.values_left -= values
         if self.values_left < 0:
-            text = f"{endpoint}: the answers of the poll have more than {self.limits.values} values (max_streams)"
+            limit = self.limits.values
+            text = f"{endpoint}: the responses of this poll exceed {limit} values in total (max_streams)"
             raise UpstreamError(Reason.TOO_LARGE, text)
         return values
 
     def update_clock_skew(self, date: float, seconds: float) -> None:
-        """Learn the platform's time from the ``Date`` of a response that took ``seconds`` to begin."""
+        """Update the clock skew from the ``Date`` of a response that started after ``seconds``."""
         if self._fastest_seconds is None or seconds < self._fastest_seconds:
-            # the faster the response, the more precisely is known when in between it was written
+            # the fastest response gives the most precise time
             self._fastest_seconds = seconds
             now = self.clock.now()
             skew = date - (now - seconds / 2)
@@ -135,7 +136,7 @@ class PollContext:
 
 @dataclass(slots=True, kw_only=True)
 class PreparedRequest:
-    """One request, ready to be sent as often as necessary."""
+    """One request that can be sent several times."""
 
     poll: PollContext
     endpoint: Endpoint
@@ -148,14 +149,14 @@ class PreparedRequest:
     keep_refusal: bool = False
     is_login: bool = False
     time_limit: asyncio.Timeout = field(init=False)
-    """Ends the request, and the login that it needs, at the poll's deadline."""
+    """Ends the request, and any login that it needs, at the poll's deadline."""
 
     def __post_init__(self) -> None:
         if self.body is not None:
             self.body = _encode_json(self.body)
 
     def headers(self, credentials: Mapping[str, str]) -> Mapping[str, str]:
-        """Return the headers of this request; those common to all requests are added by the session."""
+        """Return the headers of this request; the session adds those common to all requests."""
         if self.body is None and not self.extra_headers:
             return credentials
         content = {} if self.body is None else {"Content-Type": "application/json"}
@@ -166,16 +167,16 @@ def _encode_json(data: Any) -> bytes:
     try:
         return msgspec.json.encode(data)
     except UnicodeEncodeError:
-        # an id with a lone surrogate, which is sent as the escape that it came as
+        # an id with a lone surrogate, which is sent back as the escape sequence that it was received as
         return json.dumps(msgspec.to_builtins(data)).encode()
 
 
 shared_time_limit: ContextVar[asyncio.Timeout | None] = ContextVar("shared_time_limit", default=None)
-"""The time limit of the tasks that send the requests of a poll side by side, instead of one for each request."""
+"""Time limit shared by the tasks that send a poll's requests concurrently; a timer per request would be slower."""
 
 
 class RequestSender:
-    """Sends requests to one upstream: with its credentials, within its request limit, and again after brief faults."""
+    """Sends requests to one upstream with its credentials, within its request limit, and with retries."""
 
     def __init__(
         self,
@@ -195,27 +196,27 @@ class RequestSender:
         self.observe = observe
         self.rate_limit = RateLimit()
         self.is_on_demand = False
-        """Whether its requests leave to others, with whom it shares the request limit, what those need."""
+        """Whether requests are for polls on demand, which leave enough of the request limit for scheduled polls."""
         self.recognise_error: Callable[[Any], bool] = looks_like_error
-        """Whether the body of a 404 is the platform's own: called with its JSON or, if it is not JSON, with its text.
+        """Returns whether the body of a 404 came from the platform itself. Platforms may replace it.
 
-        A platform may replace it.
+        The argument is the decoded JSON or, if the body is not JSON, its text.
         """
         self.keys_to_check = "url"
-        """Settings that may be wrong when a 404 is not the platform's own."""
+        """Settings that may be wrong when a 404 came from another server."""
         self._date: tuple[str, float | None] = ("", None)
 
     async def send(self, request: PreparedRequest) -> Response:
-        """Send a request and return its usable response.
+        """Send a request and return the response.
 
-        Raises ``UpstreamError`` for every status outside 200 to 299 and for every failure on the way.
+        Raises ``UpstreamError`` for every status outside 200 to 299 and for every network failure.
         """
         endpoint = request.endpoint.template
         left = request.poll.deadline - self.clock.monotonic()
         shared = shared_time_limit.get()
-        # the event loop's timer may be a moment ahead of the clock
+        # the event loop's timer may run slightly ahead of the clock
         if left <= 0 or (shared is not None and shared.expired()):
-            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's time is over")
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: not sent, the poll's timeout is over")
         try:
             if shared is not None:
                 request.time_limit = shared
@@ -223,18 +224,18 @@ class RequestSender:
             async with asyncio.timeout(left) as request.time_limit:
                 return await self._send_with_retries(request)
         except TimeoutError:
-            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time") from None
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: timed out") from None
         except asyncio.CancelledError:
             if shared is None or not shared.expired():
                 raise
-            # the task ends with a result; who waits for it knows whether anybody else cancelled the poll
+            # cancelled by the shared time limit, so return a timeout; the limit's owner notices other cancellations
             task = asyncio.current_task()
             assert task is not None
             task.uncancel()
-            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: no answer in time") from None
+            raise UpstreamError(Reason.TIMEOUT, f"{endpoint}: timed out") from None
 
     async def _send_with_retries(self, request: PreparedRequest) -> Response:
-        """Send the request until there is a response, or no retry is left for it."""
+        """Send the request until it succeeds or no retry is left."""
         poll = request.poll
         has_renewed = False
         retries = 0
@@ -255,14 +256,14 @@ class RequestSender:
             await self.clock.sleep(wait)
 
     async def _credentials(self, request: PreparedRequest) -> tuple[Auth, Mapping[str, str]]:
-        """Return the poll's credentials; the platform may change their kind during a poll, and a 401 their text."""
+        """Return the poll's credentials; read them again after a 401, or if the platform has replaced ``auth``."""
         poll, auth = request.poll, self.auth
         if poll.credentials is None or poll.credentials[0] is not auth:
             poll.credentials = auth, await auth.headers(partial(self._send_login, request))
         return poll.credentials
 
     def _send_login(self, request: PreparedRequest, endpoint: str, *, body: Any) -> Awaitable[Response]:
-        """Send the login that ``request`` needs, without credentials and within the time limit of that request."""
+        """Send the login that ``request`` needs, without credentials and within that request's time limit."""
         template = endpoint_of(endpoint)
         url = self.base_url.endpoint_url(template, {}, None)
         login = PreparedRequest(poll=request.poll, endpoint=template, url=url, body=body, auth=False, is_login=True)
@@ -270,7 +271,10 @@ class RequestSender:
         return self._send_with_retries(login)
 
     def _wait_before_retry(self, request: PreparedRequest, error: UpstreamError, retries: int) -> float | None:
-        """Return the seconds before the next attempt, or None if there is none. A requested pause holds for all."""
+        """Return the seconds until the next attempt; None if there is none.
+
+        A pause that the platform asked for applies to all requests.
+        """
         pause = 0.0
         if error.status in PAUSING and error.retry_after is not None:
             pause = error.retry_after
@@ -281,7 +285,7 @@ class RequestSender:
             return None
         if error.status == 429 and error.retry_after is None:
             return None
-        # a 500 is more often permanent than the others: it is retried once
+        # a 500 is more often permanent than the others, so it is retried only once
         if error.status == 500 and (retries or request.poll.retries_left <= RESERVED_RETRIES):
             return None
         back_off = min(LONGEST_BACK_OFF_SECONDS, BACK_OFF_SECONDS * 2.0**retries)
@@ -291,7 +295,7 @@ class RequestSender:
     async def _send_once(self, request: PreparedRequest, credentials: Mapping[str, str]) -> Response:
         session = await self.transport.session()
         limit = self.rate_limit
-        # scheduled polls use the same login
+        # a login counts as scheduled, because scheduled polls use the same token
         on_demand = self.is_on_demand and not request.is_login
         if limit.is_unknown:
             ticket = limit.start_request(on_demand=on_demand)
@@ -330,14 +334,14 @@ class RequestSender:
                 self.observe(endpoint.template, str(code), self.clock.monotonic() - began)
 
     async def _wait_for_turn(self, request: PreparedRequest, *, on_demand: bool) -> Ticket:
-        """Wait until the platform's limit and requested pauses allow the request, or raise if that is too late."""
+        """Wait until the platform's limit and pauses allow the request; raise if that is after the deadline."""
         limit, endpoint = self.rate_limit, request.endpoint.template
         while True:
             now = self.clock.monotonic()
             wait: float | None = limit.pause(now)
             if wait:
                 if now + wait >= request.poll.deadline:
-                    text = f"{endpoint}: not sent, the platform asked for a pause of {wait:.0f} s more"
+                    text = f"{endpoint}: not sent, the platform asked for a pause ({wait:.0f} s left)"
                     raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=wait)
             else:
                 await limit.wait_for_turn()
@@ -347,7 +351,7 @@ class RequestSender:
                 wait = limit.until_reset(now)
                 if wait is None or wait > LONGEST_WAIT_FOR_WINDOW_SECONDS or now + wait >= request.poll.deadline:
                     is_used_up = limit.budget(now) == 0
-                    why = "is used up" if is_used_up else "has no more for polls on demand"
+                    why = "is used up" if is_used_up else "has nothing left for polls on demand"
                     text = f"{endpoint}: not sent, the platform's request limit {why}"
                     raise UpstreamError(Reason.RATE_LIMITED, text, retry_after=wait)
             with limit.waiting(on_demand=on_demand):
@@ -356,7 +360,7 @@ class RequestSender:
     # -- responses -----------------------------------------------------------------------------------------------------
 
     def _parse_date(self, text: str | None) -> float | None:
-        """Parse a ``Date`` header; all responses within a second have the same one."""
+        """Parse a ``Date`` header. The last one is cached, because all responses within a second have the same."""
         if text is None:
             return None
         if text != self._date[0]:
@@ -366,7 +370,7 @@ class RequestSender:
     def _note_headers(
         self, poll: PollContext, response: aiohttp.ClientResponse, ticket: Ticket, date: float | None, seconds: float
     ) -> None:
-        """Learn the platform's time and request limit from a response that took ``seconds`` to begin."""
+        """Update clock skew and request limit from a response that started after ``seconds``."""
         if date is not None and hdrs.AGE not in response.headers:
             poll.update_clock_skew(date, seconds)
         self.rate_limit.update(ticket, response.headers, self.clock.monotonic(), poll.platform_time())
@@ -374,7 +378,7 @@ class RequestSender:
     async def _read_response(
         self, request: PreparedRequest, response: aiohttp.ClientResponse, date: float | None
     ) -> Response:
-        """Read and decode the response; raises when it is not usable."""
+        """Read and decode the response. Raises ``UpstreamError`` if it is not usable."""
         endpoint, status = request.endpoint.template, response.status
         if not 200 <= status < 300:
             body = await self._drain_refusal(request, response)
@@ -411,7 +415,7 @@ class RequestSender:
         return error
 
     async def _drain_refusal(self, request: PreparedRequest, response: aiohttp.ClientResponse) -> bytes:
-        """Read a refusal's body; whatever is wrong with it, the status is what counts."""
+        """Read the body of an error response; return nothing if that fails, because the status is what counts."""
         try:
             async with asyncio.timeout(request.poll.drain_seconds):
                 return await read_body(response, DRAINED_BYTES, "", ByteBudget(DRAINED_BYTES))
@@ -420,7 +424,7 @@ class RequestSender:
             return b""
 
     def _requested_pause(self, poll: PollContext, response: aiohttp.ClientResponse, date: float | None) -> float | None:
-        """Return the seconds that a 429 or 503 asks to wait; for a 429 without them, until the limit's window ends."""
+        """Return the pause that a 429 or 503 asks for; for a 429 without ``Retry-After``, until the window ends."""
         if response.status not in PAUSING:
             return None
         seconds = retry_after(response.headers.get(hdrs.RETRY_AFTER), date, poll.platform_time())

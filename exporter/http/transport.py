@@ -1,4 +1,4 @@
-"""The connections to one upstream, opened when they are first needed, in the event loop that needs them."""
+"""The connections to one upstream, opened on first use."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from exporter.model import Reason
 from exporter.runtime.files import FileError, call_within_async, read_file
 
 KEEP_ALIVE_SECONDS = 75.0
-"""Longer than the usual intervals, so that a poll can use the connections of the one before."""
+"""Longer than usual intervals, so that a poll can reuse the connections of the previous one."""
 USER_AGENT = f"stream-exporter/{__version__}"
 _HEADERS = {"User-Agent": USER_AGENT, "Accept": "application/json, */*;q=0.5", "Accept-Encoding": "gzip"}
 
 
 class Transport:
-    """One aiohttp session, without cookies, proxies from the environment and automatic decompression."""
+    """One aiohttp session, without cookies, proxies from the environment, or automatic decompression."""
 
     def __init__(
         self, tls: TlsSettings, *, is_tls: bool, max_connections: int, resolver: AbstractResolver | None = None
     ) -> None:
-        """``resolver``: finds the addresses of the host; the system's by default."""
+        """``resolver`` looks up the host; the system's resolver by default."""
         self._tls = tls
         self._is_tls = is_tls
         self._max_connections = max_connections
@@ -38,10 +38,10 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self.server_name = tls.server_name if is_tls else None
-        """Name to request from the server and to verify, if it is not the URL's."""
+        """Name for SNI and certificate verification, if it differs from the URL's host."""
 
     async def session(self) -> aiohttp.ClientSession:
-        """Return the session. Raises ``UpstreamError`` (``tls``) if the trusted certificates can't be read."""
+        """Return the session. Raises ``UpstreamError`` (``tls``) if the CA certificates cannot be read."""
         if self._session is None:
             async with self._opening:
                 if self._session is None:
@@ -70,13 +70,13 @@ class Transport:
 
 
 async def tls_context(tls: TlsSettings) -> ssl.SSLContext:
-    """Return the settings for checking the server's certificate. Raises ``UpstreamError`` (``tls``)."""
+    """Return the TLS context for an upstream. Raises ``UpstreamError`` (``tls``)."""
     trusted = None if tls.ca_file is None else await _read_certificates(tls.ca_file)
     try:
-        # parsing the certificates, or reading the system's, would block the event loop for too long
+        # in a thread, because parsing certificates, or loading the system's, would block the event loop for too long
         context = await asyncio.to_thread(ssl.create_default_context, cadata=trusted)
     except (OSError, ValueError):
-        raise UpstreamError(Reason.TLS, f"the certificates in {tls.ca_file} can't be read: they are not PEM") from None
+        raise UpstreamError(Reason.TLS, f"cannot read CA certificates from {tls.ca_file}: not PEM") from None
     if tls.insecure_skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -84,10 +84,10 @@ async def tls_context(tls: TlsSettings) -> ssl.SSLContext:
 
 
 async def _read_certificates(ca_file: Path) -> str:
-    """Return the PEM text of a file. Raises ``UpstreamError`` (``tls``)."""
+    """Return a file's PEM text. Raises ``UpstreamError`` (``tls``)."""
     try:
         file = await call_within_async(ca_file, partial(read_file, ca_file, MAX_CA_BYTES))
     except FileError as error:
-        raise UpstreamError(Reason.TLS, f"the certificates in {ca_file} can't be read: {error.strerror}") from None
-    # comments between the certificates may have any encoding; an empty text would mean the system's certificates
+        raise UpstreamError(Reason.TLS, f"cannot read CA certificates from {ca_file}: {error.strerror}") from None
+    # comments between certificates may have any encoding; empty text would make OpenSSL load the system's certificates
     return file.content.decode("ascii", "ignore") or "\n"

@@ -1,1 +1,1 @@
-"""Metric families as data, and their text exposition."""
+"""Metric families as data, and their exposition as text."""

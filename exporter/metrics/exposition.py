@@ -1,7 +1,8 @@
-"""The exposition in text format 0.0.4: the families of the catalogue, and the exporter's own metrics.
+"""Render the exposition in text format 0.0.4: metrics of upstreams and streams, and of the exporter itself.
 
-Rendering runs in worker threads (that of a small probe in the event loop), family by family and column by column
-(``exporter.metrics.rendering``): prometheus_client takes fifty times as long, with several objects for each sample.
+Rendering runs in worker threads (in the event loop for a small probe), family by family and column by column
+(``exporter.metrics.rendering``), because prometheus_client creates several objects per sample and takes 50 times as
+long.
 """
 
 from __future__ import annotations
@@ -42,23 +43,23 @@ _RAW_DEFLATE: Final = -15
 
 
 class GzipPrefix:
-    """The beginning of a gzip stream, which any number of streams can continue. It never changes."""
+    """The immutable start of a gzip stream, which any number of streams can continue."""
 
     __slots__ = ("checksum", "pieces", "size")
 
     def __init__(self, pieces: tuple[bytes, ...], checksum: int, size: int) -> None:
         self.pieces = pieces
         self.checksum = checksum
-        """CRC-32 of the text so far."""
+        """CRC-32 of the uncompressed text."""
         self.size = size
-        """Bytes of the text so far."""
+        """Size of the uncompressed text in bytes."""
 
 
 _EMPTY: Final = GzipPrefix((_HEADER,), 0, 0)
 
 
 class GzipStream:
-    """Compresses text as it is written, after a prefix."""
+    """Compresses text as it is written, continuing a prefix."""
 
     def __init__(self, prefix: GzipPrefix = _EMPTY) -> None:
         self._pieces = list(prefix.pieces)
@@ -73,7 +74,7 @@ class GzipStream:
         self._pieces.append(self._deflate.compress(text))
 
     def end_prefix(self) -> GzipPrefix:
-        """Return everything up to here as a prefix; nothing more may be written to this stream."""
+        """Return everything written so far as a prefix. Do not write to this stream afterwards."""
         self._pieces.append(self._deflate.flush(isal_zlib.Z_FULL_FLUSH))
         return GzipPrefix((b"".join(self._pieces),), self._checksum, self._size)
 
@@ -87,13 +88,13 @@ T = TypeVar("T")
 
 ALL_PARTS: frozenset[str] = frozenset(Part)
 MAX_ROWS = 20
-"""Maximum number of streams and analytics to render by row, and to render in the event loop."""
+"""Maximum number of streams and analytics to render row by row, in the event loop."""
 JOINED_FAMILIES = 4
-"""Number of families of a chunk that are joined together, while its labels are in the processor's cache."""
+"""Number of families to join per chunk while the chunk's labels are in the CPU cache."""
 
 
 class ExpositionCache(LabelCache):
-    """Text that renderings share."""
+    """Text that is reused between scrapes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class ExpositionCache(LabelCache):
 
 
 class _GzipCache:
-    """The compressed text of these states, by the parts that it shows. It keeps no state alive."""
+    """Compressed text of these states, by the parts included. It does not keep the states alive."""
 
     def __init__(self, upstreams: Sequence[UpstreamState]) -> None:
         self.upstreams = StateReferences(*upstreams)
@@ -110,25 +111,25 @@ class _GzipCache:
 
 
 class Exposition:
-    """Renders what is served now."""
+    """Renders the current state of all upstreams."""
 
     def __init__(self, upstreams: Callable[[], Sequence[UpstreamState]], metrics: ExporterMetrics) -> None:
-        """``upstreams`` returns the states that are served at that moment."""
+        """``upstreams`` returns the current states."""
         self._upstreams = upstreams
         self._metrics = metrics
         self._cache = ExpositionCache()
         self._gzip_cache = _GzipCache(())
 
     def prepare(self, state: UpstreamState) -> None:
-        """Read the streams of a state that was just published, so that the next scrape need not; thread-safe."""
+        """Render the streams of a new state ahead of the next scrape; thread-safe."""
         self._cache.streams.prepare(state)
 
     def render(self, parts: Set[str] = ALL_PARTS) -> bytes:
-        """Render these parts; several threads may call it at once."""
+        """Render these parts; thread-safe."""
         return b"".join(self.pieces(parts))
 
     def pieces(self, parts: Set[str] = ALL_PARTS) -> list[bytes]:
-        """Render these parts in pieces, because the text is large."""
+        """Render these parts as a list of pieces, because the text is large."""
         upstreams = self._upstreams()
         rendering = Rendering()
         self._render_states(rendering, upstreams, parts)
@@ -136,31 +137,34 @@ class Exposition:
         return rendering.chunks
 
     def packed(self, parts: Set[str] = ALL_PARTS) -> list[bytes]:
-        """Render these parts with gzip; the text of the states is kept while they stay, for the next replica."""
+        """Render these parts compressed with gzip.
+
+        The compressed text of the states is kept until they change, for scrapes by other Prometheus replicas.
+        """
         upstreams = self._upstreams()
         cache = self._gzip_cache
         if not cache.upstreams.refer_to(*upstreams):
             cache = self._gzip_cache = _GzipCache(upstreams)
-        of_states = frozenset(parts) - {Part.EXPORTER}
-        if of_states not in cache.prefixes:
+        state_parts = frozenset(parts) - {Part.EXPORTER}
+        if state_parts not in cache.prefixes:
             stream = GzipStream()
             rendering = Rendering(stream.write)
             self._render_states(rendering, upstreams, parts)
-            cache.prefixes[of_states] = stream.end_prefix(), rendering.counts
-        prefix, counts = cache.prefixes[of_states]
+            cache.prefixes[state_parts] = stream.end_prefix(), rendering.counts
+        prefix, counts = cache.prefixes[state_parts]
         stream = GzipStream(prefix)
         self._render_counts(Rendering(stream.write, counts), upstreams, parts)
         return stream.finish()
 
     def _render_states(self, rendering: Rendering, upstreams: Sequence[UpstreamState], parts: Set[str]) -> None:
-        """Render what stays the same as long as the states do."""
+        """Render the metrics that change only with the states."""
         if Part.UPSTREAMS in parts:
             render_upstreams(rendering, upstreams, self._cache)
         if Part.STREAMS in parts:
             render_streams(rendering, upstreams, self._cache)
 
     def _render_counts(self, rendering: Rendering, upstreams: Sequence[UpstreamState], parts: Set[str]) -> None:
-        """Render what changes all the time; it comes last, because it counts the rest of the answer too."""
+        """Render the counters and the exporter's own metrics; last, because they include the size of the rest."""
         if Part.UPSTREAMS in parts:
             rendering.add_text(self._metrics.render_upstreams())
         if Part.EXPORTER in parts:
@@ -173,7 +177,7 @@ def render_upstream(
 ) -> bytes:
     """Render one upstream with only these of its streams and analytics, without sampled histograms.
 
-    ``passthrough``: also render its pass-through metrics.
+    ``passthrough``: whether to render its pass-through metrics.
     """
     metrics = state.passthrough if passthrough else None
     if state.passthrough is None and len(streams) + len(analytics) <= MAX_ROWS:
@@ -193,7 +197,7 @@ def is_quick_to_render(state: UpstreamState) -> bool:
 
 
 def render_upstreams(rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache) -> None:
-    """Render the families of the upstreams themselves."""
+    """Render the upstream families."""
     keys = [(state.platform, state.upstream) for state in upstreams]
     labels = cache.label_texts("upstreams", UPSTREAM_LABELS, keys)
     table = UniqueTables(rendering).table("upstreams", labels, upstreams)
@@ -207,7 +211,7 @@ def render_upstreams(rendering: Rendering, upstreams: Sequence[UpstreamState], c
 
 
 def render_streams(rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache) -> None:
-    """Render the families of the streams, their sampled histograms, and pass-through metrics."""
+    """Render the stream families, sampled histograms, and pass-through metrics."""
     blocks = cache.streams.blocks(upstreams)
     chunks = [(chunk, RowLabels(chunk.closed)) for block in blocks for chunk in block.chunks]
     rendering.duplicates += sum(chunk.duplicates for chunk, _ in chunks)
@@ -226,31 +230,33 @@ def render_streams(rendering: Rendering, upstreams: Sequence[UpstreamState], cac
 
 @lru_cache(maxsize=64)
 def _planned_families(plans: tuple[ExtractionPlan, ...]) -> tuple[StreamFamily, ...]:
-    """Return the families that one of these plans reads."""
+    """Return the families that at least one of these plans reads."""
     return tuple(family for family in STREAM_FAMILIES if any(family in plan.families for plan in plans))
 
 
 def _render_analytics(
     rendering: Rendering, upstreams: Sequence[UpstreamState], chunks: Sequence[Chunk], cache: ExpositionCache
 ) -> None:
-    """Render the figures over a period, and the numbers without a documented meaning, of streams and accounts."""
+    """Render the analytics, and the platform metrics of streams and accounts."""
     analytics = list(_analytics_tables(rendering, upstreams, cache))
     _render_families(rendering, ANALYTICS_FAMILIES, analytics, cache)
-    numbers: dict[bytes, list[PlatformMetric]] = {}
+    metrics_by_labels: dict[bytes, list[PlatformMetric]] = {}
     for labels, metrics in chain.from_iterable(chunk.metrics for chunk in chunks):
-        numbers.setdefault(labels, []).extend(metrics)
+        metrics_by_labels.setdefault(labels, []).extend(metrics)
     for table in analytics:
         for labels, figures in zip(table.labels.closed, table.items, strict=True):
             if PLATFORM_METRIC.name not in table.excluded:
-                numbers.setdefault(labels, []).extend(figures.platform_metrics)
-    table_of_numbers: Table[Sequence[PlatformMetric]] = Table("numbers", list(numbers), list(numbers.values()))
-    _render_families(rendering, [PLATFORM_METRIC], [table_of_numbers], cache)
+                metrics_by_labels.setdefault(labels, []).extend(figures.platform_metrics)
+    platform_metrics: Table[Sequence[PlatformMetric]] = Table(
+        "platform metrics", list(metrics_by_labels), list(metrics_by_labels.values())
+    )
+    _render_families(rendering, [PLATFORM_METRIC], [platform_metrics], cache)
 
 
 def _analytics_tables(
     rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache
 ) -> Iterator[Table[Analytics]]:
-    """Yield a table for neighbouring upstreams with the same excluded families."""
+    """Yield one table for each run of upstreams with the same excluded families."""
     tables = UniqueTables(rendering)
     for index, (excluded, group) in enumerate(groupby(upstreams, attrgetter("excluded"))):
         found = [(state.platform, state.upstream, figures) for state in group for figures in state.analytics]
@@ -268,7 +274,7 @@ def _render_families(
 
 
 def _render_tally(rendering: Rendering, upstreams: Sequence[UpstreamState], *, whole: bool) -> None:
-    """Render the size of the rest of the answer."""
+    """Render the number of streams, and of series and duplicates in the rest of the response."""
     tally = [(STREAMS, sum(len(state.streams) for state in upstreams))]
     if whole:
         tally += [(SERIES, rendering.series), (DUPLICATES, rendering.duplicates)]

@@ -1,8 +1,8 @@
-"""A platform's own metrics: parsed from its text, and rendered as one block per family over all upstreams.
+"""Pass-through metrics: parse the metrics that a platform exports, and render them with the labels of the upstream.
 
-Series are kept as Prometheus would keep them, whatever their values and wherever they are in the text. Each one gets
-the labels ``platform`` and ``upstream``. Only series that would make our exposition unreadable, or appear in it twice,
-are dropped; they are counted, and each reason is logged once.
+Series are kept as Prometheus would keep them, with any value and in any order. Each one gets the labels ``platform``
+and ``upstream``. Only series that would make the exposition invalid, or appear in it twice, are dropped; they are
+counted, and each reason is logged once.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from exporter.runtime.redaction import redactor
 
 log = structlog.get_logger()
 
-DEFAULT_HELP = "From the platform's own export, which does not say what it is."
+DEFAULT_HELP = "From the platform's own export, without a description."
 MAX_HELP_CHARACTERS = 1000
 NAMES_IN_A_LOG_LINE = 3
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]{0,255}")
 _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]{0,255}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?inf(?:inity)?|nan", re.IGNORECASE)
 _ENDS_IN_INFINITY = re.compile(r"[\s}][+-]?inf(?:inity)?(?:\s+[0-9.e+-]+)?$", re.IGNORECASE)
-"""A line with the value ``+Inf``, not a number too large for a float, which the parser also reads as infinite."""
+"""A line with the value ``+Inf``. The parser also returns infinity for a number too large for a float."""
 _HELP_ESCAPE = re.compile(r"\\[\\n]")
 _OUR_LABELS = ("platform", "upstream")
 _TARGET_LABELS = ("job", "instance", "namespace", "pod", "container", "service", "endpoint", "node")
-"""Labels that Prometheus and its operator attach to a target."""
+"""Labels that Prometheus and its operator attach to targets."""
 _RENAMED = "exported_"
 """Prefix of a renamed label, as in Prometheus."""
 _UNTYPED = "untyped"
 _PARTS: Mapping[str, tuple[str, ...]] = {
     "counter": (), "gauge": (), _UNTYPED: (), "summary": ("_sum", "_count"), "histogram": ("_bucket", "_sum", "_count"),
 }  # fmt: skip
-"""The types of the format, each with the endings of its samples' names other than the family's own name."""
+"""Metric types, each with the suffixes that its sample names may have."""
 _BOUNDS = {"histogram": "le", "summary": "quantile"}
-"""The label of a type that must be a number."""
+"""By type, the label whose value must be a number."""
 _MEANINGFUL = {"histogram": {"le"}, "summary": {"quantile"}, _UNTYPED: {"le", "quantile"}}
-"""Labels that only these types may have."""
+"""Reserved labels that these types may have."""
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -66,7 +66,7 @@ class DropReason(StrEnum):
 
 
 class _Drops:
-    """Number of dropped series and the names of the first families, by reason."""
+    """Number of dropped series, and the first families concerned, by reason."""
 
     def __init__(self) -> None:
         self.counts: dict[DropReason, int] = {}
@@ -85,7 +85,7 @@ class _Drops:
                 continue
             logged.add((platform, upstream, reason))
             log.warning(
-                "series of the platform's own export are dropped",
+                "pass-through series dropped",
                 platform=platform,
                 upstream=upstream,
                 reason=reason.value,
@@ -98,21 +98,21 @@ class _Drops:
 
 
 class ExportParser:
-    """Parses the exports of one upstream, and logs once for each reason that series are dropped."""
+    """Parses the exports of one upstream, and logs each reason for dropping series once."""
 
     def __init__(self, platform: str, upstream: str) -> None:
         self._upstream = (platform, upstream)
         self._logged: set[tuple[str, str, DropReason]] = set()
 
     def __call__(self, exported: PassthroughText, /) -> PassthroughMetrics:
-        """Parse text 0.0.4. Raises ``ValueError``."""
+        """Parse text format 0.0.4. Raises ``ValueError``."""
         metrics, drops = _parse(exported)
         drops.log_new(self._logged, *self._upstream)
         return metrics
 
 
 def parse_passthrough(exported: PassthroughText) -> PassthroughMetrics:
-    """Parse text 0.0.4, up to the maximum of series and without timestamps. Raises ``ValueError``."""
+    """Parse text format 0.0.4 up to the maximum number of series, ignoring timestamps. Raises ``ValueError``."""
     return _parse(exported)[0]
 
 
@@ -122,8 +122,8 @@ def _parse(exported: PassthroughText) -> tuple[PassthroughMetrics, _Drops]:
         lines, declarations = _read_lines(exported, drops)
         families = _read_families(lines, declarations, exported.prefix, drops)
     except Exception:
-        # the parser has no error class of its own, and its messages quote the line
-        raise ValueError("not in the text format of Prometheus") from None
+        # The parser raises various errors, and their messages may quote secrets from the line.
+        raise ValueError("not in Prometheus text format") from None
     metrics = PassthroughMetrics(
         prefix=exported.prefix,
         families=families,
@@ -134,7 +134,7 @@ def _parse(exported: PassthroughText) -> tuple[PassthroughMetrics, _Drops]:
 
 
 class _Declarations:
-    """The HELP and TYPE lines of a text: the first of each name counts, before or after its samples."""
+    """The HELP and TYPE lines of a text. The first one for a name counts, even if it follows the samples."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, str] = {}
@@ -152,7 +152,7 @@ class _Declarations:
             self.helps.setdefault(words[2], _HELP_ESCAPE.sub(lambda found: "\\\n"[found[0] == r"\n"], words[3]))
 
     def ignore_parts(self) -> None:
-        """Ignore the types of names that belong to a histogram or summary: readers would take one for the other."""
+        """Ignore the types of names that are also sample names of a histogram or summary: they are ambiguous."""
         declared, self.kinds = self.kinds, {}
         for name in sorted(declared, key=len):
             if self.find_family(name) == name:
@@ -165,7 +165,7 @@ class _Declarations:
 
 
 def _read_lines(exported: PassthroughText, drops: _Drops) -> tuple[list[str], _Declarations]:
-    """Return the lines of the series that are allowed, and the declarations; secrets are replaced before."""
+    """Return the lines of the first ``max_series`` series, and the declarations, with secrets redacted."""
     lines: list[str] = []
     declarations = _Declarations()
     for raw in redactor.scrub_text(exported.text).split("\n"):
@@ -186,7 +186,7 @@ def _read_families(
 ) -> tuple[PassthroughFamily, ...]:
     families: dict[str, _Family] = {}
     by_sample_name: dict[str, _Family] = {}
-    # without declarations the parser yields every line by itself, as it is
+    # Without HELP and TYPE lines, the parser yields each line unchanged as a family of its own.
     for line, metric in zip(lines, text_fd_to_metric_families(lines), strict=True):  # type: ignore[arg-type]
         ((name, labels, value, *_),) = metric.samples
         family = by_sample_name.get(name)
@@ -203,16 +203,16 @@ def _read_families(
 
 
 class _Key(NamedTuple):
-    """What tells a series of a family from the others."""
+    """Identity of a series within its family."""
 
     ending: str
     labels: Labels
-    """Without ``le`` or ``quantile`` where it is a bound."""
+    """Without ``le`` or ``quantile`` if that label is the bound."""
     bound: str
 
 
 class _Family:
-    """Collects the samples of one family that can be passed through."""
+    """Collects the samples of one family."""
 
     def __init__(self, name: str, declarations: _Declarations, prefix: str) -> None:
         self.name = name
@@ -222,19 +222,19 @@ class _Family:
         self._bound_label = _BOUNDS.get(self._kind, "")
         self._reserved = {"le", "quantile", *_OUR_LABELS, *_TARGET_LABELS} - _MEANINGFUL.get(self._kind, set())
         self._label_names: set[str] = set()
-        self._fault: DropReason | None = None
+        self._invalid: DropReason | None = None
         if not _NAME.fullmatch(prefix + name):
-            self._fault = DropReason.NAME
+            self._invalid = DropReason.NAME
         elif (prefix + name).startswith(OWN_METRIC_PREFIXES):
-            self._fault = DropReason.OWN_NAME
+            self._invalid = DropReason.OWN_NAME
 
     def add_sample(self, name: str, labels: Mapping[str, str], value: float, line: str) -> DropReason | None:
-        """Add a sample; return why not, if it cannot be passed through."""
-        if self._fault is not None:
-            return self._fault
+        """Add a sample, or return the reason why it must be dropped."""
+        if self._invalid is not None:
+            return self._invalid
         if not _fits_float(value, line):
             return DropReason.VALUE
-        # to Prometheus a label with an empty value is the same as no label
+        # Prometheus treats a label with an empty value as no label.
         kept = {label: label_value(text) for label, text in labels.items() if text}
         if not self._label_names.issuperset(kept):
             if not all(map(_LABEL.fullmatch, kept)):
@@ -261,7 +261,7 @@ class _Family:
             labels[renamed] = labels.pop(name)
 
     def build(self, taken: Iterable[str]) -> PassthroughFamily:
-        """Return the family; a counter's name gets its ending unless that name is in ``taken``."""
+        """Return the family. A counter's name gets the suffix ``_total`` unless that name is in ``taken``."""
         name = self.name
         if self._kind == "counter" and not name.endswith("_total") and f"{name}_total" not in taken:
             name += "_total"
@@ -277,7 +277,7 @@ class _Family:
         )
 
     def _order(self) -> Callable[[tuple[_Key, float]], tuple[bool, int, bool, float]]:
-        """Return a sort key that brings the parts of each histogram or summary together, sorted by bound."""
+        """Return a sort key that groups the samples of each histogram or summary, sorted by bound."""
         groups: dict[Labels, int] = {}
         for key in self.samples:
             groups.setdefault(key.labels, len(groups))
@@ -285,14 +285,14 @@ class _Family:
         def order(item: tuple[_Key, float]) -> tuple[bool, int, bool, float]:
             ending, labels, limit = item[0]
             is_no_part = self._kind == "histogram" and not ending
-            # NaN has no order
+            # NaN cannot be compared.
             return is_no_part, groups[labels], not limit, math.inf if limit in ("", "NaN") else float(limit)
 
         return order
 
 
 def _fits_float(value: float, line: str) -> bool:
-    """Return whether a line's value is a float to every reader."""
+    """Return whether every parser can read the line's value as a float."""
     if isinstance(value, int):
         return abs(value) <= sys.float_info.max
     return not math.isinf(value) or _ENDS_IN_INFINITY.search(line) is not None
@@ -300,7 +300,7 @@ def _fits_float(value: float, line: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _normalize_bound(text: str) -> str:
-    """Return a bound as Prometheus 3 stores it; "" if it is not a number to Go, or too large for a float."""
+    """Return a bound as Prometheus 3 stores it; "" if Go cannot parse it or it is too large for a float."""
     if not _NUMBER.fullmatch(text):
         return ""
     value = float(text)
@@ -311,7 +311,7 @@ def _normalize_bound(text: str) -> str:
 
 
 class Block(NamedTuple):
-    """One family as text."""
+    """One family as text: its heading and sample lines."""
 
     name: str
     kind: str
@@ -320,22 +320,22 @@ class Block(NamedTuple):
 
 
 class MergedFamilies(NamedTuple):
-    """The families of all upstreams, and how many series of each upstream were left out."""
+    """The families of all upstreams, and how many series of each upstream were dropped."""
 
     blocks: Sequence[Block]
     dropped: Mapping[tuple[str, str], int]
-    """By platform and upstream; only upstreams with an export."""
+    """By platform and upstream; only upstreams with pass-through metrics."""
 
 
 class PassthroughRenderer:
-    """Renders parsed metrics, and reuses the text of an upstream as long as its metrics stay the same."""
+    """Renders parsed metrics, and reuses an upstream's text until its metrics change."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str], tuple[PassthroughMetrics, list[Block]]] = {}
         self._logged: set[tuple[str, str, DropReason]] = set()
 
     def merge(self, upstreams: Sequence[UpstreamState]) -> MergedFamilies:
-        """Merge the families of these upstreams; the first family of a name decides its type."""
+        """Merge the families of these upstreams. The first family with a name determines its type."""
         self._known, before = {}, self._known
         blocks: dict[str, Block] = {}
         claimed: set[str] = set()
@@ -359,9 +359,9 @@ class PassthroughRenderer:
 
 
 def _add_block(added: Block, blocks: dict[str, Block], claimed: set[str]) -> bool:
-    """Add a family to ``blocks``; return False if another one already has its name with incompatible samples.
+    """Add a family to ``blocks``; return False if another family of a different type already uses its names.
 
-    ``claimed``: the names of the samples of all blocks.
+    ``claimed``: the sample names of all blocks.
     """
     known = blocks.get(added.name)
     if known is not None and _PARTS[known.kind] == _PARTS[added.kind]:

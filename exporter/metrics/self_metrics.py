@@ -1,4 +1,4 @@
-"""Metrics of the exporter itself: the registries that every layer adds its own metrics to, and those of the process."""
+"""The exporter's own metrics: registries to which each layer adds its metrics, and process metrics."""
 
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ from exporter.metrics.families.exporter_families import (
     UPSTREAM_RETIRED,
 )
 from exporter.metrics.families.family import Family
+from exporter.runtime.revision import revision
 from exporter.sharding import SINGLE, Shard
 
 
 class FamilyRegistry(CollectorRegistry):
-    """A registry that creates metrics from families of the catalogue, and renders those that have samples."""
+    """A registry that creates metrics from ``Family`` objects, and renders those that have samples."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -52,7 +53,7 @@ class FamilyRegistry(CollectorRegistry):
         return Histogram(family.name, family.help, family.labels, registry=self, buckets=family.bounds)
 
     def collect(self) -> Iterator[Metric]:
-        """Return the families that have samples: without any, a family's heading would stand alone."""
+        """Return only the families that have samples, so that no HELP and TYPE lines appear without samples."""
         return (family for family in super().collect() if family.samples)
 
     def render(self) -> bytes:
@@ -61,7 +62,7 @@ class FamilyRegistry(CollectorRegistry):
 
 
 class ExporterMetrics:
-    """The metrics of one process. Each layer registers its own in ``exporter`` or ``upstreams``."""
+    """The metrics of one process. Each layer registers its metrics in ``exporter`` or ``upstreams``."""
 
     def __init__(self) -> None:
         self.exporter = FamilyRegistry()
@@ -72,14 +73,15 @@ class ExporterMetrics:
         self._reload_successful = self.exporter.gauge(RELOAD_SUCCESSFUL)
         self._reload_success_timestamp = self.exporter.gauge(RELOAD_SUCCESS_TIMESTAMP)
         self._config_hash: Gauge | None = None
-        """Created when it is set for the first time, because a gauge without labels is 0 at once."""
+        """Created on first use, because a gauge without labels would export 0 at once."""
         self._retired = self.exporter.gauge(UPSTREAM_RETIRED)
         self._retired_upstreams: frozenset[str] = frozenset()
         self._shard_ordinal = self.exporter.gauge(SHARD_ORDINAL)
         self._shards = self.exporter.gauge(SHARDS)
         self.set_shard(SINGLE)
         build_info = self.exporter.gauge(BUILD_INFO)
-        build_info.labels(version=__version__, pythonversion=python_platform.python_version()).set(1)
+        python_version = python_platform.python_version()
+        build_info.labels(version=__version__, revision=revision(), pythonversion=python_version).set(1)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._process)
 
@@ -92,26 +94,26 @@ class ExporterMetrics:
         return self.upstreams.render()
 
     def set_shard(self, shard: Shard) -> None:
-        """Export which shard this process is."""
+        """Export this process's shard."""
         self._shard_ordinal.set(shard.ordinal)
         self._shards.set(shard.count)
 
     def set_config_hash(self, fingerprint: int) -> None:
-        """Export the fingerprint of the configuration that is in effect."""
+        """Export the fingerprint of the effective configuration."""
         if self._config_hash is None:
             self._config_hash = self.exporter.gauge(CONFIG_HASH)
         self._config_hash.set(fingerprint)
 
     def set_retired_upstreams(self, upstreams: Iterable[str]) -> None:
-        """Export the names of the upstreams that were removed on purpose."""
-        before, self._retired_upstreams = self._retired_upstreams, frozenset(upstreams)
-        for upstream in before - self._retired_upstreams:
+        """Export the names of upstreams that were removed on purpose."""
+        previous, self._retired_upstreams = self._retired_upstreams, frozenset(upstreams)
+        for upstream in previous - self._retired_upstreams:
             self._retired.remove(upstream)
         for upstream in sorted(self._retired_upstreams):
             self._retired.labels(upstream).set(1)
 
     def set_reload_result(self, *, success: bool, at: float) -> None:
-        """Export whether the last load of the configuration succeeded; ``at`` is in Unix seconds."""
+        """Export the result of the last (re)load of the configuration; ``at`` is in Unix seconds."""
         self._reload_successful.set(1 if success else 0)
         if success:
             self._reload_success_timestamp.set(at)

@@ -1,1 +1,1 @@
-"""The platforms: each module knows one API and the model, and nothing of Prometheus."""
+"""The platforms. Each module knows one API and the model, but nothing about Prometheus."""

@@ -1,4 +1,4 @@
-"""The public platform API: everything that a platform needs, from one place. Unstable until version 1.0.
+"""The public platform API: everything a platform needs, importable from one place. Unstable until version 1.0.
 
 ``docs/development/adding-a-platform.md`` explains it with a complete example.
 """
@@ -61,7 +61,7 @@ from exporter.platforms.capabilities import (
     SessionCommands,
 )
 from exporter.platforms.documents import decode_lines, decode_xml, require_list
-from exporter.platforms.heartbeats import HeartbeatBook, SignOfLife
+from exporter.platforms.heartbeats import HeartbeatTracker, SignOfLife
 from exporter.platforms.lists import REPORTS_PER_STEP, ListFacts, Paging, RowReader
 from exporter.platforms.parsing import (
     BITS_PER_SECOND,
@@ -127,7 +127,7 @@ __all__ = [
     "Flag",
     "Header",
     "HealthReason",
-    "HeartbeatBook",
+    "HeartbeatTracker",
     "HttpUrl",
     "InvalidCommandError",
     "ListFacts",

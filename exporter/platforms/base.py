@@ -1,4 +1,7 @@
-"""The base class of all platforms: a platform returns what its API reports, the base class decides what that proves."""
+"""The base class of all platforms.
+
+A platform returns what its API reports; the base class decides what that proves.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,9 @@ from exporter.model import (
 )
 from exporter.platforms.capabilities import AlertSink, SessionCommands
 from exporter.platforms.documents import decode_lines, decode_xml
-from exporter.platforms.heartbeats import HeartbeatBook
+from exporter.platforms.heartbeats import HeartbeatTracker
 from exporter.platforms.lists import REPORTS_PER_STEP, ListFacts, RowReader
-from exporter.platforms.movement import MovementBook, without_figures
+from exporter.platforms.movement import MovementTracker, without_figures
 from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.rates import Rate
 from exporter.platforms.records import choose
@@ -41,96 +44,98 @@ ConfiguredT = TypeVar("ConfiguredT", bound=StreamSettings)
 RecordT = TypeVar("RecordT")
 
 EVIDENCE_SHARE = 0.5
-"""Share of the interval that must have passed since the last poll that counted before another one counts."""
+"""Minimum time between two polls that count as evidence, as a fraction of the interval."""
 
 
 class FetchResult(msgspec.Struct, kw_only=True):
     """What the requests of one poll returned, as the platform reports it."""
 
     reports: Iterable[StreamReport] = ()
-    """In the order of the platform's list; a stream may come more than once."""
+    """In the order of the platform's list; a stream may appear more than once."""
     listed: ListFacts | None = None
-    """How the platform's list of streams was read; None: there is no list, every stream was requested by its id."""
+    """How the platform's list of streams was read; None if there is no list and each stream was requested by its id."""
     list_names: Mapping[str, str] = {}
-    """Names of listed streams by id, for those that ``reports`` leaves out because they belong to other shards."""
+    """Names, by id, of the listed streams that ``reports`` omits because they belong to other shards."""
     duplicates: int = 0
-    """Records that ``Platform.merge_records`` left out."""
+    """Number of records that ``Platform.merge_records`` left out."""
     read_at: float | None = None
-    """Monotonic seconds at which byte totals were read; None: when ``fetch`` returned."""
+    """Monotonic seconds at which byte totals were read; None if that was when ``fetch`` returned."""
     failures: Mapping[str, Reason] = {}
-    """Streams (by id) whose own request or row failed."""
+    """Reasons, by id, for streams whose own request or row failed."""
     postponed: frozenset[str] = frozenset()
-    """Streams (by id) that were not requested in this poll because the request budget was used up."""
+    """Ids of streams that were not requested in this poll because the request budget was used up."""
     version: str = ""
-    """The server's version, where it reports one."""
+    """The server's version, if it reports one."""
     round_seconds: float | None = None
-    """Seconds it takes to request every stream once, where the request budget is too small for one poll."""
+    """Seconds it takes to request every stream once, if the request budget is too small to do so in one poll."""
     analytics: tuple[Analytics, ...] = ()
     passthrough: PassthroughMetrics | None = None
     not_owned: bool = False
-    """Nothing was requested because all streams of this upstream belong to other shards."""
+    """Whether nothing was requested because all streams of this upstream belong to other shards."""
 
 
 class PassthroughParser(Protocol):
     """Parses pass-through metrics; runs in a thread."""
 
     def __call__(self, exported: PassthroughText, /) -> PassthroughMetrics:
-        """Parse the text. Raises ``ValueError`` with a message that quotes nothing of it."""
+        """Parse the text. Raises ``ValueError`` with a message that does not quote the text."""
 
 
 class Platform(ABC, Generic[SettingsT]):
-    """One upstream of a platform. It may keep state between polls (tokens, rates, facts that change rarely).
+    """One upstream of a platform. It may keep state between polls: tokens, rates, slow-changing facts.
 
-    The registry finds the ``PLATFORM`` (a subclass of this) of each module in ``exporter.platforms`` and of each entry
-    point in the group ``stream_exporter.upstreams``.
+    Each module in ``exporter.platforms`` names its subclass ``PLATFORM``; other packages name theirs in the entry-point
+    group ``stream_exporter.upstreams``. The registry finds both.
     """
 
     name: ClassVar[str]
     """The value of ``platform`` in the configuration and in labels."""
     settings_class: ClassVar[type[UpstreamSettings]]
     health_score: ClassVar[str] = "derived"
-    """``reported`` when the platform has a score of its own, else ``derived``."""
+    """``reported`` if the platform has a score of its own, else ``derived``."""
     feeds: ClassVar[frozenset[str]] = frozenset()
-    """The fields of ``StreamReport`` that this platform can fill, and ``analytics``: for the reference page."""
+    """Fields of ``StreamReport`` that this platform can fill, and ``analytics``; used by the metrics reference."""
     rates: ClassVar[tuple[Rate, ...]] = ()
     """Bitrates that must agree with byte totals."""
     start_is_of_session: ClassVar[bool] = False
-    """Whether the start time is that of the ingest session alone, so that two ids with the same start are one session.
-    Elsewhere it may outlast a reconnect."""
+    """Whether every ingest session has its own start time, so that two session ids with the same start are one session.
+    If False, the start time may survive a reconnect."""
     heartbeat_limit_seconds: ClassVar[float | None] = None
-    """Time without a heartbeat after which the platform itself takes a stream as inactive; None: it has no heartbeat
-    (a time of the last sign of life, on its own clock)."""
+    """Seconds without a heartbeat after which the platform considers a stream inactive; None if it has no heartbeat
+    (the time it last saw the stream, on its own clock)."""
     ids_are_keys: ClassVar[bool] = False
-    """Whether knowing a stream's id is enough to publish it."""
+    """Whether knowing a stream's id is enough to publish to it."""
     requests_per_minute_limit: ClassVar[int | None] = None
-    """The platform's published limit of its lowest tier, for ``--config.check``."""
+    """Published request limit of the platform's lowest tier, for ``--config.check``."""
 
     passthrough_parser: PassthroughParser | None = None
-    """Set by the coordinator: a platform itself knows nothing about Prometheus."""
+    """Set by the coordinator, because platforms know nothing about Prometheus."""
 
     def __init__(
         self, settings: SettingsT, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
     ) -> None:
-        """``shard_filter``: the streams to poll, where several processes share the upstream."""
+        """``shard_filter``: the streams to poll when several processes share the upstream."""
         self.settings = settings
         self.client = client
         self.clock = clock
         self.shard_filter = shard_filter
-        self.heartbeats = None if self.heartbeat_limit_seconds is None else HeartbeatBook(self.heartbeat_limit_seconds)
-        self._movement = MovementBook(self.rates, settings.interval)
+        self.heartbeats = (
+            None if self.heartbeat_limit_seconds is None else HeartbeatTracker(self.heartbeat_limit_seconds)
+        )
+        self._movement = MovementTracker(self.rates, settings.interval)
         self._counted_at: float | None = None
         self._sharded_streams: tuple[StreamSettings, ...] | None = None
         self.assign_shards(settings.configured_streams())
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
-        """Return the streams configured now, of all shards; a platform that reads them from a file may change them."""
+        """Return the streams of all shards that are configured now; platforms that read a file may change them."""
         return self.settings.configured_streams()
 
     async def refresh_configured_streams(self) -> None:
-        """Read a file of configured streams again, before each poll. Raises ``UpstreamError`` if the poll must fail."""
+        """Reload a file of configured streams; called before each poll. Raises ``UpstreamError`` to fail the poll."""
 
     async def parse_passthrough(self, endpoint: str, exported: PassthroughText) -> PassthroughMetrics:
-        """Parse the metrics that an endpoint exports, while the event loop is free. Raises ``UpstreamError``."""
+        """Parse the metrics that an endpoint exports, in a thread. Raises ``UpstreamError``."""
         assert self.passthrough_parser is not None
         try:
             return await asyncio.to_thread(self.passthrough_parser, exported)
@@ -138,7 +143,7 @@ class Platform(ABC, Generic[SettingsT]):
             raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: {error}") from None
 
     def assign_shards(self, streams: tuple[StreamSettings, ...]) -> None:
-        """Let the shard filter assign these configured streams by their configured names."""
+        """Tell the shard filter the names of these configured streams, by which it assigns them."""
         if not self.shard_filter.is_all and streams != self._sharded_streams:
             self._sharded_streams = streams
             self.shard_filter.configure({stream.id: stream.name or stream.id for stream in streams})
@@ -148,9 +153,9 @@ class Platform(ABC, Generic[SettingsT]):
         return [stream for stream in streams if self.shard_filter.owns(stream.id)]
 
     async def poll(self, requests: Requests) -> PollResult:
-        """Poll the platform once, within ``requests.deadline``.
+        """Poll the platform once, before ``requests.deadline``.
 
-        Raises ``UpstreamError`` when no request got a usable response. A fault of a single stream goes into
+        Raises ``UpstreamError`` if no request got a usable response. Failures of single streams are returned in
         ``PollResult.failures`` instead.
         """
         await self.refresh_configured_streams()
@@ -161,7 +166,7 @@ class Platform(ABC, Generic[SettingsT]):
         finally:
             if self.heartbeats is not None:
                 self.heartbeats.end_poll()
-        # not before: a poll that failed is none
+        # after the fetch, because a failed poll does not count
         self._movement.start_poll()
         now = self.clock.monotonic() if fetched.read_at is None else fetched.read_at
         is_evidence = self._is_evidence(now)
@@ -208,22 +213,22 @@ class Platform(ABC, Generic[SettingsT]):
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Send the requests of one poll and return what the responses report; ``drops`` counts unreadable fields.
 
-        Raises ``UpstreamError`` when no request got a usable response. Streams that this process does not own should
-        cost no request of their own; their reports are left out afterwards.
+        Raises ``UpstreamError`` if no request got a usable response. Do not send requests for single streams that this
+        process does not own; reports of such streams are discarded afterwards.
         """
 
     @classmethod
     @abstractmethod
     def requests_per_minute(cls, settings: SettingsT) -> float:
-        """Return how many requests a minute these settings cost, as far as that is known without asking."""
+        """Estimate the requests per minute that these settings cause, without contacting the server."""
 
     def alert_sink(self) -> AlertSink | None:
-        """Return where to send alert changes, for a platform that keeps events of its own."""
+        """Return where to send alert changes, if the platform records events of its own."""
         return None
 
     @classmethod
     def session_commands(cls) -> SessionCommands | None:
-        """Return what ``stream-exporter session`` can do on this platform."""
+        """Return the ``stream-exporter session`` commands of this platform, if it has any."""
         return None
 
     def own_reports(self, reports: Iterable[StreamReport]) -> Iterator[StreamReport]:
@@ -233,13 +238,13 @@ class Platform(ABC, Generic[SettingsT]):
 
     async def fetch_stream(
         self,
-        requests: Requests,  # noqa: ARG002 - for platforms that override it
+        requests: Requests,  # noqa: ARG002 - used by overrides
         stream: StreamSettings,  # noqa: ARG002
         drops: DropCounter,  # noqa: ARG002
     ) -> StreamReport | None:
-        """Request one configured stream that a doubtful list does not contain; None: the platform has no such request.
+        """Request one configured stream that a doubtful list does not contain.
 
-        Raises ``UpstreamError``.
+        Returns None if the platform has no such request. Raises ``UpstreamError``.
         """
         return None
 
@@ -249,9 +254,9 @@ class Platform(ABC, Generic[SettingsT]):
         report_of: Callable[[RecordT], StreamReport],
         with_report: Callable[[RecordT, StreamReport], RecordT],
     ) -> tuple[list[RecordT], int]:
-        """Return one record for each stream, in the order of the streams, and how many were left out.
+        """Return one record per stream, in the original order, and the number of records left out.
 
-        The one that is kept has the most viewers that any record of its stream has.
+        The chosen record gets the highest viewer count among the records of its stream.
         """
         if len({report_of(record).id for record in records}) == len(records):
             return records, 0
@@ -271,7 +276,7 @@ class Platform(ABC, Generic[SettingsT]):
     def choose_record(
         self, stream_id: str, records: Sequence[RecordT], report_of: Callable[[RecordT], StreamReport]
     ) -> RecordT | None:
-        """Return the record of a stream that receives media, or that was served last; None if there is none."""
+        """Return the record of a stream to serve (see ``records.choose``); None if there are no records."""
         return choose(records, report_of, self._movement.served_record(stream_id)) if records else None
 
     async def _request_unlisted(
@@ -296,20 +301,20 @@ class Platform(ABC, Generic[SettingsT]):
         return found, failures
 
     def _list_names(self, fetched: FetchResult, reports: Iterable[StreamReport]) -> dict[str, str]:
-        """Return the names of all streams of the list, if labels are made from them."""
+        """Return the names of all listed streams if stream labels are made from names, else nothing."""
         if self.settings.stream_label != "name":
             return {}
         return {**fetched.list_names, **{report.id: report.name for report in reports}}
 
     def _is_evidence(self, now: float) -> bool:
-        """Return whether a poll at this time counts, and is not one that follows another too soon."""
+        """Return whether a poll at this time counts as evidence; one too soon after the last does not."""
         if self._counted_at is not None and now - self._counted_at < EVIDENCE_SHARE * self.settings.interval:
             return False
         self._counted_at = now
         return True
 
     async def _judge(self, reports: Sequence[StreamReport], now: float, *, is_scheduled: bool) -> list[StreamReport]:
-        """Return the reports with what their totals and their status prove."""
+        """Apply what totals and status prove to each report."""
         judged = []
         for index, report in enumerate(reports, start=1):
             found = self._movement.judge(report, now, is_scheduled=is_scheduled)
@@ -336,15 +341,15 @@ class ListPlatform(Platform[SettingsT]):
 
     @abstractmethod
     def read(self, document: Record) -> Iterable[StreamReport | None]:
-        """Return the reports in a response.
+        """Yield the reports in a response; None for a row that does not identify its stream.
 
-        ``document``: the JSON object; a JSON list is in its field ``items``; an XML document has its root element as
-        its only field; text has its lines ``name: value`` as fields. None stands for a row that does not tell which
-        stream it is about. Raises ``UpstreamError`` (``bad_response``) when the response is not the platform's list.
+        ``document``: a JSON object as it is; a JSON list in the field ``items``; an XML document with the root element
+        as the only field; text with its ``name: value`` lines as fields. Raises ``UpstreamError`` (``bad_response``) if
+        the response is not the platform's list.
         """
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
-        """Request the list and read it."""
+        """Request and read the list."""
         response = await requests.get(self.endpoint, json=self.response_format is ResponseFormat.JSON)
         rows: RowReader[StreamReport] = RowReader(self.endpoint, drops, max_streams=self.settings.max_streams)
         async for report in rows.in_steps(self.read(await self._document(response, drops))):
@@ -353,20 +358,20 @@ class ListPlatform(Platform[SettingsT]):
 
     async def _document(self, response: Response, drops: DropCounter) -> Record:
         if self.response_format is ResponseFormat.XML:
-            # in a thread, because the parser calls Python for each element
+            # in a thread, because the parser calls back into Python for each element
             tree = await asyncio.to_thread(decode_xml, decode_declared(response.body), self.endpoint)
             return Record(tree, drops, is_text=True)
         if self.response_format is ResponseFormat.TEXT:
             lines = decode_lines(response.text.splitlines())
             if not lines:
-                raise UpstreamError(Reason.BAD_RESPONSE, f"{self.endpoint}: no line with a field")
+                raise UpstreamError(Reason.BAD_RESPONSE, f"{self.endpoint}: no line with a name and a value")
             return Record(lines, drops, is_text=True)
         data = response.data
         return Record.from_response({"items": data} if isinstance(data, list) else data, drops)
 
     @classmethod
     def requests_per_minute(cls, settings: SettingsT) -> float:
-        """One request per poll."""
+        """Count one request per poll."""
         return 60.0 / settings.interval
 
 
@@ -374,9 +379,9 @@ _ALWAYS = frozenset({"id", "status", "live", "health_unreadable"}) | DEPARTURE_F
 
 
 def slim_report(feeds: Iterable[str]) -> type[StreamReport]:
-    """Return a ``StreamReport`` class with only these fields (as in ``Platform.feeds``) and those of every stream.
+    """Return a ``StreamReport`` class with only these fields (as in ``Platform.feeds``) and those all streams have.
 
-    The other fields read as missing and take no memory: a report with 20 fields takes 200 bytes instead of 650.
+    The other fields have their default and take no memory: a report with 20 fields takes 200 bytes instead of 650.
     """
     kept_fields = _ALWAYS.union(feeds)
     if "last_seen_timestamp_seconds" in kept_fields:

@@ -1,4 +1,4 @@
-"""Data that is requested at its own interval, less often than the poll."""
+"""Data that is requested less often than the poll, at its own interval."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ T = TypeVar("T")
 
 STALE_AFTER_INTERVALS = 3
 EARLY_RATIO = 0.05
-"""Share of the interval by which a request may be early, so that a poll a moment too soon does not skip it."""
+"""Fraction of the interval by which a request may be early, so that a poll just before the due time need not skip it.
+"""
 
 
 class CachedFetch(Generic[T]):
@@ -29,7 +30,7 @@ class CachedFetch(Generic[T]):
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for a request."""
+        """Whether a request is due."""
         if self._requested_at is None:
             return True
         return self._clock.monotonic() - self._requested_at >= self._interval * (1.0 - EARLY_RATIO)
@@ -41,18 +42,18 @@ class CachedFetch(Generic[T]):
 
     @property
     def value(self) -> T | None:
-        """Return the last value; None before the first, and once it is older than three intervals."""
+        """Return the last value; None if there is none yet or it is older than three intervals."""
         if self._value is None or self._clock.monotonic() - self._stored_at >= STALE_AFTER_INTERVALS * self._interval:
             return None
         return self._value
 
     def mark_requested(self) -> None:
-        """Note that a request is sent now; if it fails, it is not repeated before its time."""
+        """Record that a request is being sent; even if it fails, the next one is due an interval later."""
         self._previously_requested_at = self._requested_at
         self._requested_at = self._clock.monotonic()
 
     def undo_request(self) -> None:
-        """Note that the request was not sent after all, so that it is due as before."""
+        """Record that the request was not sent after all, so that it is due as before."""
         self._requested_at = self._previously_requested_at
 
     def store(self, value: T) -> None:

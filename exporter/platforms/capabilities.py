@@ -1,4 +1,4 @@
-"""Optional capabilities of a platform: taking alert changes, and commands on a single session or stream."""
+"""Optional capabilities of a platform: receiving alert changes, and commands for a single session or stream."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from exporter.http.response import Response
 
 
 class ManualRequest(msgspec.Struct, frozen=True):
-    """A request of any method; ``path`` fills the placeholders of ``endpoint``."""
+    """A request with any method; ``path`` fills the placeholders in ``endpoint``."""
 
     endpoint: str
     path: Mapping[str, Any]
     body: Mapping[str, Any] | None = None
     notice: str = ""
-    """What to know before sending it; shown with the request."""
-    refusal_meaning: str = "the platform refuses the request"
-    """What it means when the platform refuses it with a 4xx status of no more specific meaning."""
+    """What the user should know before sending the request; shown with it."""
+    refusal_meaning: str = "the platform refused the request"
+    """Explanation of a 4xx response whose status has no more specific meaning."""
 
     @property
     def method(self) -> str:
@@ -32,31 +32,31 @@ class ManualRequest(msgspec.Struct, frozen=True):
 
     @property
     def changes_something(self) -> bool:
-        """Return whether it does more than read."""
+        """Whether the request does more than read."""
         return self.method != "GET"
 
     def url(self, client: UpstreamClient) -> str:
-        """Return the full URL. Raises ``UpstreamError`` (``not_found``) for values that no path can hold."""
+        """Return the full URL. Raises ``UpstreamError`` (``not_found``) if a value cannot be part of a path."""
         return str(client.url_of(endpoint_of(self.endpoint).path(self.path), None))
 
     async def send(self, requests: Requests) -> Response:
-        """Send it. Raises ``UpstreamError``, with the platform's message in its ``refusal``."""
+        """Send the request. Raises ``UpstreamError`` with the platform's message as its ``refusal``."""
         return await requests.request(
             self.endpoint, body=self.body, safe=not self.changes_something, keep_refusal=True, **self.path
         )
 
 
 class AlertChange(msgspec.Struct, frozen=True):
-    """A stream's alert that started to fire or was resolved; the stream may belong to any platform."""
+    """A stream's alert that started firing or was resolved; the stream may belong to any platform."""
 
     alert: str
-    """The name of the alert."""
+    """Name of the alert."""
     is_firing: bool
     platform: str
     upstream: str
     stream: str
     session: str
-    """The stream's session id when the alert started to fire; empty if the platform reports none."""
+    """The stream's session id when the alert started firing; empty if the platform reports none."""
     value: float
 
 
@@ -68,7 +68,7 @@ class DeliveryCounts(NamedTuple):
 
 
 class AlertSink(ABC):
-    """Sends alert changes to a platform that keeps events of its own."""
+    """Sends alert changes to a platform that records events of its own."""
 
     batch_size: ClassVar[int]
     """Maximum number of changes in one call of ``send``."""
@@ -82,7 +82,7 @@ class AlertSink(ABC):
 
 
 class SessionAction(StrEnum):
-    """What ``stream-exporter session`` can do with a session or stream, in the order of its help."""
+    """The subcommands of ``stream-exporter session``, in the order of its help."""
 
     SHOW = "show"
     UPDATE = "update"
@@ -91,13 +91,13 @@ class SessionAction(StrEnum):
 
 
 class InvalidCommandError(ValueError):
-    """The id or the options of a command make no sense; the message is shown to the person."""
+    """The id or options of a command are invalid; the message is shown to the user."""
 
 
 class CommandOption(NamedTuple):
-    """An option of a command: one of ``choices``, or without choices ``KEY=VALUE`` entries, which become a mapping.
+    """An option of a command: one of ``choices``, or, without choices, ``KEY=VALUE`` entries that become a mapping.
 
-    Platforms that use the same flag for the same action must declare it alike.
+    Platforms that use the same flag for the same action must declare it identically.
     """
 
     flag: str
@@ -106,7 +106,7 @@ class CommandOption(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Return the key of its value."""
+        """Return the key of the option's value."""
         return self.flag.lstrip("-").replace("-", "_")
 
 
@@ -114,13 +114,13 @@ class SessionCommand(msgspec.Struct, frozen=True):
     """How a platform performs an action."""
 
     requests: Callable[[str, Mapping[str, Any]], Sequence[ManualRequest]]
-    """Return the requests for an id and the options' values (by name; ``None`` or empty if not given).
+    """Returns the requests for an id and the options' values (by name; ``None`` or empty if not given).
 
-    They are sent in turn until one does not answer "not found". Raises ``InvalidCommandError``.
+    The requests are sent in turn until one gets a response other than "not found". Raises ``InvalidCommandError``.
     """
     options: tuple[CommandOption, ...] = ()
     help: str = ""
-    """The command's help where the general one does not fit."""
+    """Help of the command; empty for the general help."""
 
 
 class SessionCommands(msgspec.Struct, frozen=True):
@@ -128,4 +128,4 @@ class SessionCommands(msgspec.Struct, frozen=True):
 
     commands: Mapping[SessionAction, SessionCommand]
     id_help: str = ""
-    """What the id is where that is not obvious: ``application/key``."""
+    """What the id is, such as ``application/key``."""

@@ -1,4 +1,4 @@
-"""Whole responses: XML and lines of text as the data that JSON would decode to, and the check for a list."""
+"""Decode XML and lines of text to the same data structures as JSON, and check that a response is a list."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 
 MAX_XML_DEPTH = 64
-"""Maximum number of XML elements inside each other."""
+"""Maximum nesting depth of XML elements."""
 XML_SLICE_CHARACTERS = 65_536
-"""XML is parsed in slices of this length, so that other threads get a turn in between."""
+"""Length of the slices in which XML is parsed; other threads can run between two slices."""
 _XML_FORBIDDEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]"
     "|&#(?:x0*(?:[0-8bcefBCEF]|1[0-9a-fA-F]|[fF]{3}[eEfF])|0*(?:[0-8]|1[124-9]|2[0-9]|3[01]|6553[45]));"
 )
-"""Characters that no XML document may contain, and references to them."""
+"""Characters that XML forbids, and references to them."""
 _XML_ENCODINGS = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"})
 
 
 def decode_xml(text: str, endpoint: str) -> dict[str, Any]:
-    """Return an XML document as data for ``Record``, with the root element's name as its only key.
+    """Return an XML document as data for ``Record``, with the root element's name as the only key.
 
-    An element without children and attributes is its text, any other a dict of its children by name; children of the
-    same name are a list. Attributes are ``@name``, text beside children is ``#text``. Control characters that XML
-    forbids, which some servers write all the same, become spaces. Raises ``UpstreamError``
-    (``bad_response``) for what is not XML, and for documents with a DOCTYPE, entities, or an encoding other than UTF-8,
-    ASCII and Latin-1.
+    An element without children and attributes becomes its text; any other becomes a dict of its children by name.
+    Several children with the same name become a list. Attributes have the key ``@name``, text next to children has the
+    key ``#text``. Control characters that XML forbids become spaces, because some servers send them. Raises
+    ``UpstreamError`` (``bad_response``) if the text is not XML, or has a DOCTYPE, entities, or an encoding other than
+    UTF-8, ASCII and Latin-1.
     """
     tree = _XmlTree(endpoint)
     parser = expat.ParserCreate("utf-8")
@@ -83,14 +83,16 @@ class _XmlTree:
 
     def declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
         if encoding is not None and encoding.lower() not in _XML_ENCODINGS:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: XML in an encoding that is not read")
+            raise UpstreamError(
+                Reason.BAD_RESPONSE, f"{self._endpoint}: XML encoding is not supported (only UTF-8, ASCII and Latin-1)"
+            )
 
     def refuse_doctype(self, *_: object) -> None:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: XML with a DOCTYPE is not read")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: XML with a DOCTYPE is not supported")
 
 
 def decode_lines(lines: Iterable[str], separator: str = ":") -> dict[str, Any]:
-    """Return lines such as ``name: value`` as data for ``Record``; lines without the separator are left out."""
+    """Return lines such as ``name: value`` as data for ``Record``; skip lines without the separator."""
     data: dict[str, Any] = {}
     for line in lines:
         name, found, value = line.partition(separator)
@@ -100,7 +102,7 @@ def decode_lines(lines: Iterable[str], separator: str = ":") -> dict[str, Any]:
 
 
 def require_list(data: object, endpoint: str) -> list[Any]:
-    """Return the list that a response is. Raises ``UpstreamError`` (``bad_response``) when it is not one."""
+    """Return the response's data if it is a list. Raises ``UpstreamError`` (``bad_response``) otherwise."""
     if not isinstance(data, list):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not a list")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the response is not a list")
     return data

@@ -1,4 +1,4 @@
-"""Reading a platform's list of streams, page by page, and deciding what it proves about a stream that is not in it."""
+"""Read a platform's list of streams page by page, and decide what it proves about a stream that is not in it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RowT = TypeVar("RowT")
 
 MAX_PAGES = 1000
 ROWS_PER_STREAM = 10
-"""Maximum number of rows that are read, as a multiple of ``max_streams``."""
+"""Maximum number of rows to read, as a multiple of ``max_streams``."""
 REPORTS_PER_STEP = 100
-"""Number of rows or reports to process before the event loop gets a turn: a few milliseconds of work."""
+"""Number of rows or reports to process before yielding to the event loop: a few milliseconds of work."""
 UNREADABLE_ROW = "row"
-"""The field under which a row that does not tell which stream it is about is counted."""
+"""Field name under which rows that do not identify their stream are counted."""
 
 
 class ListFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,30 +29,27 @@ class ListFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     pages: int = 1
     unreadable_rows: int = 0
-    """Rows that do not tell which stream they are about."""
+    """Number of rows that do not identify their stream."""
     is_shifting: bool = False
     """Whether the list changed while its pages were read."""
     doubt: str = ""
-    """Why part of the list may be missing."""
+    """Why part of the list may be missing; empty if there is no doubt."""
 
     @property
     def listing(self) -> Listing:
-        """Return what the absence of a stream means."""
+        """Return what the absence of a stream from this list means."""
         if self.doubt:
             return Listing.DOUBTFUL
         return Listing.SHIFTING if self.pages > 1 or self.is_shifting else Listing.COMPLETE
 
     @property
     def may_miss_streams(self) -> bool:
-        """Whether a stream may exist that was not read."""
+        """Whether the platform may have streams that were not read."""
         return bool(self.doubt or self.unreadable_rows)
 
 
 class Paging:
-    """Which page of a list is read next, from the fields of a page; numbers that contradict each other are a doubt.
-
-    Every argument of ``next_page`` may be None where the platform does not report it, or it is unreadable.
-    """
+    """Decides from the paging fields whether another page follows; contradictory fields make the list doubtful."""
 
     def __init__(self) -> None:
         self.pages = 0
@@ -64,9 +61,10 @@ class Paging:
     def has_next(
         self, rows: int, *, has_next: bool | None = None, page_count: int | None = None, total: int | None = None
     ) -> bool:
-        """Return whether another page has to be read after one with this many rows.
+        """Return whether another page must be read after one with this many rows.
 
-        ``page_count``, ``total``: number of pages and rows of the whole list.
+        ``page_count``, ``total``: number of pages and rows of the whole list. Arguments are None if the platform does
+        not report the field or it is unreadable.
         """
         self.pages += 1
         self._rows += rows
@@ -75,16 +73,16 @@ class Paging:
         more_rows = None if total is None else self._rows < total
         known = [is_more for is_more in (has_next, more_pages, more_rows) if is_more is not None]
         if not known:
-            self._doubt("its paging fields are unreadable")
+            self._set_doubt("paging fields are unreadable")
             return False
         if known[0] and not rows:
-            self._doubt("an empty page announces another one")
+            self._set_doubt("an empty page announces another one")
             return False
         has_too_many = total is not None and self._rows > total
         if not known[0] and (any(known) or has_too_many) and not self.is_shifting:
-            self._doubt("its paging fields contradict each other")
+            self._set_doubt("paging fields contradict each other")
         if known[0] and self.pages == MAX_PAGES:
-            self._doubt(f"it has more than {MAX_PAGES} pages")
+            self._set_doubt(f"more than {MAX_PAGES} pages")
             return False
         return known[0]
 
@@ -93,12 +91,12 @@ class Paging:
             self.is_shifting |= self._total is not None and total != self._total
             self._total = total
 
-    def _doubt(self, why: str) -> None:
+    def _set_doubt(self, why: str) -> None:
         self.doubt = self.doubt or why
 
 
 class RowReader(Generic[T]):
-    """Collects what the rows of a list report; one that does not tell which stream it is about is counted.
+    """Collects what the rows of a list report, and counts the rows that do not identify their stream.
 
     Reading ends when more than ``max_streams`` rows have passed the filters, or after ten times as many rows.
     """
@@ -106,7 +104,7 @@ class RowReader(Generic[T]):
     def __init__(
         self, endpoint: str, drops: DropCounter, field: str = UNREADABLE_ROW, *, max_streams: int | None = None
     ) -> None:
-        """``field``: the platform's name for the rows, under which unreadable ones are counted."""
+        """``field``: the field name under which unreadable rows are counted."""
         self.found: list[T] = []
         self.unreadable_rows = 0
         self._max_streams = max_streams
@@ -119,14 +117,14 @@ class RowReader(Generic[T]):
         self._pages: set[int] = set()
 
     def record(self, row: object, *, prefix: str = "") -> Record | None:
-        """Return a row as a record; None, and counted, if it is not an object."""
+        """Return a row as a record. If the row is not an object, count it and return None."""
         if isinstance(row, dict):
             return Record(row, self._drops, prefix)
         self.add(None)
         return None
 
     async def in_steps(self, rows: Iterable[RowT]) -> AsyncIterator[RowT]:
-        """Yield the rows of a page up to the maximum, and let the event loop run in between."""
+        """Yield the rows of a page up to the maximum; yields to the event loop in between."""
         max_rows = None if self._max_streams is None else ROWS_PER_STREAM * self._max_streams
         for row in rows:
             if self._rows == max_rows:
@@ -138,9 +136,9 @@ class RowReader(Generic[T]):
                 await asyncio.sleep(0)
 
     def add(self, found: T | None, *, is_wanted: bool = True) -> None:
-        """Take what a row reports; None: it does not tell which stream it is about.
+        """Add what a row reports; None if it does not identify its stream.
 
-        ``is_wanted``: whether include and exclude let the stream through.
+        ``is_wanted``: whether the stream passes the include and exclude filters.
         """
         if found is None:
             self.unreadable_rows += 1
@@ -150,7 +148,7 @@ class RowReader(Generic[T]):
             self.found.append(found)
 
     def needs_more(self) -> bool:
-        """Return whether to read a page that follows. If not, the list is cut, and therefore doubtful."""
+        """Return whether to read a further page. If not, the list is truncated, and therefore doubtful."""
         if self._max_streams is None:
             return True
         self._is_cut |= self._wanted > self._max_streams or self._rows >= ROWS_PER_STREAM * self._max_streams
@@ -159,23 +157,23 @@ class RowReader(Generic[T]):
     def refuse_repeated_page(self, identities: Iterable[object]) -> None:
         """Raise ``UpstreamError`` (``bad_response``) if a page with exactly these streams was read before.
 
-        Its figures may have changed meanwhile; its streams have not. An empty page repeats nothing.
+        Only identities are compared, because values may change between two requests. Empty pages are ignored.
         """
         named = tuple(map(repr, identities))
         page = hash(named)
         if named and page in self._pages:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: a page came again")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: the same page was returned twice")
         self._pages.add(page)
 
     def facts(self, paging: Paging | None = None) -> ListFacts:
         """Return how the list was read.
 
-        Raises ``UpstreamError`` (``bad_response``) if it has rows and none is readable: that must not pass for a list
-        without streams.
+        Raises ``UpstreamError`` (``bad_response``) if the list has rows but none is readable, because that must not be
+        taken for a list without streams.
         """
         if self.unreadable_rows and not self.found:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: no row tells which stream it is about")
-        doubt = "it was cut at max_streams" if self._is_cut else ""
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: no row identifies its stream")
+        doubt = "truncated at max_streams" if self._is_cut else ""
         if paging is None:
             return ListFacts(unreadable_rows=self.unreadable_rows, doubt=doubt)
         return ListFacts(

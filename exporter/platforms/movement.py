@@ -1,6 +1,6 @@
-"""What the totals of an upstream's streams prove from poll to poll: movement outranks flags, words and rates.
+"""Correct status and rates by the movement of byte totals, which outranks flags, status words and reported rates.
 
-``Platform.poll`` calls this for every platform that names its totals in ``Platform.rates``.
+``Platform.poll`` applies this to every platform that names its totals in ``Platform.rates``.
 """
 
 from __future__ import annotations
@@ -16,99 +16,98 @@ from exporter.platforms.rates import LONGEST_STALL_SECONDS, ByteTotal, MeasuredT
 
 INGEST_TOTAL = "ingest_bytes"
 MOVES_UNTIL_UNKNOWN = 2
-"""Polls in which the ingest total of a stream rises, although the platform reports it as off air, until its state is
-unknown."""
+"""Number of polls with a rising ingest total or heartbeat after which an off-air stream becomes unknown."""
 MOVES_UNTIL_LIVE, SECONDS_UNTIL_LIVE = 3, 90.0
-"""Such polls, and the seconds that they span at least, until the stream counts as live."""
+"""Number of polls with a rising ingest total, and the minimum time they span, after which the stream is live."""
 FROZEN_STREAMS = 3
-"""Number of live streams from which on their totals can show that the platform's statistics are frozen."""
+"""Minimum number of live streams needed to decide that the platform's statistics are frozen."""
 POLLS_REMEMBERED = 3
-"""Polls without a report of a stream after which what is known of its totals is forgotten."""
+"""Number of polls without a report after which a stream's totals are forgotten."""
 
 
-class _Doubt(msgspec.Struct, gc=False):
-    """What speaks against the platform's word that a stream is not live."""
+class _LifeEvidence(msgspec.Struct, gc=False):
+    """Evidence that a stream is live although the platform does not report it as live."""
 
     is_off_air: bool
-    """Whether the platform reported it as off air in the last poll; otherwise, that its state is not known."""
+    """Whether the platform reported the stream as off air in the last poll, rather than as unknown."""
     last_seen: float | None = None
     """The last heartbeat, on the platform's clock."""
     moves: int = 0
-    """Scheduled polls with a sign of life since the platform ceased to report the stream as live."""
+    """Number of polls with a rising total or heartbeat since the platform stopped reporting the stream as live."""
     rises: int = 0
-    """Those of them in which the ingest total rose."""
+    """Number of these polls in which the ingest total rose."""
     first_rise_at: float = 0.0
     last_move_at: float = 0.0
 
 
 class _Stream(msgspec.Struct, gc=False):
-    """What is remembered of one stream."""
+    """State kept for one stream between polls."""
 
     session: str
     totals: tuple[ByteTotal, ...]
-    """One for each rate."""
+    """One per rate."""
     start: float | None = None
     last_ingest: float | None = None
     """The last ingest total, whether the stream was live or not."""
-    doubt: _Doubt | None = None
-    """While the platform does not report it as live."""
+    evidence: _LifeEvidence | None = None
+    """Set while the platform does not report the stream as live."""
     has_left: bool = False
-    """Whether it was off air since its rates were measured."""
+    """Whether the stream was off air since its rates were measured."""
     poll: int = 0
     """Number of the last poll that reported the stream."""
 
 
-class MovementBook:
-    """The totals of one upstream's streams. Times are seconds on the steady clock."""
+class MovementTracker:
+    """Tracks the totals of one upstream's streams. Times are seconds on the steady clock."""
 
     def __init__(self, rates: Sequence[Rate], interval: float) -> None:
-        """``interval``: seconds between polls, as configured."""
+        """``interval``: configured seconds between polls."""
         self._rates = rates
         self._plan = [(attrgetter(rate.total), attrgetter(rate.rate), rate.rate, rate.is_derived) for rate in rates]
         self._ingest = next((index for index, rate in enumerate(rates) if rate.total == INGEST_TOTAL), None)
-        """Which of the rates is that of the ingest."""
+        """Index of the ingest rate."""
         self._interval = interval
         self._streams: dict[str, _Stream] = {}
         self._poll = 0
 
     def start_poll(self) -> None:
-        """Start a poll, and forget streams that the last few did not report."""
+        """Start a poll, and forget streams that the last few polls did not report."""
         self._poll += 1
         if self._poll % POLLS_REMEMBERED == 0:
             oldest = self._poll - POLLS_REMEMBERED
             self._streams = {id_: stream for id_, stream in self._streams.items() if stream.poll >= oldest}
 
     def keep(self, stream_id: str) -> None:
-        """Keep what is known of a stream that this poll could not report."""
+        """Do not forget a stream that this poll could not report."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.poll = self._poll
 
     def judge(self, report: StreamReport, now: float, *, is_scheduled: bool) -> StreamReport:
-        """Return the report with the status and the rates that its totals bear out."""
+        """Return the report with status and rates corrected by its totals."""
         stream = self._streams.get(report.id)
         if stream is None:
             stream = self._streams[report.id] = _Stream(report.session, self._new_totals())
         elif report.session != stream.session and report.live is not False:
-            # the totals of one session are not those of the next
+            # each session has its own totals
             stream.session, stream.totals, stream.last_ingest = report.session, self._new_totals(), None
         stream.poll, stream.start = self._poll, report.start_timestamp_seconds
         if report.live:
-            stream.doubt, stream.last_ingest = None, report.ingest_bytes
+            stream.evidence, stream.last_ingest = None, report.ingest_bytes
         else:
-            report = self._doubt(stream, report, now, is_scheduled=is_scheduled)
+            report = self._judge_not_live(stream, report, now, is_scheduled=is_scheduled)
         return self._judge_rates(stream, report, now, is_scheduled=is_scheduled) if report.live else report
 
     def served_record(self, stream_id: str) -> tuple[str, float | None] | None:
-        """Return the session and the start of the record that was served last; None if there was none."""
+        """Return session and start of the record that was served last; None if there was none."""
         stream = self._streams.get(stream_id)
         return None if stream is None else (stream.session, stream.start)
 
     def are_statistics_frozen(self, reports: Iterable[StreamReport]) -> bool | None:
-        """Return whether the platform's statistics are frozen as a whole; None if that is not known.
+        """Return whether all of the platform's statistics are frozen; None if that is not known.
 
-        They are when the ingest totals of all live streams, three or more, last moved within one interval of each
-        other and are all stalled. They are not as soon as one of three totals moves.
+        They are frozen if there are at least three live streams, all their ingest totals are stalled, and the totals
+        last moved within one interval of each other.
         """
         if self._ingest is None:
             return None
@@ -148,50 +147,51 @@ class MovementBook:
     def _ingest_of(self, stream: _Stream) -> ByteTotal | None:
         return None if self._ingest is None or stream.last_ingest is None else stream.totals[self._ingest]
 
-    def _doubt(self, stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> StreamReport:
-        """Return the report of a stream that the platform does not report as live, as far as it stands still.
+    def _judge_not_live(self, stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> StreamReport:
+        """Correct the status of a stream that the platform does not report as live, if its totals or heartbeat move.
 
-        A rise proves that media arrives. A heartbeat alone proves only that something is wrong with the flag.
+        A rising ingest total proves that media arrives. A heartbeat alone proves only that the platform's flag is
+        wrong.
         """
-        doubt = self._count_moves(stream, report, now, is_scheduled=is_scheduled)
-        spanned = doubt.last_move_at - doubt.first_rise_at
-        is_proven = doubt.rises >= MOVES_UNTIL_LIVE and spanned >= SECONDS_UNTIL_LIVE
-        if is_proven or (report.live is None and doubt.rises):
+        evidence = self._count_moves(stream, report, now, is_scheduled=is_scheduled)
+        spanned = evidence.last_move_at - evidence.first_rise_at
+        is_proven = evidence.rises >= MOVES_UNTIL_LIVE and spanned >= SECONDS_UNTIL_LIVE
+        if is_proven or (report.live is None and evidence.rises):
             return msgspec.structs.replace(report, status=Status.LIVE, live=True)
-        if report.live is False and doubt.moves >= MOVES_UNTIL_UNKNOWN:
+        if report.live is False and evidence.moves >= MOVES_UNTIL_UNKNOWN:
             return msgspec.structs.replace(report, status=Status.UNKNOWN, live=None)
         return report
 
     @staticmethod
-    def _count_moves(stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> _Doubt:
-        doubt = stream.doubt
+    def _count_moves(stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> _LifeEvidence:
+        evidence = stream.evidence
         is_off_air = report.live is False
-        is_new = doubt is None or (is_off_air and not doubt.is_off_air)
-        if doubt is None or is_new:
-            doubt = stream.doubt = _Doubt(is_off_air)
+        is_new = evidence is None or (is_off_air and not evidence.is_off_air)
+        if evidence is None or is_new:
+            evidence = stream.evidence = _LifeEvidence(is_off_air)
         has_risen = _is_higher(report.ingest_bytes, stream.last_ingest)
         if is_off_air and is_new:
-            # what moved before the platform reported it as off air is no objection, and no part of the next publish
+            # movement before the off-air report does not contradict it, and does not belong to the next publish
             stream.has_left = True
         elif not is_scheduled:
-            return doubt
-        elif has_risen or _is_higher(report.last_seen_timestamp_seconds, doubt.last_seen):
-            doubt.moves += 1
-            doubt.last_move_at = now
+            return evidence
+        elif has_risen or _is_higher(report.last_seen_timestamp_seconds, evidence.last_seen):
+            evidence.moves += 1
+            evidence.last_move_at = now
             if has_risen:
-                doubt.first_rise_at = doubt.first_rise_at if doubt.rises else now
-                doubt.rises += 1
-        elif now - doubt.last_move_at >= LONGEST_STALL_SECONDS:
-            doubt.moves = doubt.rises = 0
-        doubt.is_off_air = is_off_air
-        stream.last_ingest, doubt.last_seen = report.ingest_bytes, report.last_seen_timestamp_seconds
-        return doubt
+                evidence.first_rise_at = evidence.first_rise_at if evidence.rises else now
+                evidence.rises += 1
+        elif now - evidence.last_move_at >= LONGEST_STALL_SECONDS:
+            evidence.moves = evidence.rises = 0
+        evidence.is_off_air = is_off_air
+        stream.last_ingest, evidence.last_seen = report.ingest_bytes, report.last_seen_timestamp_seconds
+        return evidence
 
     def _judge_rates(self, stream: _Stream, report: StreamReport, now: float, *, is_scheduled: bool) -> StreamReport:
         """Return a live stream's report with rates that agree with their totals.
 
-        A platform that reports an ingest rate of 0 while the total moves has restarted its own measurement: its other
-        rates, which have no total, are dropped. A reported 0 before there is a derived rate is no stall either.
+        If a platform reports an ingest rate of 0 while the total moves, it has restarted its own measurement, so its
+        egress rate is dropped as well. A reported 0 is never served as a stall while there is no derived rate.
         """
         if stream.has_left:
             stream.has_left, stream.totals = False, self._new_totals()
@@ -217,7 +217,7 @@ class MovementBook:
         return msgspec.structs.replace(report, **changes)
 
     def _has_stalled_score(self, stream: _Stream, report: StreamReport) -> bool:
-        """Whether the platform's own score is made from figures that stand still."""
+        """Whether the platform's own score is based on a stalled ingest total."""
         if report.health_score_ratio is None:
             return False
         ingest = self._ingest_of(stream)
@@ -225,9 +225,9 @@ class MovementBook:
 
 
 def without_figures(report: StreamReport) -> StreamReport:
-    """Return a live stream's report without rates, because the platform's statistics are frozen.
+    """Return a live stream's report without rates and score, because the platform's statistics are frozen.
 
-    Its other health facts are as old as these, so that there is no score either.
+    Its other health facts are just as old, so no score may be derived from them.
     """
     withdrawn: dict[str, Any] = dict.fromkeys(_FIGURES.intersection(report.__struct_fields__))
     return msgspec.structs.replace(report, health_unreadable=True, **withdrawn)
@@ -239,4 +239,4 @@ def _is_higher(value: float | None, before: float | None) -> bool:
 
 _INGEST, _EGRESS = "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second"
 _FIGURES = frozenset({_INGEST, _EGRESS, "transcode_bitrate_bytes_per_second", "health_score_ratio"})
-"""The fields that are withdrawn while the platform's statistics are frozen."""
+"""Fields that are withdrawn while the platform's statistics are frozen."""

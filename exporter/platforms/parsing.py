@@ -1,8 +1,8 @@
-"""Parsing helpers: reading the records of a decoded response field by field.
+"""Read the records of a decoded response field by field.
 
-A field that is missing or null is None and nothing else. A value of the wrong type, out of range or not finite is None
-too, and counted under the platform's name for it; it never fails the rest of its record. Numbers and flags may be given
-as text.
+A missing or null field is None. A value of the wrong type, out of range or not finite is also None, and is counted as
+dropped under the platform's name for the field; the rest of its record is not affected. Numbers and flags may be
+strings.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from exporter.model import Reason
 WordT = TypeVar("WordT")
 
 MAX_TEXT = 1024
-"""Maximum length of a text, in characters."""
+"""Maximum length of a string, in characters."""
 MAX_COUNT = 2**63 - 1
 LARGEST = float_info.max
-"""The largest number that a float can be."""
+"""The largest float."""
 YEAR_2000 = 946_684_800.0
 YEAR_2100 = 4_102_444_800.0
 RATIO_SLACK = 1e-6
-"""How far a ratio may lie outside 0 to 1 by rounding; it is then taken as the bound."""
-# units: the factor to the model's base unit (bytes per second, seconds, ratio)
+"""Rounding error by which a ratio may lie outside 0 to 1; it is then clamped."""
+# units: factors to the model's base units (bytes per second, seconds, ratio)
 BITS_PER_SECOND = 0.125
 KILOBITS_PER_SECOND = 125.0
 MEGABITS_PER_SECOND = 125_000.0
@@ -47,15 +47,15 @@ _FLAGS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no"
 
 
 class DropCounter:
-    """Counts, over one poll, the fields that were dropped because their value was bad."""
+    """Counts the fields that were dropped in one poll because their value was unreadable."""
 
     __slots__ = ("counts", "unknown_words")
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
-        """By the platform's name of the field; dotted for nested ones."""
+        """By the platform's name for the field; nested names are dotted."""
         self.unknown_words: dict[str, str] = {}
-        """The last word without a known meaning, by the platform's name of the field."""
+        """The last word without a known meaning, by the platform's name for the field."""
 
     def drop(self, name: str) -> None:
         """Count a dropped field."""
@@ -63,9 +63,9 @@ class DropCounter:
 
 
 class Record:
-    """One object of a response: a JSON object, an XML element, or lines of text.
+    """One object in a response: a JSON object, an XML element, or lines of text.
 
-    XML and text have no types: their numbers and flags are texts, and an element that stands once is no list.
+    XML and text have no types: numbers and flags are strings, and a list with one item looks like that item.
     """
 
     __slots__ = ("_dropped", "_drops", "_parent", "_prefix", "is_text", "raw")
@@ -79,9 +79,9 @@ class Record:
         is_text: bool = False,
         parent: Record | None = None,
     ) -> None:
-        """``prefix``: counted before the names of dropped fields; ``is_text``: all values are texts, as in XML.
+        """``prefix``: prepended to the names of dropped fields. ``is_text``: all values are strings, as in XML.
 
-        ``parent``: the record that this one is a part of.
+        ``parent``: the record that contains this one.
         """
         self.raw = raw
         self.is_text = is_text
@@ -92,23 +92,23 @@ class Record:
 
     @classmethod
     def from_response(cls, data: object, drops: DropCounter) -> Record:
-        """Return the object that a response is. Raises ``UpstreamError`` (``bad_response``) when it is not one."""
+        """Return a response that is an object. Raises ``UpstreamError`` (``bad_response``) if it is not one."""
         if not isinstance(data, dict):
-            raise UpstreamError(Reason.BAD_RESPONSE, f"a JSON object was expected, found {_kind(data)}")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"expected a JSON object, found {_kind(data)}")
         return cls(data, drops)
 
     def sibling(self, raw: dict[str, Any]) -> Record:
-        """Return another object whose fields count as being in the same place as this one's."""
+        """Return a record of another object, whose dropped fields are counted under the same prefix."""
         return Record(raw, self._drops, self._prefix, is_text=self.is_text)
 
     def __contains__(self, name: str) -> bool:
-        """Whether the field is there and not null. An empty XML element is there."""
+        """Whether the field is present and not null. An empty XML element is present."""
         return self.raw.get(name) is not None
 
     def has_unreadable(self, *names: str) -> bool:
-        """Return whether one of these fields was read and dropped, in this record or (dotted) in a part of it.
+        """Return whether one of these fields was read and dropped. Names of nested fields are dotted.
 
-        A field that holds an object or a list stands for everything inside it.
+        The name of an object or a list includes everything inside it.
         """
         if self._dropped is None:
             return False
@@ -119,9 +119,9 @@ class Record:
     # -- numbers -----------------------------------------------------------------------------------------------------
 
     def number(self, name: str, *, unit: float = 1.0, low: float = -LARGEST, high: float = LARGEST) -> float | None:
-        """Return a finite number in the model's base unit; ``low`` and ``high`` bound the result, both included.
+        """Return a finite number in the model's base unit, if the result lies in ``low`` to ``high`` (inclusive).
 
-        ``unit``: the factor to the base unit, such as ``KILOBITS_PER_SECOND``.
+        ``unit``: factor to the base unit, such as ``KILOBITS_PER_SECOND``.
         """
         value = self.raw.get(name)
         if value is None:
@@ -131,30 +131,30 @@ class Record:
                 return None
             if _NUMBER.fullmatch(value):
                 value = float(value)
-        # JSON gives no subclasses of these but bool, which is not a number
+        # exact types, because bool is a subclass of int
         if type(value) is float or type(value) is int:
             try:
                 result = value * unit
             except OverflowError:
-                # a whole number beyond the range of a float
+                # an int beyond the range of float
                 result = math.nan
-            # neither NaN nor an infinity lies within
+            # false for NaN and infinities
             if low <= result <= high:
                 return result
         self._drop(name)
         return None
 
     def total(self, name: str, unit: float = 1.0) -> float | None:
-        """Return a running total: a finite number of 0 or more."""
+        """Return a running total: a finite number >= 0."""
         return self.number(name, unit=unit, low=0.0)
 
     def ratio(self, name: str, unit: float = 1.0) -> float | None:
-        """Return a number from 0 to 1, after conversion from ``unit``."""
+        """Return a number that is from 0 to 1 after conversion from ``unit``."""
         result = self.number(name, unit=unit, low=-RATIO_SLACK, high=1.0 + RATIO_SLACK)
         return None if result is None else _clamped(result)
 
     def count(self, name: str) -> int | None:
-        """Return a whole number of 0 or more."""
+        """Return an integer >= 0."""
         value = self.raw.get(name)
         if value is None:
             return None
@@ -172,13 +172,13 @@ class Record:
         return value
 
     def first_count(self, *names: str) -> int | None:
-        """Return the whole number of 0 or more under the first of these names that has a readable one."""
+        """Return the integer >= 0 of the first of these fields that has a readable one."""
         return next((value for name in names if (value := self.count(name)) is not None), None)
 
     # -- words -------------------------------------------------------------------------------------------------------
 
     def flag(self, name: str) -> bool | None:
-        """Return true or false, also from a text such as ``true``, ``yes`` or ``0``."""
+        """Return a boolean, also from a string such as ``true``, ``yes`` or ``0``."""
         value = self.raw.get(name)
         if value is None or isinstance(value, bool):
             return value
@@ -190,9 +190,9 @@ class Record:
         return None
 
     def text(self, name: str, *, unique: bool = False) -> str:
-        """Return a text, empty when missing. Control characters stay; one of more than 1024 characters is dropped.
+        """Return a string, empty if missing. Control characters are kept; more than 1024 characters are unreadable.
 
-        ``unique``: no other stream has the same text, and nothing will keep it.
+        ``unique``: the string is not shared between streams, so it is not interned.
         """
         value = self.raw.get(name)
         if value is None:
@@ -200,17 +200,17 @@ class Record:
         if not isinstance(value, str) or len(value) > MAX_TEXT:
             self._drop(name)
             return ""
-        # the same words come with every poll, and many for every stream
+        # most strings repeat in every poll, and many are the same for every stream
         return value if unique else intern(value)
 
     def word(self, name: str) -> str:
-        """Return a text in lower case that many streams have in common."""
+        """Return a string in lower case, interned."""
         return intern(self.text(name, unique=True).lower())
 
     def meaning(self, name: str, words: Mapping[str, WordT]) -> WordT | None:
-        """Return what a word stands for. ``words``: the meanings by ``normalised`` word; a word without one is noted.
+        """Return the meaning of a word, or None if the word is missing or unknown. Unknown words are recorded.
 
-        None: there is no word, or not a known one.
+        ``words``: meanings by ``normalised`` word, as ``meanings`` returns them.
         """
         text = self.text(name, unique=True)
         word = normalised(text)
@@ -220,7 +220,7 @@ class Record:
         return meaning
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """Return a list of texts; items that are not texts, or too long, are left out of it."""
+        """Return a list of strings, without items that are not strings or are too long."""
         value = self._as_list(name)
         if value is None:
             return None
@@ -232,23 +232,23 @@ class Record:
     # -- times -------------------------------------------------------------------------------------------------------
 
     def time_seconds(self, name: str) -> float | None:
-        """Return unix seconds between the years 2000 and 2100; 0 means never."""
+        """Return unix seconds between the years 2000 and 2100; None for 0, which means never."""
         return self._unix_time(name, SECONDS)
 
     def time_ms(self, name: str) -> float | None:
-        """Return unix seconds, from unix milliseconds between the years 2000 and 2100; 0 means never."""
+        """Return unix seconds from unix milliseconds between the years 2000 and 2100; None for 0, which means never."""
         return self._unix_time(name, MILLISECONDS)
 
     def time_iso(self, name: str) -> float | None:
-        """Return unix seconds, from ISO 8601 between the years 2000 and 2100; UTC where it names no zone."""
+        """Return unix seconds from an ISO 8601 time between the years 2000 and 2100; without an offset, it is UTC."""
         return self._written_time(name, _iso_seconds)
 
     def time_http(self, name: str) -> float | None:
-        """Return unix seconds, from a date as HTTP and e-mail write it (RFC 1123), between the years 2000 and 2100."""
+        """Return unix seconds from an HTTP date (RFC 1123) between the years 2000 and 2100."""
         return self._written_time(name, http_date)
 
     def time_since(self, name: str, now: float, unit: float = SECONDS) -> float | None:
-        """Return unix seconds, from the time that has passed. ``now``: unix seconds on the platform's clock."""
+        """Return unix seconds from an elapsed time. ``now``: unix seconds on the platform's clock."""
         passed = self.number(name, unit=unit, low=0.0, high=now - YEAR_2000)
         return None if passed is None else now - passed
 
@@ -271,27 +271,27 @@ class Record:
     # -- nested objects ----------------------------------------------------------------------------------------------
 
     def required_record(self, name: str) -> Record:
-        """Return the object under ``name``. Raises ``UpstreamError`` (``bad_response``) where there is none."""
+        """Return the object under ``name``. Raises ``UpstreamError`` (``bad_response``) if there is none."""
         found = self.record(name)
         if found is None:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"no {self._prefix}{name} in the response")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"the response has no {self._prefix}{name}")
         return found
 
     def required_records(self, name: str) -> list[Record]:
-        """Return the objects of the list under ``name``. Raises ``UpstreamError`` (``bad_response``) without a list."""
+        """Return the objects in the list ``name``. Raises ``UpstreamError`` (``bad_response``) if there is no list."""
         if self._as_list(name) is None and not self.is_text:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"no list {self._prefix}{name} in the response")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"the response has no list {self._prefix}{name}")
         return self.records(name)
 
     def items(self, name: str) -> list[Any]:
-        """Return the list under ``name``, whatever is in it. Raises ``UpstreamError`` (``bad_response``) without it."""
+        """Return the list ``name`` with any items. Raises ``UpstreamError`` (``bad_response``) if there is none."""
         found = self._as_list(name)
         if found is None:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"no list {self._prefix}{name} in the response")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"the response has no list {self._prefix}{name}")
         return found
 
     def record(self, name: str) -> Record | None:
-        """Return the object under ``name``; its own fields are counted as ``name.field``."""
+        """Return the object under ``name``; its dropped fields are counted as ``name.field``."""
         value = self.raw.get(name)
         if value is None or (self.is_text and value == ""):
             return None
@@ -301,7 +301,7 @@ class Record:
         return Record(value, self._drops, f"{self._prefix}{name}.", is_text=self.is_text, parent=self)
 
     def records(self, name: str) -> list[Record]:
-        """Return the objects of the list under ``name``; items that are not objects are left out."""
+        """Return the objects in the list ``name``, without items that are not objects."""
         value = self._as_list(name)
         return [] if value is None else list(self._records(name, value))
 
@@ -347,13 +347,13 @@ _IGNORED = {ord(character): None for character in "_- "}
 
 
 def meanings(words: Mapping[str, WordT]) -> dict[str, WordT]:
-    """Return the meanings of a platform's words for ``Record.meaning``."""
+    """Return a platform's words and their meanings in the form that ``Record.meaning`` takes."""
     return {normalised(word): meaning for word, meaning in words.items()}
 
 
 @lru_cache(maxsize=1024)
 def _clamped(ratio: float) -> float:
-    """Return the ratio between 0 and 1. Many streams share one, such as 97 %, so one number does for them."""
+    """Clamp a ratio to 0 to 1. Cached because many streams share a value, such as 97 %, and then one object."""
     return min(1.0, max(0.0, ratio))
 
 
@@ -366,5 +366,5 @@ def _iso_seconds(text: str) -> float | None:
 
 
 def _kind(raw: object) -> str:
-    names: dict[type, str] = {list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    names: dict[type, str] = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(raw), "a number")

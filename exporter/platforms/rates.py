@@ -1,7 +1,7 @@
-"""Whether a stream's byte totals move, and the bitrates that follow from it (``docs/health.md``, "Frozen rates").
+"""Detect stalled byte totals, and measure bitrates from moving ones (``docs/health.md``, "Frozen rates").
 
-A rate is not trusted while its own total is not moving. Totals move in steps, so time is measured between polls that
-saw the total move. A total that falls starts a new measurement.
+A rate is not trusted while its own total is not moving. Platforms update totals in steps, so time is measured between
+polls in which the total moved. A total that falls starts a new measurement.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import msgspec
 
 STALL_POLLS = 3
-"""Scheduled polls without movement after which a total can be stalled."""
+"""Minimum number of scheduled polls without movement before a total is stalled."""
 STALL_PAUSES = 3.0
-"""Multiple of the longest pause between two moves after which a total can be stalled."""
+"""Stall time as a multiple of the longest pause between two moves."""
 SHORTEST_STALL_SECONDS, LONGEST_STALL_SECONDS = 45.0, 180.0
 NEVER_MOVED_SECONDS = 180.0
 """Seconds after which a total that never moved is stalled."""
@@ -28,35 +28,35 @@ class Rate:
     rate: str
     """The field with the bitrate."""
     is_derived: bool = False
-    """Whether the bitrate is measured from the total; until there is one, the platform's own figure counts. Otherwise
-    the platform's own figure is served while the total moves."""
+    """Whether the bitrate is measured from the total, with the platform's own bitrate served until the first
+    measurement. Otherwise the platform's own bitrate is served while the total moves."""
     window_seconds: float | None = None
-    """Time over which a derived rate is measured at least; None: half the upstream's interval, so that two polls give
-    one, but not two that follow each other at once."""
+    """Minimum time over which a derived rate is measured; None for half the upstream's interval, so that two regular
+    polls give a rate, but two polls in quick succession do not."""
     stall_seconds: float | None = None
-    """The platform's own stall time; None: the common one."""
+    """Stall time of this platform; None for the common one."""
 
 
 class ByteTotal(msgspec.Struct, gc=False):
-    """One running total of bytes, from poll to poll. Times are seconds on the steady clock.
+    """Tracks one running total of bytes from poll to poll. Times are seconds on the steady clock.
 
-    Thousands of streams have one or two each: ``gc=False``, and few fields.
+    There may be tens of thousands of these, hence ``gc=False`` and few fields.
     """
 
     stall_seconds: float | None = None
     total: float = -1.0
     """The last total; negative before the first."""
     moved_at: float = 0.0
-    """The last poll that saw the total move, or the first poll of all."""
+    """Time of the last poll in which the total moved, or of the first poll."""
     longest_pause: float = 0.0
     still_polls: int = 0
     has_moved: bool = False
     is_stalled: bool = False
 
     def update(self, total: float, at: float, *, is_scheduled: bool = True) -> bool:
-        """Take the total of a poll, and return whether it has moved.
+        """Update the total and return whether it has moved.
 
-        ``is_scheduled``: whether the poll is one of those that count, and not one that follows another too soon.
+        ``is_scheduled``: whether the poll counts as evidence (see ``EVIDENCE_SHARE``).
         """
         before, self.total = self.total, total
         if before < 0 or total < before:
@@ -83,20 +83,20 @@ class ByteTotal(msgspec.Struct, gc=False):
 
 
 class MeasuredTotal(ByteTotal, gc=False):
-    """A total that a bitrate is measured from, over at least ``window_seconds``."""
+    """A total from which a bitrate is measured, over at least ``window_seconds``."""
 
     window_seconds: float = 0.0
     rate: float | None = None
     """Bytes per second; 0 while stalled, None before there is a rate."""
     points: tuple[float, ...] = ()
-    """Each time and the total then, one after the other: the rate is measured from the first to the last.
+    """Alternating times and totals; the rate is measured from the first pair to the last.
 
-    A tuple because thousands of streams have few points each, and a deque takes a kilobyte.
+    A tuple because there are only a few points for each of thousands of streams, and a deque takes a kilobyte.
     """
 
     def update(self, total: float, at: float, *, is_scheduled: bool = True) -> bool:
         if self.points and total > self.points[-1] and at <= self.points[-2]:
-            # two polls at one moment tell no rate
+            # no rate can be measured between two polls at the same time
             return False
         has_moved = ByteTotal.update(self, total, at, is_scheduled=is_scheduled)
         if has_moved:
@@ -109,6 +109,6 @@ class MeasuredTotal(ByteTotal, gc=False):
         elif not self.points or total < self.points[-1]:
             self.points, self.rate = (at, total), None
         elif self.is_stalled:
-            # the pause does not count towards the rate after it: that one starts at the last poll of the pause
+            # restart at the last poll of the pause, so that the pause does not lower the next rate
             self.points, self.rate = (at, total), 0.0
         return has_moved

@@ -1,4 +1,4 @@
-"""Several records of one stream: which one is served."""
+"""Choose which record to serve when a stream has several."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ _RANKS = {
     Status.ERROR: 5,
     Status.UNKNOWN: 6,
 }
-"""The record that receives media comes first."""
+"""Lower ranks are preferred; a record that receives media has the lowest."""
 
 Served = tuple[str, float | None]
-"""The session and the start time of a record."""
+"""Session and start time of the record that was served last."""
 
 
 def choose(records: Sequence[T], report_of: Callable[[T], StreamReport], served: Served | None) -> T:
-    """Return the record that receives media; it does not depend on the order of ``records``.
+    """Return the record that receives media, regardless of the order of ``records``.
 
-    Among equals it is the one that was served last, otherwise the one that started later, otherwise that of the smaller
-    session id.
+    Among equals, the record that was served last is kept; otherwise the later start wins, then the smaller session id.
     """
 
     def rank(record: T) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Finds the platforms: modules of this package, and entry points of other packages."""
+"""Find the platforms: modules of this package, and entry points of other packages."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from exporter.config.upstream import UpstreamSettings
 from exporter.platforms.base import Platform
 
 GROUP = "stream_exporter.upstreams"
-
-
 _FRAMEWORK = frozenset(
     {
         "api",
@@ -36,15 +34,15 @@ _FRAMEWORK = frozenset(
         "testing",
     }
 )
-"""Modules of the package that are no platforms; they need not be imported to look for one."""
+"""Modules of this package that are not platforms, so that they are not imported to look for one."""
 
 
 class _UnusableError(Exception):
-    """What an entry point names is no platform; the message is ours."""
+    """An entry point does not name a valid platform; the message contains no foreign text."""
 
 
 class Registry(NamedTuple):
-    """The platforms by name, and what was left out and why."""
+    """The platforms by name, and a warning for each entry point that was ignored."""
 
     platforms: Mapping[str, type[Platform[Any]]]
     warnings: tuple[str, ...]
@@ -52,46 +50,46 @@ class Registry(NamedTuple):
 
 @cache
 def registry() -> Registry:
-    """What is installed, looked for once."""
+    """Return the installed platforms; they are looked up once."""
     return find(shipped(), entry_points(group=GROUP))
 
 
 def platforms() -> Mapping[str, type[Platform[Any]]]:
-    """Every platform by its name, in the order of names."""
+    """Return every platform by name, sorted."""
     return registry().platforms
 
 
 def shipped() -> list[type[Platform[Any]]]:
-    """The ``PLATFORM`` of each module of this package that has one."""
+    """Return the ``PLATFORM`` of each module of this package that has one."""
     names = sorted({module.name for module in pkgutil.iter_modules(exporter.platforms.__path__)} - _FRAMEWORK)
     modules = [importlib.import_module(f"{exporter.platforms.__name__}.{name}") for name in names]
     return [module.PLATFORM for module in modules if hasattr(module, "PLATFORM")]
 
 
 def find(shipped_platforms: Iterable[type[Platform[Any]]], points: Iterable[EntryPoint]) -> Registry:
-    """Own platforms and those of entry points; one that can't be used is left out with a warning."""
+    """Combine shipped platforms and those of entry points; unusable entry points are ignored with a warning."""
     found = {platform.name: platform for platform in shipped_platforms}
     warnings = []
     for point in points:
         try:
             platform = _check_platform(point.load())
             if platform.name in found:
-                raise _UnusableError(f"platform {platform.name} exists already")  # noqa: TRY301 - one place for all
+                raise _UnusableError(f"platform {platform.name} already exists")  # noqa: TRY301 - handled in one place
             found[platform.name] = platform
         except (Exception, SystemExit) as error:
-            # whatever a foreign import does, the start goes on; its words are not ours to show
+            # a foreign package must not prevent the start, and its messages might contain secrets
             cause = str(error) if isinstance(error, _UnusableError) else type(error).__name__
-            warnings.append(f"entry point {point.name} of {GROUP} ({point.value}) is left out: {cause}")
+            warnings.append(f"entry point {point.name} of {GROUP} ({point.value}) is ignored: {cause}")
     return Registry(MappingProxyType(dict(sorted(found.items()))), tuple(warnings))
 
 
 def _check_platform(candidate: Any) -> type[Platform[Any]]:
     if not isinstance(candidate, type) or not issubclass(candidate, Platform):
-        raise _UnusableError("it is no Platform")
+        raise _UnusableError("it is not a subclass of Platform")
     if not isinstance(getattr(candidate, "name", None), str) or not candidate.name:
         raise _UnusableError("it has no name")
     settings = getattr(candidate, "settings_class", None)
     if not isinstance(settings, type) or not issubclass(settings, UpstreamSettings):
-        raise _UnusableError("its settings_class is no UpstreamSettings")
+        raise _UnusableError("its settings_class is not a subclass of UpstreamSettings")
     TypeAdapter(settings)
     return candidate

@@ -1,7 +1,7 @@
-"""The public testing kit: runs a platform against recorded responses and returns the exposition text.
+"""Public testing kit: run a platform against recorded responses and return the exposition text.
 
-A local HTTP server gives the responses; the exporter's own client, polling and renderer do the rest, on a clock that
-only the kit moves. Unstable until version 1.0.
+A local HTTP server serves the responses; the exporter's own client, polling and renderer do the rest, on a clock that
+only the kit advances. Unstable until version 1.0.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 UPSTREAM = "test"
-"""The name of the upstream, where the settings give none."""
+"""Default name of the upstream."""
 START = 1_726_000_000.0
-"""Unix seconds of the first poll, where a recording gives no date."""
+"""Default time of the first poll, in unix seconds."""
 _CONTENT_TYPES = {".json": "application/json", ".xml": "text/xml", ".xsl": "text/xml", ".sse": "text/event-stream"}
 
 
 class FakeClock(Clock):
-    """Stands still until ``advance`` moves it; what sleeps on it wakes when its time has come.
+    """A clock that stands still until ``advance`` moves it and wakes the sleepers whose time has come.
 
-    With ``auto_advance`` a sleep moves the clock itself and returns at once: for code that is alone on the clock.
+    With ``auto_advance``, a sleep advances the clock and returns at once; only one task may use such a clock.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class FakeClock(Clock):
         self._order = itertools.count()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self.slept: list[float] = []
-        """Every wait that was requested, in seconds."""
+        """Every requested sleep, in seconds."""
 
     def now(self) -> float:
         return self._now
@@ -80,7 +80,7 @@ class FakeClock(Clock):
             await woken
 
     def advance(self, seconds: float) -> None:
-        """Move both clocks on; the sleepers wake as soon as the event loop runs."""
+        """Advance both clocks; the sleepers wake as soon as the event loop runs."""
         self._now += seconds
         self._monotonic += seconds
         while self._sleepers and self._sleepers[0][0] <= self._monotonic:
@@ -89,7 +89,7 @@ class FakeClock(Clock):
                 woken.set_result(None)
 
     def step(self, seconds: float) -> None:
-        """Set the wall clock, as an operator or NTP does; durations do not notice."""
+        """Step the wall clock, as an operator or NTP does; the steady clock is not affected."""
         self._now += seconds
 
 
@@ -104,7 +104,7 @@ class RecordedResponse:
 
     @classmethod
     def of(cls, content: Any) -> RecordedResponse:
-        """Return the response with this content: a response, bytes, text, or data to be sent as JSON."""
+        """Return a response with this content: a response as it is, bytes, a string, or data to send as JSON."""
         if isinstance(content, RecordedResponse):
             return content
         if isinstance(content, bytes):
@@ -115,11 +115,11 @@ class RecordedResponse:
 
     @classmethod
     def from_file(cls, file: Path) -> RecordedResponse:
-        """Return the response with this file's content."""
+        """Return a response with this file's content."""
         return cls(file.read_bytes(), content_type=_CONTENT_TYPES.get(file.suffix, "text/plain"))
 
     def with_values(self, changes: Mapping[str, Any]) -> RecordedResponse:
-        """Return the response with other values in its JSON, by their paths, such as ``data/hasNext``."""
+        """Return the response with values in its JSON replaced, by path, such as ``data/hasNext``."""
         content = json.loads(self.body)
         for path, value in changes.items():
             *way, last = path.split("/")
@@ -135,21 +135,21 @@ class Recording:
     """Responses of one server, and the settings of the upstream that requests them."""
 
     responses: Mapping[str, Any]
-    """By ``METHOD /path`` below the upstream's URL; anything else is answered with status 404.
+    """By ``METHOD /path`` below the upstream's URL; other requests get status 404.
 
-    A list holds the responses to the first, the second, … request; the last one counts from then on.
+    A list holds the responses to the first, the second, … request; its last item is repeated.
     """
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The upstream's settings besides ``platform`` and ``url``."""
     recorded_at: float = START
-    """Unix seconds of the responses: the clock of the server and of the first poll."""
+    """Unix seconds at which the responses were recorded: the time of the server and of the first poll."""
 
     @classmethod
     def from_file(cls, file: Path) -> Recording:
         """Read a recording from YAML with the keys ``responses``, ``settings`` and ``recorded_at`` (ISO 8601).
 
-        A response is the name of a file beside the YAML file, or a mapping with ``file`` or ``data``, ``set`` (other
-        values in its JSON, by their paths) and ``status``. The file may have further keys.
+        A response is the name of a file next to the YAML file, or a mapping with ``file`` or ``data``, ``set`` (values
+        to replace in its JSON, by path) and ``status``. The file may have further keys.
         """
         written = yaml.safe_load(file.read_text(encoding="utf-8"))
         at = written.get("recorded_at")
@@ -172,9 +172,9 @@ def _recorded(content: Any, folder: Path) -> Any:
 
 
 def expose(platform: type[Platform[Any]], recording: Recording, *, polls: int = 1, seconds: float | None = None) -> str:
-    """Poll a platform that gives recorded responses; return the text of its upstream's and streams' families.
+    """Poll recorded responses and return the exposition text of the upstream's and the streams' families.
 
-    ``seconds``: time between two polls, the upstream's interval by default.
+    ``seconds``: time between two polls; the upstream's interval by default.
     """
     return asyncio.run(expose_async(platform, recording, polls=polls, seconds=seconds))
 
@@ -182,7 +182,7 @@ def expose(platform: type[Platform[Any]], recording: Recording, *, polls: int = 
 async def expose_async(
     platform: type[Platform[Any]], recording: Recording, *, polls: int = 1, seconds: float | None = None
 ) -> str:
-    """Do what ``expose`` does, within a running event loop."""
+    """Async version of ``expose``."""
     async with polled_upstream(platform, recording) as upstream:
         await upstream.poll()
         for _ in range(polls - 1):
@@ -191,7 +191,7 @@ async def expose_async(
 
 
 class PolledUpstream:
-    """An upstream that polls recorded responses, one poll after the other."""
+    """An upstream that polls recorded responses when told to."""
 
     def __init__(
         self, platform: type[Platform[Any]], recording: Recording, url: str, clock: FakeClock, *, per_stream: bool
@@ -215,14 +215,14 @@ class PolledUpstream:
         )
 
     async def poll(self, *, after: float = 0.0) -> UpstreamState:
-        """Poll once more, when ``after`` seconds have passed, and return what is then served for the upstream."""
+        """Advance the clock by ``after`` seconds, poll once, and return the state that is then served."""
         self.clock.advance(after)
         await self._coordinator.poll()
         (state,) = self._store.states()
         return state
 
     def text(self) -> str:
-        """Return the text of the upstream's and the streams' families."""
+        """Return the exposition text of the upstream's and the streams' families."""
         return Exposition(self._store.states, self._metrics).render({"upstreams", "streams"}).decode()
 
     async def close(self) -> None:
@@ -236,7 +236,7 @@ async def polled_upstream(
 ) -> AsyncIterator[PolledUpstream]:
     """Serve the recording's responses and yield an upstream that polls them when told to.
 
-    ``per_stream``: whether histograms are kept per stream.
+    ``per_stream``: whether to keep histograms per stream.
     """
     clock = FakeClock(recording.recorded_at, auto_advance=True)
     async with serve_responses(recording.responses, clock) as url:
@@ -249,15 +249,15 @@ async def polled_upstream(
 
 @asynccontextmanager
 async def serve_responses(responses: Mapping[str, Any], clock: Clock) -> AsyncIterator[str]:
-    """Serve responses (as ``Recording`` has them) on a free port of the loopback interface, and yield the URL."""
-    asked: dict[str, int] = {}
+    """Serve responses (as in ``Recording.responses``) on a free loopback port, and yield the URL."""
+    requested: dict[str, int] = {}
 
     async def handle(request: web.Request) -> web.Response:
         name = f"{request.method} {request.raw_path.partition('?')[0]}"
         content = responses.get(name, RecordedResponse(b'{"message": "Not found"}', 404))
         if isinstance(content, Sequence) and not isinstance(content, str | bytes):
-            content = content[min(asked.get(name, 0), len(content) - 1)]
-        asked[name] = asked.get(name, 0) + 1
+            content = content[min(requested.get(name, 0), len(content) - 1)]
+        requested[name] = requested.get(name, 0) + 1
         response = RecordedResponse.of(content)
         date = format_datetime(datetime.fromtimestamp(clock.now(), UTC), usegmt=True)
         headers = {"Date": date, "Content-Type": response.content_type, **response.headers}

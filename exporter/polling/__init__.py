@@ -1,1 +1,1 @@
-"""Polling: one coordinator per upstream, and what a stream's reports become over time."""
+"""Polling: one coordinator per upstream, and the tracking of its streams over time."""

@@ -1,7 +1,7 @@
 """Poll one upstream on schedule, one poll at a time, and publish its state.
 
-The coordinator handles deadlines, back-off and logging, and removes secrets that a platform echoes. The platform reads
-the API's responses, and the tracker decides what the reports mean for the streams.
+The coordinator handles deadlines, back-off and logging, and redacts secrets that a platform echoes. The platform module
+reads the API's responses; the tracker applies the reports to the streams.
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ from exporter.store import Store
 log = structlog.get_logger()
 
 DEADLINE_SLACK_SECONDS = 1.0
-"""Extra time before a poll is cancelled; requests end at the deadline by themselves, unless we have a bug."""
+"""Extra time before a poll is cancelled; without a bug, its requests have ended at the deadline."""
 NAMES_IN_A_LOG_LINE = 3
 ANSWERING_INTERVALS = 2.5
-"""Age of the last successful poll, in intervals, from which on an upstream is not answering."""
+"""Age of the last successful poll, in intervals, at which an upstream stops counting as answering."""
 FAILURE_LOG_SECONDS = 600.0
-"""Minimum time between two log lines that an upstream fails: one that fails every other poll is one fault."""
+"""Minimum time between two warnings about an upstream, so that one that fails every other poll does not flood the
+log."""
 CLOCK_TOLERANCE_SECONDS = 30.0
-"""Difference of a platform's clock that is not worth a line in the log."""
+"""Maximum clock difference of a platform that is not logged."""
 WORD_CHARACTERS = 40
-"""Maximum number of characters of a platform's unknown word in the log."""
+"""Maximum number of characters of a platform's unknown value in the log."""
 
 
 class Coordinator:
@@ -94,13 +95,13 @@ class Coordinator:
         self._failure_logged_at = -math.inf
         self._is_failure_logged = False
         self._quiet_failures = 0
-        """Times that it failed since the last log line about it, without a line of their own."""
+        """Number of failures since the last warning that were not logged as warnings."""
         self._answered_at: float | None = None
         """Steady seconds of the last successful poll."""
         self._answers_until = math.inf
-        """Steady seconds from which on the upstream is not answering, unless another poll succeeds."""
+        """Steady seconds at which the upstream stops answering, unless another poll succeeds."""
         self._recovery: dict[str, float] | None = None
-        """What to log about the last failure, once another poll has succeeded."""
+        """Fields of the recovery's log line, which is written after a second successful poll."""
         self._has_logged_start = False
         self._was_answering: bool | None = None
         self._error: UpstreamError | None = None
@@ -125,7 +126,7 @@ class Coordinator:
             await self.poll()
 
     async def poll(self) -> None:
-        """Poll once, from the requests to the published state; raises nothing except cancellation."""
+        """Poll once and publish the state. Raises nothing except ``CancelledError``."""
         requests = self.client.requests(self.settings.timeout)
         started_at = self._clock.monotonic()
         self._last_poll = self._clock.now()
@@ -146,7 +147,7 @@ class Coordinator:
         self.polled.set()
 
     async def refresh(self) -> None:
-        """Age the states between polls and publish them; cheap when nothing is due."""
+        """Update and publish states that change with time between polls; cheap if nothing is due."""
         if self._busy or not self.polled.is_set() or self._clock.monotonic() < self._next_change():
             return
         self._busy = True
@@ -157,13 +158,13 @@ class Coordinator:
             self._busy = False
 
     async def close(self) -> None:
-        """Close the connections; the coordinator is not used afterwards."""
+        """Close the connections; the coordinator must not be used afterwards."""
         await self.client.close()
 
     # -- one poll --------------------------------------------------------------------------------------------------
 
     async def _request_result(self, requests: Requests) -> tuple[PollResult, tuple[StreamSettings, ...]]:
-        """Return the result and the configured streams, without secrets that the platform echoes."""
+        """Poll the platform; return the result and the configured streams, without secrets that the platform echoed."""
         timeout = self.settings.timeout
         try:
             async with asyncio.timeout(timeout + DEADLINE_SLACK_SECONDS):
@@ -174,12 +175,12 @@ class Coordinator:
         except UpstreamError:
             raise
         except TimeoutError:
-            raise UpstreamError(Reason.TIMEOUT, f"no answer within {timeout:g} s") from None
+            raise UpstreamError(Reason.TIMEOUT, f"timed out after {timeout:g} s") from None
         except Exception as error:
-            log.error("poll broke on an internal error", **self._labels, error=describe_exception(error))
+            log.error("internal error in poll", **self._labels, error=describe_exception(error))
             raise UpstreamError(Reason.INTERNAL, f"internal error: {type(error).__name__}") from None
         if len(result.streams) > STREAMS_PER_STEP:
-            # reading the last response was one step for the event loop, processing the result is another
+            # yield between reading the last response and processing the result
             await asyncio.sleep(0)
         return redacted
 
@@ -218,32 +219,32 @@ class Coordinator:
             self._failing_since = now.steady
             self._log_failure(error, now.steady)
         else:
-            log.debug("upstream still fails", **self._labels, reason=error.reason.value, error=str(error))
+            log.debug("upstream is still failing", **self._labels, reason=error.reason.value, error=str(error))
         self._up, self._error = False, error
 
     def _limit_answering(self, started_at: float) -> None:
-        """Set the end of answering after a poll that failed. ``started_at``: when it started, in steady seconds."""
+        """Set when the upstream stops answering, after a failed poll. ``started_at``: its start, in steady seconds."""
         interval = self._schedule.effective_interval
         until = started_at + ANSWERING_INTERVALS * interval
         if self._answered_at is not None:
-            # after a pause for the rate limit, the first failed poll alone does not end it
+            # after a pause for the rate limit, a single failed poll does not end it
             until = max(self._answered_at + ANSWERING_INTERVALS * interval, until - interval)
         self._answers_until = min(self._answers_until, until)
 
     def _is_answering(self, now: float) -> bool | None:
-        """Return whether the last successful poll is recent; None until a poll has succeeded or should have."""
+        """Return whether the last successful poll is recent; None while the first one is not overdue."""
         is_in_time = now < self._answers_until
         if self._answered_at is None and (self._up is None or is_in_time):
             return None
         return is_in_time
 
     def _next_change(self) -> float:
-        """Return when a state, or whether the upstream is answering, changes by itself, in steady seconds."""
+        """Return when a state, or whether the upstream is answering, changes without a poll, in steady seconds."""
         until = math.inf if self._was_answering is False else self._answers_until
         return min(self.tracker.next_change, until)
 
     def _set_not_owned(self, not_owned: bool) -> None:
-        """Remove the upstream's series, even its counters, while only other shards poll it."""
+        """Remove all series of the upstream, including counters, while only other shards poll it."""
         if not_owned and not self._not_owned:
             self._metrics.remove_upstream(self.settings.platform, self.settings.name)
         elif self._not_owned and not not_owned:
@@ -251,7 +252,7 @@ class Coordinator:
         self._not_owned = not_owned
 
     def _label_analytics(self, analytics: Analytics) -> Analytics:
-        """Replace the stream's id by its label; analytics of the whole account have neither."""
+        """Replace the stream's id with its label; analytics of the whole account have neither."""
         label = self.tracker.labels.analytics_label(analytics.stream, analytics.name) if analytics.stream else ""
         return msgspec.structs.replace(analytics, stream=label, name="")
 
@@ -272,20 +273,20 @@ class Coordinator:
         if new_words:
             self._logged_words |= new_words
             words = {field: result.unknown_words[field][:WORD_CHARACTERS] for field in sorted(new_words)}
-            log.warning("words without a known meaning", **self._labels, words=words)
+            log.warning("platform reports unknown values", **self._labels, words=words)
         if result.list_doubt != self._logged_doubt:
             self._logged_doubt = result.list_doubt
             if result.list_doubt:
-                log.warning("the list of streams may be incomplete", **self._labels, why=result.list_doubt)
+                log.warning("stream list may be incomplete", **self._labels, why=result.list_doubt)
         new_fields = result.dropped_fields.keys() - self._logged_fields
         if new_fields:
             self._logged_fields |= new_fields
-            log.warning("bad values left out", **self._labels, fields=sorted(new_fields))
+            log.warning("invalid values dropped", **self._labels, fields=sorted(new_fields))
         new_streams = result.failures.keys() - self._logged_stream_failures
         if new_streams:
             first = sorted(new_streams)[:NAMES_IN_A_LOG_LINE]
             log.warning(
-                "streams fail while their upstream answers",
+                "poll succeeded, but some streams failed",
                 **self._labels,
                 count=len(new_streams),
                 streams=[self.tracker.label(id_) for id_ in first],
@@ -294,22 +295,22 @@ class Coordinator:
         self._logged_stream_failures = set(result.failures)
 
     def _log_wrong_clock(self) -> None:
-        """Log once that the platform's clock is wrong; it decides nothing."""
+        """Log once that the platform's clock is wrong; no stream's state depends on it."""
         is_wrong = self._clock_skew is not None and abs(self._clock_skew) > CLOCK_TOLERANCE_SECONDS
         if is_wrong and not self._is_clock_logged:
-            log.warning("the platform's clock differs", **self._labels, ahead_seconds=round(self._clock_skew or 0.0))
+            log.warning("platform clock is off", **self._labels, ahead_seconds=round(self._clock_skew or 0.0))
         self._is_clock_logged = is_wrong
 
     def _log_failure(self, error: UpstreamError, now: float) -> None:
-        """Log that the upstream fails, once in ten minutes."""
+        """Log a failure, at most once in ten minutes as a warning."""
         if now - self._failure_logged_at < FAILURE_LOG_SECONDS:
             self._quiet_failures += 1
-            log.debug("upstream fails again", **self._labels, reason=error.reason.value, error=str(error))
+            log.debug("upstream is failing again", **self._labels, reason=error.reason.value, error=str(error))
             return
         before = {"failed_before": self._quiet_failures} if self._quiet_failures else {}
         self._failure_logged_at, self._quiet_failures, self._is_failure_logged = now, 0, True
         log.warning(
-            "upstream fails",
+            "upstream is failing",
             **self._labels,
             host=self.settings.host,
             reason=error.reason.value,
@@ -318,7 +319,7 @@ class Coordinator:
         )
 
     def _log_success(self, now: float) -> None:
-        """Log the first success of all; and the end of a failure that was logged, at the second success in a row."""
+        """Log the first successful poll, and the recovery from a logged failure after two successful polls in a row."""
         if self._failing_since is not None:
             down_seconds = round(now - self._failing_since, 3)
             self._recovery = {"down_seconds": down_seconds, "failed_polls": self._failed_polls}
@@ -373,7 +374,7 @@ class Coordinator:
 
 
 async def _run_in_steps(work: Iterator[None]) -> None:
-    """Run a long piece of work and give the event loop its turn after every step."""
+    """Run a generator and yield to the event loop after every step."""
     for _ in work:
         await asyncio.sleep(0)
 
@@ -391,18 +392,18 @@ def build_coordinator(
     random_: random.Random | None = None,
     scheduled: Coordinator | None = None,
 ) -> Coordinator:
-    """Build everything that polls one upstream and publishes to ``store``.
+    """Build the coordinator of one upstream, which publishes to ``store``.
 
-    ``started_at``: when the exporter started. ``per_stream``: whether histograms are kept per stream.
-    ``random_``: spreads the first polls. ``scheduled``: the coordinator that polls the same upstream on schedule, if
-    this one polls on demand: they share the account's rate limit, its logins and the streams' labels.
+    ``started_at``: when the exporter started. ``per_stream``: whether to keep histograms per stream.
+    ``random_``: spreads the first polls. ``scheduled``: for polls on demand, the coordinator of the scheduled polls;
+    both share the account's rate limit, its logins and the streams' labels.
     """
     labels = {"platform": settings.platform, "upstream": settings.name}
     client = UpstreamClient.from_settings(settings, clock=clock, observe=metrics.request_observer(**labels))
     if scheduled is not None:
         client.share(scheduled.client)
     shard_filter = ShardFilter(shard, settings.name, by_name=settings.stream_label == "name")
-    # the platform sets the shard filter's configured streams before the tracker reads it
+    # build the platform first: it sets the shard filter's configured streams, which the tracker reads
     built_platform = platform(settings, client, clock, shard_filter)
     return Coordinator(
         settings,

@@ -1,7 +1,7 @@
-"""When a stream is expected to be live: always, or in weekly hours, including over midnight and DST changes.
+"""When a stream is expected to be live: always, or in weekly hours, which may span midnight and DST changes.
 
-Hours follow the wall clock. A local time that a DST change skips becomes the next existing minute, so that hours that
-lie wholly in skipped time last nothing.
+Hours follow the wall clock. A local time that a DST change skips becomes the next existing minute, so hours entirely
+within the skipped time have no length.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from exporter.runtime.clock import Instant
 
 _DAY = datetime.timedelta(days=1)
 _DAYS_BACK, _DAYS_AHEAD = 1, 8
-"""Days around today to consider: yesterday's hours may not be over, and weekly hours start again within eight days."""
+"""Days around today to consider: yesterday's hours may not be over, and weekly hours repeat within eight days."""
 
 
 class ExpectedHours:
-    """Tells whether one stream is expected now; computes the calendar only when the answer may have changed."""
+    """The expected hours of one stream; the current answer is cached until it may change."""
 
     def __init__(self, settings: StreamSettings, started_at: Instant) -> None:
-        """``started_at``: the exporter's own start; ``start_grace`` also applies after it."""
+        """``started_at``: when the exporter started; ``start_grace`` also applies after that."""
         self._expected = settings.expected
         self._grace = settings.start_grace
         self._started_at = started_at
@@ -32,12 +32,12 @@ class ExpectedHours:
         self._from = self._until = -math.inf
 
     def is_expected(self, now: Instant) -> bool | None:
-        """Return whether the stream is expected to be live, or None if the configuration does not say.
+        """Return whether the stream is expected to be live; None if not configured, or within ``start_grace``.
 
-        It does not say so either within ``start_grace``: the stream may be live then, and it may be missing.
+        Within ``start_grace`` the stream may be live or not.
         """
         if not self._from <= now.wall < self._until:
-            # as the wall clock has it now: it may have been set since the exporter started
+            # computed with the current wall clock, which may have been set since the exporter started
             started_at = now.wall - (now.steady - self._started_at.steady)
             self._answer, self._until = self._compute_answer(now.wall, started_at)
             self._from = now.wall
@@ -45,7 +45,7 @@ class ExpectedHours:
 
     @property
     def changes_at(self) -> float:
-        """Unix seconds at which the last answer may change."""
+        """Unix seconds at which the result of ``is_expected`` may change."""
         return self._until
 
     def _compute_answer(self, now: float, started_at: float) -> tuple[bool | None, float]:
@@ -60,7 +60,7 @@ class ExpectedHours:
                 continue
             since = max(start, started_at) + self._grace
             return (True, end) if now >= since else (None, min(since, end))
-        # compute again within a day because only the next days were considered
+        # compute again within a day, because only the next few days were considered
         return False, min(until, now + _DAY.total_seconds())
 
     def _expected_spans(self, now: float) -> Iterator[tuple[float, float]]:
@@ -93,7 +93,7 @@ def _find_timestamp(moment: datetime.datetime) -> float:
     offset_before = _offset(later)
     if offset_before >= _offset(earlier):
         return moment.timestamp()
-    # a skipped time: with one offset it lies before the clock is set, with the other one after it
+    # a skipped time: search for the clock change between its interpretations with either offset
     seconds = range(int(earlier.timestamp()), int(later.timestamp()) + 1)
     zone = moment.tzinfo
     index = bisect_left(

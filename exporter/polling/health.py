@@ -1,7 +1,7 @@
-"""The health score, reported by the platform or derived here; ``docs/health.md`` explains it to users.
+"""The health score, reported by the platform or derived here; documented in ``docs/health.md``.
 
 A derived score is the product of factors between 0 and 1, one for each known fact. Every factor below 1 is a reason
-(``stream_health_reason``). Without any known fact there is no score: unknown is neither healthy nor unhealthy.
+(``stream_health_reason``). Without any known fact there is no score, because unknown is neither healthy nor unhealthy.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from collections.abc import Sequence
 from exporter.model import HealthReason, StreamReport
 
 VERDICT_FACTOR = 0.4
-"""Factor if the platform reports the stream as unhealthy; below 0.5, where the alert fires."""
+"""Factor if the platform reports the stream as unhealthy; less than 0.5, the alert's threshold."""
 ISSUE_STEP, ISSUES_FLOOR = 0.1, 0.5
-"""Deduction per issue and lower limit: the number of issues says little about their severity."""
+"""Deduction per issue, and the minimum factor, because the number of issues says little about their severity."""
 ENOUGH_RATIO = 0.9
 """Fraction of the expected bitrate or frame rate below which the score falls."""
 LOSS_TOLERATED, LOSS_SLOPE = 0.02, 10.0
-"""2 % packet loss is repaired by retransmission; 7 % halves the score, 12 % makes it 0."""
+"""Retransmission repairs 2 % packet loss; 7 % halves the score, 12 % makes it 0."""
 SILENT_AFTER_SECONDS, SILENT_SCORE_0_SECONDS = 60.0, 120.0
-"""Age of the last sign of life at which the score falls and at which it is 0; Livepeer's heartbeat is every 30 s."""
+"""Age of the last sign of life at which the score starts to fall, and at which it is 0. Livepeer sends a heartbeat
+every 30 s."""
 REPORTED_IS_LOW = 0.8
-"""Reported score below which the platform's verdict becomes a reason."""
+"""Reported score below which ``verdict`` becomes a reason."""
 
 Fault = tuple[HealthReason, float]
 """A reason for a low score, and its factor."""
@@ -39,8 +40,8 @@ def judge(
     """Return a live stream's score and its reasons.
 
     Bitrates are in bytes per second. ``may_derive``: whether a score may be derived, because the platform reports none
-    of its own and the ingest session is older than ``health_grace``. It is not derived either while a fact that it
-    depends on is unreadable. The reasons do not depend on it.
+    and the ingest session is older than ``health_grace``. No score is derived while one of its facts is unreadable.
+    The reasons do not depend on ``may_derive``.
     """
     if not report.live:
         return None, ()
@@ -61,7 +62,7 @@ def judge(
 
 
 def _list_reasons(faults: Sequence[Fault], *, is_low: bool = False) -> tuple[HealthReason, ...]:
-    """Return the reasons in the order of the enumeration; ``is_low``: the platform's own score is low."""
+    """Return the reasons in the enumeration's order; ``is_low``: the platform's own score is low."""
     reasons = [reason for reason, _ in faults]
     if is_low and HealthReason.VERDICT not in reasons:
         reasons.insert(0, HealthReason.VERDICT)
@@ -71,7 +72,7 @@ def _list_reasons(faults: Sequence[Fault], *, is_low: bool = False) -> tuple[Hea
 def _find_faults(
     report: StreamReport, expected_bitrate: float | None, expected_frame_rate: float | None, age: float | None
 ) -> list[Fault]:
-    """Return the factors below 1, in the order of the reasons."""
+    """Return the factors below 1, in the order of ``HealthReason``."""
     faults: list[Fault] = []
     if report.healthy is False:
         faults.append((HealthReason.VERDICT, VERDICT_FACTOR))

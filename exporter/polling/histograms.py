@@ -1,6 +1,6 @@
-"""Histograms of the platforms' gauges, observed once per successful poll and never by a scrape.
+"""Histograms of the platforms' gauges, observed once per successful poll.
 
-Thus two Prometheus replicas, or a curious ``curl``, count nothing twice.
+Scrapes add no observations, so two Prometheus replicas, or a ``curl``, do not count anything twice.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from exporter.metrics.families.stream_families import HEALTH_SCORE, SAMPLED_FAMI
 from exporter.model import SampledHistogram, StreamState
 
 OBSERVATIONS_PER_STEP = 200
-"""Number of streams to observe before the event loop gets its turn."""
+"""Number of streams to observe before yielding to the event loop."""
 
 _Key = tuple[str, str | None]
-"""Protocol, and the stream's label if each stream has its own histograms."""
+"""Protocol and, with histograms per stream, the stream's label."""
 
 
 class _Histogram:
-    """One histogram that grows."""
+    """One mutable histogram."""
 
     __slots__ = ("_counts", "_family", "_latest", "_sum", "protocol", "stream")
 
@@ -43,7 +43,7 @@ class _Histogram:
         self._latest = None
 
     def latest(self) -> SampledHistogram:
-        """Return an immutable copy, the same one until something is added."""
+        """Return an immutable copy, cached until the next observation."""
         if self._latest is None:
             self._latest = SampledHistogram(
                 family=self._family.name,
@@ -56,7 +56,7 @@ class _Histogram:
 
 
 class PollHistograms:
-    """The sampled histograms of one upstream. Counts only grow, and snapshots never change."""
+    """The per-poll histograms of one upstream. Counts never decrease, and snapshots are immutable."""
 
     def __init__(self, *, platform: str, upstream: str, per_stream: bool = False) -> None:
         self.platform = platform
@@ -65,55 +65,59 @@ class PollHistograms:
         self._histograms: dict[str, dict[_Key, _Histogram]] = {family.name: {} for family in SAMPLED_FAMILIES}
 
     def observe(self, states: Iterable[StreamState]) -> None:
-        """Observe streams after a successful poll: the values of live ones, health 0 of missing ones."""
+        """Observe streams after a successful poll: the values of live ones, and health 0 for missing ones."""
         for key, streams in self._group_by_key(states).items():
             live = [state for state in streams if state.live]
             for family in SAMPLED_FAMILIES:
-                # A negative or infinite one would spoil the sum, which has to grow like a counter.
+                # the sum must behave like a counter, so negative and infinite values are left out
                 self._add(family, key, [v for v in map(family.observed, live) if v is not None and 0 <= v < math.inf])
             if len(live) < len(streams):
                 missed = [0.0 for state in streams if state.expected and state.live is False]
                 self._add(HEALTH_SCORE, key, missed)
 
     def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:
-        """Observe many streams; the caller exhausts the generator, which yields between steps."""
-        while some := list(islice(states, OBSERVATIONS_PER_STEP)):
-            self.observe(some)
+        """Observe many streams. The caller must exhaust the generator, which yields between steps."""
+        while batch := list(islice(states, OBSERVATIONS_PER_STEP)):
+            self.observe(batch)
             yield
 
     def snapshot(self) -> tuple[SampledHistogram, ...]:
-        """Return all histograms as they are now."""
-        return tuple(known.latest() for histograms in self._histograms.values() for known in histograms.values())
+        """Return immutable copies of all histograms."""
+        return tuple(
+            histogram.latest() for histograms in self._histograms.values() for histogram in histograms.values()
+        )
 
     def forget_all_but(self, streams: Iterable[str]) -> None:
-        """Drop the histograms of single streams that are no longer served."""
+        """Drop per-stream histograms of streams that are no longer served."""
         if self._per_stream:
             served = frozenset(streams)
             for name, histograms in self._histograms.items():
-                self._histograms[name] = {key: kept for key, kept in histograms.items() if kept.stream in served}
+                self._histograms[name] = {
+                    key: histogram for key, histogram in histograms.items() if histogram.stream in served
+                }
 
     def _group_by_key(self, states: Iterable[StreamState]) -> dict[_Key, list[StreamState]]:
-        """Group the streams that share histograms."""
-        found: defaultdict[_Key, list[StreamState]] = defaultdict(list)
+        """Group streams that share histograms."""
+        groups: defaultdict[_Key, list[StreamState]] = defaultdict(list)
         for state in states:
-            found[state.report.protocol, state.identity.stream if self._per_stream else None].append(state)
-        return found
+            groups[state.report.protocol, state.identity.stream if self._per_stream else None].append(state)
+        return groups
 
     def _add(self, family: SampledFamily, key: _Key, values: Sequence[float]) -> None:
         if not values:
             return
         histograms = self._histograms[family.name]
-        known = histograms.get(key)
-        if known is None:
-            known = histograms[key] = _Histogram(family, *key)
-        known.add(values)
+        histogram = histograms.get(key)
+        if histogram is None:
+            histogram = histograms[key] = _Histogram(family, *key)
+        histogram.add(values)
         if self._per_stream:
-            # create thousands of them here, in small steps, rather than all at once in snapshot()
-            known.latest()
+            # copy thousands of histograms here, in small steps, rather than all at once in snapshot()
+            histogram.latest()
 
 
 class NoHistograms(PollHistograms):
-    """No histograms: polls on demand must not change the distribution of the scheduled ones."""
+    """No histograms, for polls on demand, which must not change the distribution of the scheduled ones."""
 
     def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:  # noqa: ARG002 - nothing is kept
         """Observe nothing."""

@@ -1,8 +1,8 @@
 """Polls on demand, for ``/probe``; they do not affect the scheduled polls.
 
-Each probed upstream has a second coordinator, with its own connections and memory, whose polls are not counted in any
-metric. Only what belongs to the account as a whole is shared: the platform's rate limit, of which the scheduled polls
-get what they need, and logins. However often an upstream is probed, it is polled once in half an interval.
+Each probed upstream has a second coordinator with its own connections and state, whose polls are not counted in any
+metric. It shares only what the platform counts per account: logins, and the rate limit, of which the scheduled polls
+get what they need. However often an upstream is probed, it is polled at most once per half interval.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ log = structlog.get_logger()
 EXTRA_WAIT_SECONDS = 0.25
 """Extra time a waiter allows after the poll's own deadline."""
 REUSE_SHARE = 0.5
-"""Time from the start of a poll during which its result is served again, as a fraction of the interval."""
+"""Time after the start of a poll during which its result is reused, as a fraction of the interval."""
 
 
 class UnknownUpstreamError(LookupError):
-    """No upstream of that name is polled."""
+    """There is no upstream with this name."""
 
 
 class OnDemandPolls:
-    """Polls upstreams on demand; requests for one upstream within half its interval share a poll."""
+    """Polls upstreams on demand; callers within half an interval share a poll."""
 
     def __init__(
         self,
@@ -41,9 +41,9 @@ class OnDemandPolls:
         build: Callable[[Coordinator, Store], Coordinator],
         clock: Clock,
     ) -> None:
-        """``find_scheduled`` returns the coordinator that polls an upstream on schedule.
+        """``find_scheduled`` returns the coordinator of an upstream's scheduled polls.
 
-        ``build`` returns another coordinator for the same upstream, which publishes to the given store.
+        ``build`` returns a second coordinator for the same upstream, which publishes to the given store.
         """
         self._clock = clock
         self._find_scheduled = find_scheduled
@@ -51,10 +51,10 @@ class OnDemandPolls:
         self._targets: dict[str, _ProbeTarget] = {}
 
     async def poll(self, upstream: str, seconds: float | None = None) -> UpstreamState:
-        """Return the result of a poll that began within the last half interval, or of a new one.
+        """Return the result of a poll that started within the last half interval, or of a new one.
 
-        ``up`` is False if it failed or took too long. ``seconds``: how long the caller waits, if that is less than the
-        upstream's own timeout; the poll goes on without it. Raises ``UnknownUpstreamError``.
+        ``up`` is False if it failed or took too long. ``seconds``: how long the caller waits, at most the upstream's
+        timeout; the poll continues after that. Raises ``UnknownUpstreamError``.
         """
         scheduled = self._find_scheduled(upstream)
         if scheduled is None:
@@ -85,7 +85,7 @@ class OnDemandPolls:
 
 
 class _ProbeTarget:
-    """One probed upstream, for as long as its settings stay the same."""
+    """One probed upstream; replaced when its settings change."""
 
     def __init__(
         self, scheduled: Coordinator, build: Callable[[Coordinator, Store], Coordinator], clock: Clock
@@ -97,20 +97,20 @@ class _ProbeTarget:
         self._coordinator = build(scheduled, self._store)
         self._clock = clock
         self._poll: asyncio.Task[bool] | None = None
-        """The last poll, which may be under way."""
+        """The last poll, which may still be running."""
         self._began = 0.0
-        """Steady seconds when it began."""
+        """Steady seconds when the last poll started."""
 
     async def poll(self, seconds: float) -> UpstreamState:
         if self._poll is None or (self._poll.done() and not self._is_recent()):
-            # Its own task, with the upstream's whole timeout: its result is also that of callers with more time.
+            # a separate task with the upstream's full timeout, because callers that wait longer share the result
             self._began = self._clock.monotonic()
             self._poll = asyncio.create_task(self._run_poll(), name=f"probe {self._name}")
         poll = self._poll
         if not poll.done():
             await asyncio.wait([poll], timeout=seconds + EXTRA_WAIT_SECONDS)
         if not poll.done() or poll.cancelled():
-            return self._failed_state(Reason.TIMEOUT, f"no answer within {seconds:g} s")
+            return self._failed_state(Reason.TIMEOUT, f"timed out after {seconds:g} s")
         if not poll.result():
             return self._failed_state(Reason.INTERNAL, "internal error")
         # facts may have become stale since the poll
@@ -128,11 +128,11 @@ class _ProbeTarget:
         return self._clock.monotonic() - self._began < REUSE_SHARE * self.scheduled.settings.interval
 
     async def _run_poll(self) -> bool:
-        """Poll; returns False if an error of our own ended it."""
+        """Poll; return False if an internal error ended it."""
         try:
             await self._coordinator.poll()
         except Exception as error:
-            log.error("probe broke on an internal error", upstream=self._name, error=describe_exception(error))
+            log.error("internal error in probe", upstream=self._name, error=describe_exception(error))
             return False
         return True
 

@@ -1,7 +1,7 @@
-"""Removing the exporter's own secrets from a poll's result, because a platform may echo what it was sent.
+"""Redact the exporter's own secrets in poll results, because a platform may echo what it was sent.
 
-All texts of a platform pass here before anything is served, logged or remembered. Only the platform's own module sees
-them as they came, because it needs the real ids for its requests.
+All texts from a platform pass through here before they are served, logged or stored. Only the platform module sees the
+original texts, because it needs the real ids for its requests.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from exporter.runtime.redaction import MIN_TEXT_CHARACTERS, redactor
 T = TypeVar("T")
 
 ITEMS_PER_STEP = 100
-"""Number of reports, or ids, to process before the event loop gets its turn: about a millisecond of work."""
+"""Number of reports or ids to process before yielding to the event loop: about a millisecond of work."""
 NAME_FIELDS = frozenset({"id", "name", "application", "session", "playback_id", "stream"})
-"""The fields that identify something. A short secret stays in them, unless it is the whole name."""
+"""Fields that identify something. A short secret is replaced there only if it is the whole name."""
 _SEPARATOR = "\0"
-"""Between texts that are searched together; no secret contains it."""
+"""Separates texts that are searched together; no secret contains it."""
 _FLAT = frozenset({str, type(None), bool, int, float, Status, Reason, Listing})
-"""Types without other values inside."""
+"""Types that contain no other values."""
 
 
 async def redact_result(
     result: PollResult, streams: tuple[StreamSettings, ...], own_streams: Iterable[StreamSettings]
 ) -> tuple[PollResult, tuple[StreamSettings, ...]]:
-    """Return the result and the platform's configured streams without secrets; unchanged objects if they have none.
+    """Return the result and the platform's configured streams without secrets; the same objects if there are none.
 
-    ``own_streams``: the streams of the configuration; their names and ids never change.
+    ``own_streams``: the streams in the configuration, whose names and ids are never changed.
     """
     steps = list(_in_steps(result.streams))
     tainted = set()
@@ -65,7 +65,7 @@ def _is_tainted(values: Iterable[Any]) -> bool:
 
 
 def _texts(values: Iterable[Any]) -> list[str]:
-    """Return the texts, at any depth, that are long enough to contain a secret."""
+    """Return all texts, at any depth, that are long enough to contain a secret."""
     values = list(values)
     texts = [value for value in values if type(value) is str and len(value) >= MIN_TEXT_CHARACTERS]
     for value in [value for value in values if type(value) not in _FLAT and value]:
@@ -90,22 +90,22 @@ def _all_ids(result: PollResult, streams: Iterable[StreamSettings]) -> set[str]:
 
 
 class _Redaction:
-    """Replaces secrets; streams that the platform tells apart stay apart."""
+    """Replaces secrets; streams with different ids keep different ids."""
 
     def __init__(self, own_streams: Iterable[StreamSettings]) -> None:
         self._kept = {text for stream in own_streams for text in (stream.id, stream.name) if text}
         self._ids: dict[str, str] = {}
-        """The new ids of those that contain a secret."""
+        """New ids by the original ids that contain a secret."""
 
     async def find_ids(self, ids: set[str]) -> None:
-        """Replace the ids that contain a secret. Ids that would become equal are numbered.
+        """Choose new ids for those that contain a secret. Ids that would become equal are numbered.
 
-        A hash in place of the number would tell something about the secret.
+        They are not hashed, because a hash would reveal something about the secret.
         """
         changed: dict[str, str] = {}
-        for some in _in_steps(sorted(ids)):
-            if _is_tainted(some):
-                changed |= {id_: shown for id_ in some if (shown := self._name(id_)) != id_}
+        for batch in _in_steps(sorted(ids)):
+            if _is_tainted(batch):
+                changed |= {id_: shown for id_ in batch if (shown := self._name(id_)) != id_}
             await asyncio.sleep(0)
         taken = ids - changed.keys()
         numbers: dict[str, Iterator[int]] = {}
@@ -117,7 +117,7 @@ class _Redaction:
             self._ids[id_] = unique
 
     def result(self, result: PollResult, reports: tuple[StreamReport, ...]) -> PollResult:
-        """Return the result without secrets. ``reports``: its reports, without secrets already."""
+        """Return the result without secrets. ``reports``: its redacted reports."""
         dropped: dict[str, int] = {}
         for field, times in result.dropped_fields.items():
             field = redactor.scrub_text(field)
@@ -141,11 +141,11 @@ class _Redaction:
         return msgspec.structs.replace(clean, id=self._id(report.id))
 
     def settings(self, stream: StreamSettings) -> StreamSettings:
-        """Return the settings under the id that reports have now; only a platform can have given it another one."""
+        """Return the settings with the redacted id; this affects only streams that the platform configured."""
         return stream.model_copy(update={"id": self._ids[stream.id]}) if stream.id in self._ids else stream
 
     def _analytics(self, analytics: Analytics) -> Analytics:
-        # the name is that of the configuration
+        # the name comes from the configuration
         clean: Analytics = self._replace(analytics)
         return msgspec.structs.replace(clean, stream=self._id(analytics.stream), name=analytics.name)
 
@@ -157,7 +157,7 @@ class _Redaction:
 
     def _replace(self, value: Any, scrub: Callable[[str], str] = redactor.scrub_text) -> Any:
         """Return the value with every text in it scrubbed, at any depth."""
-        if type(value) is str:  # not an enumeration
+        if type(value) is str:  # not an enum member
             return scrub(value)
         if isinstance(value, msgspec.Struct):
             changes = {

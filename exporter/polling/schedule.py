@@ -1,4 +1,4 @@
-"""Due times of polls: steady, backed off after failures, or postponed by a rate limit."""
+"""Due times of polls: at a steady interval, backed off after failures, or postponed by a rate limit."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import random
 FIRST_POLL_WITHIN_SECONDS = 2.0
 BACK_OFF_CAP_SECONDS = 60.0
 FAILURES_BEFORE_BACK_OFF = 2
-"""Failed polls in a row that do not delay the next one, so that a short fault does not keep an upstream down."""
+"""Number of consecutive failures without back-off, so that an upstream recovers quickly from a short fault."""
 RETRY_AFTER_CAP_SECONDS = 15 * 60.0
-"""Maximum pause between polls, whatever the platform requests."""
+"""Maximum pause between polls, even if the platform asks for more."""
 
 
 class Schedule:
-    """The due times of one upstream, on the monotonic clock."""
+    """The due times of one upstream's polls, on the monotonic clock."""
 
     def __init__(self, interval: float, random_: random.Random) -> None:
         self._interval = interval
@@ -21,20 +21,24 @@ class Schedule:
         self._failures = 0
         self._phase_set = False
         self.effective_interval = interval
-        """Seconds between polls now: longer than configured if the platform's rate limit requires it."""
+        """Current seconds between polls; longer than configured if the platform's rate limit requires it."""
         self.due = 0.0
 
     def start(self, now: float) -> None:
-        """Schedule the first poll: soon, at a random time, so that many upstreams do not poll at the same time."""
+        """Schedule the first poll at a random time within two seconds, so that upstreams do not poll in step."""
         self.due = now + self._random.uniform(0.0, min(self._interval, FIRST_POLL_WITHIN_SECONDS))
 
     def record_success(self, now: float, round_seconds: float | None, pause: float | None) -> None:
-        """Schedule the poll after one that succeeded; ``round_seconds`` and ``pause`` come from the request budget."""
+        """Schedule the next poll after a success.
+
+        ``round_seconds``: how long one round over all streams takes within the request limit, if longer than an
+        interval. ``pause``: remaining seconds of a pause that the platform asked for.
+        """
         self._failures = 0
         self.effective_interval = max(self._interval, round_seconds or 0.0)
         step = self._interval
         if not self._phase_set:
-            # only once, so that several exporters started together do not poll in step; then the beat is steady
+            # a random first step, so that several exporters restarted together do not poll in step
             self._phase_set = True
             step *= self._random.uniform(0.5, 1.0)
         self._advance_due(now, step)
@@ -43,15 +47,15 @@ class Schedule:
             self.effective_interval = max(self.effective_interval, min(pause, RETRY_AFTER_CAP_SECONDS))
 
     def record_failure(self, now: float, retry_after: float | None) -> None:
-        """Schedule the poll after one that failed.
+        """Schedule the next poll after a failure.
 
-        After the first two failures in a row it is due at the usual time, then after 2, 4, 8 … intervals, at most one
-        minute (or one interval, where that is longer). ``retry_after``: seconds, if the platform asked for a pause.
+        After the first two failures in a row it is due at the usual time, then after 2, 4, 8 … intervals, but at most a
+        minute (or one interval, if that is longer). ``retry_after``: seconds to pause, if the platform asked for that.
         """
         self._failures += 1
         doublings = min(max(0, self._failures - FAILURES_BEFORE_BACK_OFF), 16)
         back_off = min(max(BACK_OFF_CAP_SECONDS, self._interval), self._interval * 2**doublings)
-        # a pause after a failure is no interval: whether the upstream answers is not judged by it
+        # a pause after a failure does not count as an interval, so it does not delay ``answering`` becoming 0
         self.effective_interval = self._interval
         self._advance_due(now, back_off)
         if retry_after is not None:
@@ -60,7 +64,7 @@ class Schedule:
     def _advance_due(self, now: float, step: float) -> None:
         self.due += step
         if self.due <= now:
-            # the poll took longer than its step: skip the missed ones and keep the beat
+            # the poll took longer than its step: skip the missed polls, but keep the phase
             self.due += ((now - self.due) // step + 1) * step
 
     def _postpone_due(self, now: float, pause: float) -> None:

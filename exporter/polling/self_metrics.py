@@ -1,4 +1,4 @@
-"""Metrics of polling, per upstream: polls and their failures, requests, dropped fields, restarts."""
+"""Metrics about polling, per upstream: polls, failures, requests, dropped fields and restarts."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from exporter.metrics.text_format import label_value
 from exporter.model import Reason
 
 RequestObserver = Callable[[str, str, float], None]
-"""Takes the request (method and path template), the HTTP status or the reason of the failure, and the seconds."""
+"""Called with the endpoint template, the HTTP status or failure reason, and the seconds."""
 
 _RequestMetrics = dict[tuple[str, str], tuple[Counter, Histogram]]
-"""Label children by request and code, cached because there are hundreds of requests per second."""
+"""Children of the labelled metrics, by request and code; cached because there are hundreds of requests per second."""
 
 
 class PollingMetrics:
-    """The metrics of all upstreams. Whatever is counted for an upstream that was removed is ignored."""
+    """Polling metrics of all upstreams. Counts for an upstream that has been removed are ignored."""
 
     def __init__(self, registry: FamilyRegistry) -> None:
         self._known: dict[tuple[str, str], _RequestMetrics] = {}
@@ -45,7 +45,7 @@ class PollingMetrics:
         self._request_duration = registry.histogram(REQUEST_DURATION)
 
     def add_upstream(self, platform: str, upstream: str) -> None:
-        """Start the upstream's series at 0, so that their first increase can be seen."""
+        """Start the upstream's series at 0, so that ``increase()`` sees the first event."""
         self._known.setdefault((platform, upstream), {})
         for metric in (self._polls, self._poller_restarts, self._duplicate_records, self._poll_duration):
             metric.labels(platform, upstream)
@@ -82,17 +82,17 @@ class PollingMetrics:
             self._poll_failures.labels(platform, upstream, reason.value).inc()
 
     def count_stream_failure(self, platform: str, upstream: str, *, reason: Reason) -> None:
-        """Count a stream whose own request or record failed in a poll that succeeded."""
+        """Count a stream whose own request or record failed in a successful poll."""
         if (platform, upstream) in self._known:
             self._stream_failures.labels(platform, upstream, reason.value).inc()
 
     def count_dropped_field(self, platform: str, upstream: str, *, field: str, times: int) -> None:
-        """Count how many times a field, by the platform's name for it, was left out in one poll."""
+        """Count how often a field, by the platform's name for it, was dropped in one poll."""
         if (platform, upstream) in self._known:
             self._fields_dropped.labels(platform, upstream, label_value(field)).inc(times)
 
     def count_duplicate_records(self, platform: str, upstream: str, *, times: int) -> None:
-        """Count records that were left out in favour of another one of the same stream."""
+        """Count records that were ignored because the same stream had a better one."""
         if (platform, upstream) in self._known:
             self._duplicate_records.labels(platform, upstream).inc(times)
 

@@ -1,4 +1,4 @@
-"""The label ``stream``, stable and unique within an upstream, and removing the stream key that it replaces."""
+"""The ``stream`` label, stable and unique within an upstream, and the removal of stream keys that it hides."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ HASH_CHARACTERS = 16
 
 
 class LabelBook:
-    """The label of each stream, which depends only on names and ids, never on the order in which streams are seen.
+    """The labels of an upstream's streams.
 
-    It is the configured name; for a configured stream without a name, its id; otherwise it is set by ``stream_label``.
-    Streams that would have the same label get ``label#`` and a hash of their id, and keep it until they are forgotten.
-    A configured label never changes.
+    A label depends only on names and ids, never on the order in which streams appear. It is the configured name or, for
+    a configured stream without a name, its id. For other streams, ``stream_label`` decides. Streams that would have the
+    same label get ``label#`` plus a hash of their id, until they are forgotten. Configured labels never change.
     """
 
     def __init__(
@@ -33,26 +33,26 @@ class LabelBook:
     ) -> None:
         """``rule`` is ``name``, ``id`` or ``hash``.
 
-        ``preferred_label`` returns the label that another book, which knows more of the past, gives to an id.
+        ``preferred_label`` returns the label of an id in another book, which has a longer history.
         """
         self._upstream = upstream
         self._rule = rule
         self._configured: dict[str, str] = {}
         """The configured labels by id."""
         self._owners: dict[str, str] = {}
-        """The id that each configured label belongs to."""
+        """The id by configured label."""
         self._hash_key = hash_key
         self._preferred_label = preferred_label
         self._names: dict[str, str] = {}
-        """The platform's names of the known streams by id."""
+        """The platform's names of known streams, by id."""
         self._listed: tuple[int, int] = (0, 0)
-        """Number and hash of the names of the last list: the names themselves take 100 bytes each."""
+        """Number and hash of the names in the last list; the names themselves would take 100 bytes each."""
         self._sharing: set[str] = set()
-        """The ids of streams that would have, or had, the same label as another one."""
+        """Ids of streams that share, or have shared, a label with another stream."""
         self._is_outdated = False
 
     def configure(self, names: Mapping[str, str | None]) -> None:
-        """Set the configured streams: their names, or None, by id."""
+        """Set the configured streams. ``names``: their names, or None, by id."""
         named = {stream_id: label_value(name) for stream_id, name in names.items() if name}
         self._owners = {label: stream_id for stream_id, label in reversed(named.items())}
         if self._rule != "hash":
@@ -63,9 +63,9 @@ class LabelBook:
         self._is_outdated = True
 
     def update(self, listed: Mapping[str, str]) -> bool:
-        """Find the streams that share a label; return whether labels of known streams may have changed.
+        """Find streams that share a label; return whether labels of known streams may have changed.
 
-        ``listed``: the names of all streams of the platform's list by id.
+        ``listed``: the names of all streams in the platform's list, by id.
         """
         if self._rule == "hash":
             return False
@@ -85,25 +85,25 @@ class LabelBook:
         return self._sharing != before
 
     def label(self, stream_id: str, name: str) -> str:
-        """Return the label of a stream that is known from now on; ``name``: the platform's name for it, if any."""
+        """Return a stream's label and remember the stream; ``name``: the platform's name for it, if any."""
         if name != self._names.get(stream_id):
             self._names[stream_id] = name
             self._is_outdated = True
         return self._label(stream_id, name)
 
     def analytics_label(self, stream_id: str, configured_name: str) -> str:
-        """Return the label of analytics, whose stream may not be tracked; it reserves no label.
+        """Return the label for analytics, without remembering the stream, which may not be tracked.
 
-        ``configured_name``: the name that the configuration gives to the analytics themselves.
+        ``configured_name``: the name that the configuration gives to these analytics.
         """
         return configured_name or self._label(stream_id, self._names.get(stream_id, ""))
 
     def known_label(self, stream_id: str) -> str | None:
-        """Return the stream's label, None if it has none yet."""
+        """Return a stream's label; None if the stream is not known."""
         return self._label(stream_id, self._names[stream_id]) if stream_id in self._names else None
 
     def forget(self, stream_id: str) -> None:
-        """Forget a stream whose series are gone."""
+        """Forget a stream that is no longer served."""
         self._names.pop(stream_id, None)
         self._sharing.discard(stream_id)
         self._is_outdated = True
@@ -122,7 +122,7 @@ class LabelBook:
         return label_value(f"{label}#{digest[:SUFFIX_CHARACTERS]}")
 
     def _own_label(self, stream_id: str, name: str) -> str:
-        """Return the label that a stream has unless another one has it too."""
+        """Return the label that a stream has if no other stream shares it."""
         if self._rule == "hash":
             return hashed_label(self._hash_key or "", self._upstream, stream_id)
         return label_value(name if self._rule == "name" and name else stream_id)
@@ -135,7 +135,7 @@ def hashed_label(key: str, upstream: str, stream_id: str) -> str:
 
 
 def anonymize(report: StreamReport, label: str) -> StreamReport:
-    """Return the report without its stream key: id replaced by ``label``, names empty, key replaced in other texts."""
+    """Return the report without its stream key: ``label`` replaces the id and the key in all texts; names are empty."""
     keys = {part for part in (report.id, report.id.rpartition("/")[2], report.session, report.name) if part}
     ordered = sorted(keys, key=len, reverse=True)
     clean = {
@@ -147,7 +147,7 @@ def anonymize(report: StreamReport, label: str) -> StreamReport:
 
 
 def _replace_keys(value: Any, keys: list[str], label: str) -> Any:
-    if type(value) is str:  # not an enumeration
+    if type(value) is str:  # not an enum member
         for key in keys:
             value = value.replace(key, label)
         return value

@@ -1,4 +1,4 @@
-"""One stream over time: its last report, its ingest sessions, and the state that is served."""
+"""One stream over time: its last report, ingest sessions and served state."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from exporter.polling.expected_hours import ExpectedHours
 from exporter.runtime.clock import Instant
 
 START_TOLERANCE_SECONDS = 1.0
-"""Maximum difference, from rounding, between two start times of the same ingest session."""
+"""Maximum difference between two start times of the same ingest session, caused by rounding."""
 
 
 class TrackedStream(msgspec.Struct, gc=False):
-    """The history of one stream. Times are seconds on the steady clock, where nothing else is said.
+    """The history of one stream. Times are in seconds on the steady clock unless noted otherwise.
 
-    ``gc=False`` because scanning 100,000 of them keeps the collector busy.
+    ``gc=False`` because scanning 100,000 of them would slow down garbage collection.
     """
 
     identity: Identity
@@ -24,47 +24,47 @@ class TrackedStream(msgspec.Struct, gc=False):
     expected_hours: ExpectedHours | None
     report: StreamReport = NO_REPORT
     name: str = ""
-    """The platform's own name, which the label was made from."""
+    """The platform's own name, from which the label was made."""
     reported_at: Instant | None = None
     status: Status | None = None
-    """The status that was served last; None before the first report."""
+    """The last served status; None before the first report."""
     status_changed_at: float | None = None
-    """Unix seconds of its last change."""
+    """Unix seconds of the last status change."""
     health_score_ratio: float | None = None
     health_reasons: tuple[HealthReason, ...] = ()
     last_ingest_bitrate_bytes_per_second: float | None = None
-    """From the last live report with a bitrate, in bytes per second."""
+    """From the last live report that contained a bitrate."""
     last_viewers: int | None = None
-    """From the last live report with a number of viewers."""
+    """From the last live report that contained a number of viewers."""
     unreadable_rows: int = 0
-    """Unreadable rows of the last list that contained the stream."""
+    """Number of unreadable rows in the last list that contained the stream."""
     session: str = ""
     session_start: float | None = None
-    """The platform's start time of the last ingest session; with ``session`` it identifies an ingest session."""
+    """The platform's start time of the last ingest session; together with ``session`` it identifies the session."""
     session_seen_at: float | None = None
-    """When the last ingest session was first seen here; None: never live."""
+    """When the last ingest session was first seen by the exporter; None if the stream was never live."""
     session_age: float = 0.0
-    """How old it was then, on the platform's clock."""
+    """Age of the session when first seen, on the platform's clock."""
     restarts: int | None = None
     absent_polls: int = 0
     departed_at: float | None = None
     withdrawn_at: float | None = None
-    """When the facts were withdrawn, because no poll had returned the stream for ``stale_after``."""
+    """When the facts were withdrawn because no poll had reported the stream for ``stale_after``."""
     state: StreamState | None = None
-    """None until it is built for the first time."""
+    """The served state; None until it has been built."""
 
     def note_ingest_session(
         self, report: StreamReport, now: Instant, platform_now: float, *, is_identified_by_start: bool
     ) -> None:
-        """Take a live report before it replaces the last one; a new ingest session is a restart.
+        """Compare a live report's ingest session with the last one; count a restart if it is new.
 
-        ``platform_now``: unix seconds on the platform's clock. ``is_identified_by_start``: as
-        ``Platform.start_is_of_session``.
+        Must be called before the report is stored. ``platform_now``: unix seconds on the platform's clock.
+        ``is_identified_by_start``: see ``Platform.start_is_of_session``.
         """
         session, start = report.session, report.start_timestamp_seconds
         is_first = self.session_seen_at is None
         if not is_first and self.report.live and session == self.session and start == self.session_start:
-            # the fast path: nearly every report
+            # fast path for nearly every report
             return
         if is_first or self._is_new_ingest_session(session, start, is_identified_by_start=is_identified_by_start):
             self.session, self.session_start = session, start
@@ -84,7 +84,7 @@ class TrackedStream(msgspec.Struct, gc=False):
         return has_other_start or (has_other_id and not is_identified_by_start)
 
     def note_figures(self, report: StreamReport) -> None:
-        """Remember the figures of a live report, for the alert that the stream is off air or unknown."""
+        """Store the figures of a live report, for alerts that the stream is off air or unknown."""
         bitrate, viewers = report.ingest_bitrate_bytes_per_second, report.viewers
         if bitrate is not None:
             self.last_ingest_bitrate_bytes_per_second = bitrate
@@ -92,13 +92,13 @@ class TrackedStream(msgspec.Struct, gc=False):
             self.last_viewers = viewers
 
     def is_in_health_grace(self, now: Instant, grace: float) -> bool:
-        """Return whether the ingest session is too young for a derived score. ``grace``: seconds."""
-        # no grace for an ingest session that had started long before it was first seen here
+        """Return whether the ingest session is too young for a derived score. ``grace`` is in seconds."""
+        # an ingest session that was already older than that when first seen has no grace
         seen_at = self.session_seen_at
         return seen_at is not None and now.steady < seen_at + grace - max(0.0, self.session_age)
 
     def build_state(self, now: Instant, stale_after: float) -> StreamState:
-        """Return the state to serve. ``stale_after``: seconds without a report after which nothing is known."""
+        """Return the state to serve. ``stale_after``: seconds without a report after which the stream is unknown."""
         settings, hours, reported_at = self.settings, self.expected_hours, self.reported_at
         expected = None if hours is None else hours.is_expected(now)
         if reported_at is None or now.steady >= reported_at.steady + stale_after:
@@ -129,7 +129,7 @@ class TrackedStream(msgspec.Struct, gc=False):
         )
 
     def _build_unknown_state(self, now: Instant, expected: bool | None) -> StreamState:
-        """Return the state of a stream about which nothing is known, or not any more."""
+        """Return the state of a stream without a recent report."""
         if self.reported_at is not None:
             if self.withdrawn_at is None:
                 self.withdrawn_at = now.steady

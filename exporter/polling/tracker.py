@@ -1,6 +1,6 @@
-"""Follow an upstream's streams over time: first seen, restarted, gone, unknown, forgotten.
+"""Track an upstream's streams over time: new, restarted, gone, unknown, forgotten.
 
-Poll results go in, the states to serve come out. The tracker does no I/O and takes the time from its caller.
+Poll results go in, states to serve come out. The tracker does no I/O, and its caller passes the time.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from exporter.runtime.clock import Instant
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
 STREAMS_PER_STEP = 100
-"""Number of streams to process before the event loop gets its turn: well below a millisecond of work."""
+"""Number of streams to process before yielding to the event loop: well below a millisecond of work."""
 ABSENT_POLLS_OF_A_SHIFTING_LIST = 2
+"""Number of polls without a stream after which a shifting list proves that it is gone."""
 FORMER_LABEL_SECONDS = 20 * 60.0
-"""How long a label that a stream has lost is served: longer than StreamVanished looks back."""
+"""Time for which a stream's former label is served; longer than the lookback of StreamVanished."""
 LONGEST_UNKNOWN_SECONDS = 24 * 3600.0
-"""How long a stream is served as unknown, unless it is configured."""
-_ENDED = Status.ENDED  # looking up an enumeration's member costs more than the rest of the check for most reports
+"""Maximum time for which a stream is served as unknown, unless it is configured."""
+_ENDED = Status.ENDED  # for most reports, looking up the enum member would cost more than the rest of the check
 FILTER_CACHE_SIZE = 1000
 """Size limit of the include/exclude cache, in addition to two entries per listed stream."""
 
@@ -50,11 +51,11 @@ class Tracker:
         preferred_labels: LabelBook | None = None,
         shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
-        """``started_at``: the exporter's own start.
+        """``started_at``: when the exporter started.
 
-        ``derives_scores``: whether a stream may get a derived score, because the platform reports none of its own.
-        ``start_is_of_session``: as in ``Platform``. ``preferred_labels``: a book whose labels take precedence.
-        ``shard_filter``: the streams that are served here, whatever a result contains.
+        ``derives_scores``: whether to derive scores, because the platform reports none. ``start_is_of_session``: see
+        ``Platform``. ``preferred_labels``: a book whose labels take precedence. ``shard_filter``: selects the
+        configured streams that this shard serves.
         """
         self._platform, self._upstream = settings.platform, settings.name
         self._includes = settings.includes
@@ -79,17 +80,17 @@ class Tracker:
         )
         self._tracked: dict[str, TrackedStream] = {}
         self._former_labels: dict[str, float | None] = {}
-        """Labels that streams have lost, and since when (steady seconds); None: since the last poll."""
+        """Former labels of streams, and since when (steady seconds); None: since the last poll."""
         self._updated_ids: list[str] = []
         self._filter_cache: dict[tuple[str, str], bool] = {}
         self._unreadable_rows = 0
         self._unreadable_rows_grew_at = -math.inf
         self.dropped = 0
-        """Streams left out by ``max_streams`` in the last poll."""
+        """Number of streams left out of the last poll because of ``max_streams``."""
         self.list_complete: bool | None = None
-        """Whether absence from the last list proves anything; None: there was no list."""
+        """Whether absence from the last list proves that a stream is gone; None if there was no list."""
         self.next_change = math.inf
-        """Steady seconds at which a state changes by itself (stale, forgotten, expected): call ``refresh`` then."""
+        """Steady seconds at which a state changes without a poll (stale, forgotten, expected) and needs ``refresh``."""
         self.configure(settings.configured_streams())
 
     def configure(self, streams: tuple[StreamSettings, ...]) -> None:
@@ -98,7 +99,7 @@ class Tracker:
             return
         self._configured_streams = streams
         self._configured = {stream.id: stream for stream in streams if self._shard_filter.owns(stream.id)}
-        # also those of other shards, so that all shards give the same labels
+        # including those of other shards, so that all shards assign the same labels
         self.labels.configure({stream.id: stream.name for stream in streams})
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
@@ -106,7 +107,7 @@ class Tracker:
             self._set_identity(tracked, self._make_identity(stream_id, tracked.name))
 
     def set_interval(self, effective_interval: float) -> None:
-        """Set the time between polls; states become stale later while it is longer than configured."""
+        """Set the time between polls; if it is longer than configured, states become stale later."""
         is_longer = effective_interval > self._interval
         self._stale_after = max(self._shortest_stale_after, 3 * effective_interval if is_longer else 0.0)
 
@@ -115,17 +116,17 @@ class Tracker:
         return tuple(t.state for t in self._tracked.values() if t.state is not None)
 
     def label(self, stream_id: str) -> str:
-        """Return a known stream's label, for the log; ``?`` for other streams because the id may be a secret."""
+        """Return a known stream's label for the log; ``?`` for other streams, because their id may be a secret."""
         tracked = self._tracked.get(stream_id)
         return tracked.identity.stream if tracked else "?"
 
     def refresh(self, now: Instant) -> Iterator[None]:
-        """Age the states without a new report; the caller exhausts the generator, which yields between steps."""
+        """Update states that change with time. The caller must exhaust the generator, which yields between steps."""
         self._track_expected_streams()
         yield from self._update_states(now)
 
     def apply(self, result: PollResult, now: Instant, clock_skew: float = 0.0) -> Iterator[None]:
-        """Apply a poll's result; the caller exhausts the generator, which yields between steps.
+        """Apply a poll's result. The caller must exhaust the generator, which yields between steps.
 
         ``clock_skew``: the platform's clock minus ours, in seconds.
         """
@@ -148,7 +149,7 @@ class Tracker:
         yield from self._update_states(now)
 
     def updated_states(self) -> Iterator[StreamState]:
-        """Yield the states that the last poll updated: of reported streams, and of expected ones that were absent."""
+        """Yield the states that the last poll updated: reported streams, and expected ones that were absent."""
         for stream_id in self._updated_ids:
             tracked = self._tracked.get(stream_id)
             if tracked is not None and tracked.state is not None:
@@ -157,7 +158,7 @@ class Tracker:
     # -- which streams are tracked -----------------------------------------------------------------------------------
 
     def _select_reports(self, reports: Sequence[StreamReport]) -> list[StreamReport]:
-        """Return the reports that include, exclude and ``max_streams`` let through."""
+        """Return the reports that pass ``include``, ``exclude`` and ``max_streams``."""
         if len(self._filter_cache) > 2 * len(reports) + FILTER_CACHE_SIZE:
             self._filter_cache.clear()
         selected = list(reports)
@@ -172,7 +173,7 @@ class Tracker:
         return selected[: self._max_streams]
 
     def _is_included(self, report: StreamReport) -> bool:
-        """Return whether include and exclude let the stream through."""
+        """Return whether the stream passes ``include`` and ``exclude``."""
         key = (report.id, report.name)
         if key not in self._filter_cache:
             self._filter_cache[key] = self._includes(*key)
@@ -184,7 +185,7 @@ class Tracker:
                 self._track_stream(stream_id, "")
 
     def _track_failed_streams(self, result: PollResult) -> None:
-        """Serve configured streams of which nothing but failures is known, as unknown."""
+        """Track configured streams that have only ever failed, so that they are served as unknown."""
         for stream_id in result.failures:
             if stream_id not in self._tracked and stream_id in self._configured:
                 self._track_stream(stream_id, "")
@@ -208,7 +209,7 @@ class Tracker:
             tracked.identity = identity
 
     def former_labels(self, now: Instant) -> tuple[str, ...]:
-        """Return the labels that streams have lost a short time ago and that no other stream has now."""
+        """Return labels that streams had until recently and that no stream has now."""
         if not self._former_labels:
             return ()
         current = {tracked.identity.stream for tracked in self._tracked.values()}
@@ -230,9 +231,9 @@ class Tracker:
         return ExpectedHours(settings, self._started_at)
 
     def _forget_excess_streams(self) -> None:
-        """Bound the memory when streams come and go faster than ``ended_ttl``: forget the longest departed first.
+        """Forget streams above ``max_streams``, if they come and go faster than ``ended_ttl``.
 
-        Withdrawn ones follow.
+        The longest departed are forgotten first, then withdrawn ones.
         """
         excess = len(self._tracked) - self._max_streams
         if excess <= 0:
@@ -252,7 +253,7 @@ class Tracker:
     # -- reports and absences ---------------------------------------------------------------------------------------
 
     def _apply_report(self, stream_id: str, report: StreamReport, now: Instant, platform_now: float) -> None:
-        """Take a report; everything that is derived from it is computed now, and not again when it ages."""
+        """Apply a report. Everything derived from it is computed now, and not again as the report ages."""
         tracked = self._tracked.get(stream_id) or self._track_stream(stream_id, report.name)
         if report.name != tracked.name:
             tracked.name = report.name
@@ -281,7 +282,7 @@ class Tracker:
         tracked.unreadable_rows = self._unreadable_rows
 
     def _note_listing(self, result: PollResult, now: Instant) -> None:
-        """Note what the list proves about the streams that are not in it."""
+        """Store whether the list proves that streams missing from it are gone."""
         if result.unreadable_rows > self._unreadable_rows:
             self._unreadable_rows_grew_at = now.steady
         self._unreadable_rows = result.unreadable_rows
@@ -292,7 +293,10 @@ class Tracker:
             self.list_complete = not (result.listing is Listing.DOUBTFUL or self.dropped or has_new_rows)
 
     def _are_unreadable_rows_old(self, now: Instant) -> bool:
-        """Whether their number has not grown for ``stale_after``, so that they are rows that are always bad."""
+        """Return whether the number of unreadable rows has not grown for ``stale_after``.
+
+        Such rows are permanently bad, so none of them is a stream that has just become unreadable.
+        """
         return now.steady >= self._unreadable_rows_grew_at + self._stale_after
 
     def _apply_absences(self, reports: Mapping[str, StreamReport], result: PollResult, now: Instant) -> None:
@@ -303,15 +307,15 @@ class Tracker:
                     self._updated_ids.append(stream_id)
 
     def _apply_absence(self, tracked: TrackedStream, stream_id: str, result: PollResult, now: Instant) -> None:
-        """Update a stream that a successful poll did not report, if that proves anything."""
+        """Update a stream that is missing from a successful poll, if that proves that it is gone."""
         is_configured = stream_id in self._configured
         was_listed = tracked.report is not NO_REPORT
         if result.listing is Listing.DIRECT or not (was_listed or is_configured):
-            # it is no longer requested, or it is a session id whose reports came under its stream's id
+            # no longer requested, or a session id whose reports arrived under the stream's id
             if not is_configured and tracked.departed_at is None:
                 tracked.departed_at = -math.inf
             return
-        if self._may_be_missed(tracked, result, now):
+        if self._may_exist_unlisted(tracked, result, now):
             return
         if result.is_evidence or result.listing is Listing.COMPLETE:
             tracked.absent_polls += 1
@@ -322,7 +326,7 @@ class Tracker:
         if not was_listed:
             tracked.report = StreamReport(id=tracked.identity.stream, status=Status.IDLE, live=False)
         elif tracked.report.live is not False:
-            # when a stream whose facts were withdrawn has ended is not known
+            # if the facts had been withdrawn, the end time is unknown
             tracked.report = tracked.report.departed(None if tracked.withdrawn_at is not None else now.wall)
         tracked.health_score_ratio, tracked.health_reasons = None, ()
         tracked.reported_at = now
@@ -330,7 +334,7 @@ class Tracker:
         if tracked.restarts is None:
             tracked.restarts = 0
 
-    def _may_be_missed(self, tracked: TrackedStream, result: PollResult, now: Instant) -> bool:
+    def _may_exist_unlisted(self, tracked: TrackedStream, result: PollResult, now: Instant) -> bool:
         """Return whether the stream may exist although the list does not contain it."""
         if result.listing is Listing.DOUBTFUL or self.dropped:
             return True
@@ -368,7 +372,7 @@ class Tracker:
         )
 
     def _state_changes_at(self, tracked: TrackedStream, now: Instant) -> float:
-        """Return when a stream's state changes by itself, in steady seconds."""
+        """Return when a stream's state changes without a poll, in steady seconds."""
         if tracked.withdrawn_at is not None:
             changes_at = tracked.withdrawn_at + LONGEST_UNKNOWN_SECONDS
         elif tracked.reported_at is not None:
@@ -381,5 +385,5 @@ class Tracker:
         return changes_at if tracked.departed_at is None else min(changes_at, tracked.departed_at + self._ended_ttl)
 
     def _anonymize_report(self, report: StreamReport) -> StreamReport:
-        """Remove the stream key, which is part of the id, because ``stream_label: hash`` must hide it everywhere."""
+        """Remove the stream key, which ``stream_label: hash`` must hide everywhere; it is part of the id."""
         return anonymize(report, self.labels.label(report.id, ""))

@@ -1,6 +1,6 @@
-"""Simulated platform APIs over a fleet of streams, for the demo, the tests and the benchmarks.
+"""Simulated platform APIs with a fleet of streams, for the demo, tests and benchmarks.
 
-Of the exporter, this package imports only the clock.
+The only other module of the exporter that this package imports is the clock.
 """
 
 from exporter.simulator.context import Options

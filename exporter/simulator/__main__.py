@@ -1,4 +1,4 @@
-"""The simulator by itself: ``python -m exporter.simulator``."""
+"""Run the simulator on its own: ``python -m exporter.simulator``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=10072, help="port to listen on, 0 for any")
-    parser.add_argument("--streams", type=int, default=60, help="streams in all")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed makes the same fleet")
-    parser.add_argument("--speed", type=float, default=1.0, help="how fast the streams live; rates stay in wall time")
+    parser.add_argument("--port", type=int, default=10072, help="port to listen on; 0 for any free port")
+    parser.add_argument("--streams", type=int, default=60, help="total number of streams")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the fleet; the same seed gives the same streams")
     parser.add_argument(
-        "--wave-rate-limit", type=int, default=Options().wave_rate_limit, help="requests a minute and key"
+        "--speed",
+        type=float,
+        default=1.0,
+        help="speed of events and of the time of day; bitrates and counters are not affected",
+    )
+    parser.add_argument(
+        "--wave-rate-limit",
+        type=int,
+        default=Options().wave_rate_limit,
+        help="rate limit of WAVE, in requests per minute and key",
     )
     chosen = parser.parse_args(arguments)
     try:

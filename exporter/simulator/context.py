@@ -1,4 +1,4 @@
-"""What the simulated platforms share: fleet, clock, options and credentials."""
+"""Context shared by the simulated platforms: fleet, clock, options and credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Options:
     """Differences between deployments of the real platforms."""
 
     storm_list: bool = True
-    """Whether ``GET /streams`` exists; Storm's documentation has no page for it."""
+    """Whether ``GET /streams`` exists, which Storm does not document."""
     storm_cluster: bool = False
     """Whether the server is a cluster manager and answers ``GET /cluster/streams``."""
     wave_rate_limit: int = 1_000_000
@@ -28,7 +28,7 @@ class Options:
     def __post_init__(self) -> None:
         """Raise ValueError for a limit that allows no requests."""
         if self.wave_rate_limit < 1:
-            raise ValueError("the rate limit of WAVE is at least 1")
+            raise ValueError("the rate limit of WAVE must be at least 1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,7 +83,7 @@ class Fault:
     end: float
 
     def is_active(self, now: float) -> bool:
-        """Whether the fault is active at ``now``."""
+        """Return whether the fault is active at ``now``."""
         return self.start <= now < self.end
 
 
@@ -147,13 +147,13 @@ class FaultLog:
         return any(fault.kind is kind and fault.is_active(now) for fault in self.stream_faults(index))
 
     def has_unknown_state(self, platform: Platform, index: int, now: float) -> bool:
-        """Return whether the platform reports the stream's state in an unknown way, of this stream or of all."""
+        """Return whether the state of this stream, or of all its platform's streams, has an unknown format."""
         if self.upstream_fault(platform, now) is FaultKind.UNKNOWN_STATE:
             return True
         return self.has_stream_fault(index, FaultKind.UNKNOWN_STATE, now)
 
     def measured_at(self, platform: Platform, now: float) -> float:
-        """Return the time of the platform's statistics: ``now``, or when they were frozen."""
+        """Return the time of the platform's statistics: ``now``, or the time when they were frozen."""
         fault = self._latest_upstream_fault(platform, now)
         return fault.start if fault is not None and fault.kind is FaultKind.FROZEN else now
 

@@ -1,6 +1,6 @@
-"""The fleet: a pure function of seed, stream, time and faults.
+"""The fleet of simulated streams: a pure function of seed, stream, time and faults.
 
-There is no background task. The caches only save work: the results do not depend on the order of the calls.
+There is no background task. Caches only save work; the results do not depend on the order of calls.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _CACHED_CYCLES = 4
 
 
 class Fleet:
-    """``streams`` streams, dealt to the platforms in turn, whose timeline runs ``speed`` times as fast as a real one.
+    """Simulated streams, assigned to the platforms in turn.
 
-    Speed affects events and the time of day; bytes per second, counters and timestamps stay in wall time.
+    ``speed`` affects events and the time of day; bitrates, counters and timestamps stay in wall time.
     """
 
     def __init__(self, streams: int = 60, *, seed: int = 0, speed: float = 1.0, incidents: bool = True) -> None:
-        """``incidents``: whether encoders struggle or crash now and then without an injected fault."""
+        """``incidents``: whether encoders sometimes struggle or crash without an injected fault."""
         if streams < 1 or speed <= 0:
-            raise ValueError("a fleet has at least one stream, and a speed above 0")
+            raise ValueError("a fleet needs at least one stream and a speed above 0")
         self.size = streams
         self.seed = seed
         self.speed = speed
@@ -50,10 +50,10 @@ class Fleet:
         self._shift = random_bits(seed, Purpose.ORDER, 2) % streams
         self._streams_by_platform: dict[Platform, _PlatformStreams] = {}
         self._caches: dict[int, _StreamCache] = {}
-        self._on_air: dict[Platform, _OnAir] = {}
+        self._live_streams: dict[Platform, _LiveStreams] = {}
 
     def streams(self, platform: Platform) -> list[Stream]:
-        """Return the platform's streams, on the air or not."""
+        """Return all streams of the platform."""
         return self._platform_streams(platform).streams
 
     def _platform_streams(self, platform: Platform) -> _PlatformStreams:
@@ -83,7 +83,7 @@ class Fleet:
         return named or self.by_id(platform, text) or self.by_playback_id(platform, text)
 
     def latest_ingest(self, stream: Stream, now: float) -> IngestSession:
-        """Return the current ingest session, or the last one if the stream is off the air."""
+        """Return the current ingest session, or the last one if the stream is off air."""
         number = self._cycle_number(stream, now)
         while True:
             # This terminates: before a stream's first fault, every cycle has an ingest session.
@@ -101,14 +101,14 @@ class Fleet:
                     yield ingest
 
     def is_live(self, stream: Stream, now: float) -> bool:
-        """Whether the stream is on the air."""
+        """Return whether the stream is live."""
         return self.latest_ingest(stream, now).is_live(now)
 
     def live_streams(self, platform: Platform, now: float) -> list[tuple[Stream, IngestSession]]:
-        """Return the platform's live streams with their ingest sessions. The pages of one list share the result."""
-        known = self._on_air.get(platform)
+        """Return the platform's live streams with their ingest sessions; cached for the pages of one list."""
+        known = self._live_streams.get(platform)
         if known is None:
-            known = self._on_air[platform] = _OnAir(
+            known = self._live_streams[platform] = _LiveStreams(
                 IncrementalList(self.streams(platform), self.faults, self._live_entry)
             )
         if known.entries.refresh(now):
@@ -116,25 +116,21 @@ class Fleet:
         return known.live
 
     def _live_entry(self, stream: Stream, now: float) -> tuple[tuple[Stream, IngestSession] | None, float]:
-        """Return the stream and its ingest session if it is live, and until when that stays so without a new fault."""
+        """Return the stream and its ingest session if it is live, and until when this is valid without a new fault."""
         ingest = self.latest_ingest(stream, now)
         if ingest.is_live(now):
             return (stream, ingest), ingest.end
         return None, self.next_start(stream, now)
 
-    def evaluations(self, platform: Platform) -> int:
-        """Return how many times a stream was evaluated so far to list the live streams."""
-        return self._on_air[platform].entries.evaluations
-
     def next_start(self, stream: Stream, now: float) -> float:
-        """Return the earliest time at which a stream that is off the air can be live again."""
+        """Return the earliest time at which a stream that is off air can be live again."""
         number = self._cycle_number(stream, now)
         starts = [ingest.start for ingest in self._cycle_ingests(stream, number) if ingest.start > now]
         cache = self._cache(stream)
         return min(starts, default=cache.first_start + (number + 1) * cache.cycle_seconds)
 
     def prepare(self, now: float) -> None:
-        """Fill the caches that the first list of each platform needs; this takes a while for a large fleet."""
+        """Fill the caches for the first list of each platform; this takes seconds for a large fleet."""
         for stream in self.streams(Platform.LIVEPEER):
             self.all_time(stream, self.latest_ingest(stream, now), now)
         for stream in self.streams(Platform.STORM):
@@ -167,7 +163,7 @@ class Fleet:
         return cache
 
     def _first_cycle_start(self, stream: Stream) -> float:
-        """Give every stream its own place in the period, so that few are off the air at once."""
+        """Return the start of the stream's first cycle, spread so that few streams are off air at once."""
         rank = (stream.index * self._stride + self._shift) % self.size
         turn = random_bits(Purpose.ORDER, 3, seed=stream.seed) % stream.cycles
         return EPOCH + (rank / self.size - turn) * self._period
@@ -258,7 +254,7 @@ class _PlatformStreams:
         return {stream.playback_id: stream for stream in self.streams}
 
 
-class _OnAir:
+class _LiveStreams:
     """The live streams at the last refresh."""
 
     def __init__(self, entries: IncrementalList[tuple[Stream, IngestSession] | None]) -> None:
@@ -294,7 +290,7 @@ def _cycle_totals(ingests: list[IngestSession]) -> Totals:
 
 
 def _coprime(size: int, start: int) -> int:
-    """Return the first number from ``start`` on that is coprime to ``size``: steps of it visit every place once."""
+    """Return the first number from ``start`` that is coprime to ``size``, so that its multiples reach every place."""
     stride = start % size or 1
     while math.gcd(stride, size) != 1:
         stride += 1

@@ -1,4 +1,4 @@
-"""A value for every stream of a list, evaluated again only where it may have changed."""
+"""A value for every stream in a list, evaluated again only if it may have changed."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ class IncrementalList(Generic[T]):
     ) -> None:
         """``evaluate`` returns a stream's value and until when it is valid, unless a fault of the stream changes."""
         self.values: list[T] = []
-        self.evaluations = 0
-        """Number of evaluations so far."""
         self._streams = streams
         self._faults = faults
         self._evaluate = evaluate
@@ -59,7 +57,6 @@ class IncrementalList(Generic[T]):
         return set(range(len(self._streams)))
 
     def _evaluate_at(self, place: int, now: float) -> tuple[T, float]:
-        self.evaluations += 1
         value, valid_until = self._evaluate(self._streams[place], now)
         self._valid_until[place] = valid_until
         return value, valid_until

@@ -1,4 +1,4 @@
-"""Building blocks of every simulated platform: JSON responses, error format, credentials, injected API faults."""
+"""Common parts of the simulated platforms: JSON responses, error format, credentials, injected API faults."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CredentialCheck = Callable[[web.Request], web.Response | None]
 """Checks a request's credentials; returns None if they are valid."""
 
 SLOW_RESPONSE_SECONDS = 15.0
-"""Delay of a slow response: longer than an exporter's default timeout."""
+"""Delay of a slow response, longer than the exporter's default timeout."""
 RETRY_AFTER_SECONDS = 10
 
 UNKNOWN_STATE = "REBALANCING"
-"""A stream's state after an upgrade that no documentation describes."""
-NO_ANSWER = {"result": "accepted"}
-"""JSON that answers no request of any platform."""
+"""An undocumented state, as after an upgrade of the platform."""
+MALFORMED_BODY = {"result": "accepted"}
+"""Valid JSON that is not a response of any platform."""
 
 _MAINTENANCE = (
     "<!DOCTYPE html>\n<html><head><title>Maintenance</title></head><body><h1>We are back soon</h1></body></html>\n"
@@ -162,7 +162,7 @@ def _inject_faults(context: Context, platform: Platform, error: ErrorResponse, d
 
 
 def _faulty_response(kind: FaultKind | None, error: ErrorResponse) -> web.Response | None:
-    """Return what every request gets while this fault is active; None if the platform handles it."""
+    """Return the response to every request while this fault is active; None if the platform handles requests."""
     match kind:
         case FaultKind.AUTH:
             return error(401, "unauthorized")
@@ -171,7 +171,7 @@ def _faulty_response(kind: FaultKind | None, error: ErrorResponse) -> web.Respon
         case FaultKind.NOT_FOUND:
             return web.Response(text=_NOT_FOUND, status=404, content_type="text/html")
         case FaultKind.MALFORMED:
-            return json_response(NO_ANSWER)
+            return json_response(MALFORMED_BODY)
         case FaultKind.RATE_LIMIT:
             response = error(429, "too many requests")
             response.headers[hdrs.RETRY_AFTER] = str(RETRY_AFTER_SECONDS)
@@ -180,7 +180,7 @@ def _faulty_response(kind: FaultKind | None, error: ErrorResponse) -> web.Respon
 
 
 def _requested_fault(context: Context, platform: Platform, request: web.Request, now: float) -> FaultKind | None:
-    """Return the fault of the responses about the stream that the request names, if it names one."""
+    """Return the active fault of responses about the requested stream, if any."""
     info = request.match_info
     stream_id = f"{info['application']}/{info['key']}" if "key" in info else info.get("id", "")
     stream = context.fleet.by_id(platform, stream_id) if stream_id else None

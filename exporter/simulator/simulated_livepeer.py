@@ -1,7 +1,7 @@
-"""Livepeer Studio's API (https://livepeer.studio/api) over the fleet: streams, sessions, viewership, health.
+"""Simulated Livepeer Studio API (https://livepeer.studio/api): streams, sessions, viewership and health.
 
-It copies the quirks of Studio's published code: statistics are flushed every 50 s, ``ingestRate`` keeps its last value
-during a stall, a session list is filled with default flags that mean nothing there, and a 401 quotes the key.
+It reproduces the quirks of Studio's published code: statistics are flushed every 50 s, ``ingestRate`` keeps its last
+value during a stall, session lists contain default flags without meaning, and a 401 quotes the key.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class _LivepeerApi:
         if record in ("0", "1", "false", "true"):
             records = [session for session in records if session["record"] is (record in _TRUE)]
         limit, skip = _parse_page(request)
-        # Defaults of the list, which say nothing about a session.
+        # The real list adds these defaults to every session, whatever its state.
         filled = [
             {**session, "isActive": False, "suspended": False, "lastTerminatedAt": None}
             for session in records[skip : skip + limit]
@@ -219,7 +219,7 @@ class StreamList:
             moved = {self.entries.values[place].number for place in places}
             rows = [row for row in self._rows if row.number not in moved]
             rows += [self.entries.values[place] for place in places]
-            # Almost two sorted runs, which are quick to sort.
+            # This is fast, because most of the list is sorted already.
             rows.sort()
             self._rows = rows
             self._active = [row for row in rows if row.active]

@@ -54,12 +54,12 @@ class Broadcast:
 
     @property
     def is_live(self) -> bool:
-        """Whether the stream is really on the air."""
+        """Whether the stream is actually live."""
         return self.ingest.is_live(self.now)
 
     @property
     def active(self) -> bool:
-        """Whether the platform considers it active: a crashed stream stays so until the cleanup."""
+        """Whether the platform reports the stream as active; a crashed stream stays active until the cleanup."""
         return self.is_live or (self.ingest.crashed and self.now < self.ingest.end + CLEANUP_SECONDS)
 
     @property
@@ -124,7 +124,7 @@ class Broadcast:
 
     @property
     def has_unknown_state(self) -> bool:
-        """Whether an upgrade has renamed what shows its state."""
+        """Whether the state is reported in an unknown format."""
         return self.fleet.faults.has_unknown_state(Platform.LIVEPEER, self.stream.index, self.now)
 
     @property
@@ -158,7 +158,7 @@ class Broadcast:
 
 
 def latest_broadcast(fleet: Fleet, stream: Stream, now: float) -> Broadcast:
-    """Return the current broadcast, or the last one if the stream is off the air."""
+    """Return the current broadcast, or the last one if the stream is off air."""
     return Broadcast(fleet, stream, fleet.latest_ingest(stream, now), now)
 
 
@@ -170,7 +170,7 @@ def stream_record(broadcast: Broadcast, fields: dict[str, Any]) -> dict[str, Any
 
 
 def static_fields(broadcast: Broadcast) -> dict[str, Any]:
-    """Return a Stream's fields that never change; None reserves the place of others."""
+    """Return a Stream's fields that never change, with None as placeholder for others."""
     stream = broadcast.stream
     return {
         "id": stream.id,
@@ -238,7 +238,7 @@ def _statistics_fields(broadcast: Broadcast, total: Totals) -> dict[str, Any]:
         "profiles": _PROFILES,
     }
     if broadcast.has_unknown_state:
-        # nothing shows whether media arrives
+        # No field shows whether media is arriving.
         del fields["lastSeen"], fields["sourceBytes"]
     return fields
 
@@ -259,7 +259,7 @@ def health_record(broadcast: Broadcast) -> dict[str, Any] | None:
     ingest, now = broadcast.ingest, broadcast.now
     if not broadcast.active and now >= ingest.end + EVENTS_KEPT_SECONDS:
         return None
-    # Nothing is probed without media: silence shows only as an old probe.
+    # There are no probes without media, so a stall shows only as an old probe.
     probed = broadcast.last_media_time(PROBE_SECONDS)
     known = probed > ingest.start
     level = LEVELS[ingest.condition(probed)]

@@ -1,4 +1,4 @@
-"""Storm Streaming Server's API (3.x) over the fleet: login, single streams, batches, pages, and substream metadata.
+"""Simulated Storm Streaming Server 3.x API: login, single streams, batches, lists and substream metadata.
 
 Two endpoints are optional because real servers differ: ``GET /streams``, which is undocumented, and
 ``GET /cluster/streams``, which only a cluster manager has.
@@ -114,14 +114,14 @@ class _StormApi:
         return {f"{stream.application}-{stream.name}": stream for stream in self._fleet.streams(Platform.STORM)}
 
     def _record(self, entry: tuple[Stream, IngestSession], now: float, *, single: bool = False) -> dict[str, Any]:
-        """Return a live stream with the faults of what is reported about it."""
+        """Return a live stream's record with injected faults applied."""
         stream, ingest = entry
         faults = self._fleet.faults
         measured_at = max(ingest.start, faults.measured_at(Platform.STORM, now))
         record = stream_record(stream, ingest, now, measured_at, single=single)
         record["state"] = self._state(stream, now)
         if record["state"] == UNKNOWN_STATE:
-            # the upgrade has renamed the total too, so that nothing shows whether media arrives
+            # Remove the total too, so that no field shows whether media is arriving.
             del record["inTotalBytes"]
         return record
 
@@ -148,7 +148,7 @@ class _StormApi:
         return found
 
     async def stream(self, request: web.Request) -> web.Response:
-        """``GET /streams/{appName}/{streamKey}``: 404 while off the air."""
+        """``GET /streams/{appName}/{streamKey}``: 404 while off air."""
         return self._data_response(self._record(self._requested_stream(request), self._context.now(), single=True))
 
     async def batch(self, request: web.Request) -> web.Response:

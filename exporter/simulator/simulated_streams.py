@@ -1,4 +1,4 @@
-"""The streams of the fleet: names, ids and what each sends when nothing is wrong."""
+"""The streams of the fleet: names, ids and nominal properties."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLACES = (
 
 
 class Platform(StrEnum):
-    """The simulated platforms; the fleet is dealt to them in turn."""
+    """The simulated platforms; streams are assigned to them in turn."""
 
     LIVEPEER = "livepeer"
     STORM = "storm"
@@ -39,12 +39,12 @@ _LARGEST_AUDIENCE = 2000.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """One stream of the fleet: the facts that do not change over time."""
+    """A stream of the fleet: properties that do not change over time."""
 
     index: int
     """Position in the fleet."""
     seed: int
-    """Seed of every random number about this stream, made from the fleet's seed and the index."""
+    """Seed for random numbers about this stream, derived from the fleet's seed and the index."""
     platform: Platform
     name: str
     id: str
@@ -130,7 +130,7 @@ def _stream_name(seed: int, platform: Platform, ordinal: int) -> str:
     """Return the name of a place at a broadcaster, with a number once the places run out."""
     first = random_bits(seed, Purpose.IDENTITY, PLATFORMS.index(platform)) % len(_PLACES)
     again, place = divmod(ordinal, len(_PLACES))
-    # 7 is coprime to the number of places, so every place gets its turn.
+    # 7 is coprime to the number of places, so every place is used.
     name = _PLACES[(first + 7 * place) % len(_PLACES)]
     return f"{name}-{again + 1}" if again else name
 

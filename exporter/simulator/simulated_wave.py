@@ -1,7 +1,7 @@
-"""WAVE's API (https://api.wave.online/api/v1) over the fleet: routes, sessions, and ICE candidates of WebRTC sessions.
+"""Simulated WAVE API (https://api.wave.online/api/v1): routes, sessions, and ICE candidates of WebRTC sessions.
 
-The fields inside ``metrics``, ``quality`` and ``connection`` are not documented; the names here are the usual ones.
-A WAVE session outlives its ingest sessions: between two of them it is ``ended``, then ``idle``, and it keeps its id.
+The fields inside ``metrics``, ``quality`` and ``connection`` are not documented, so this uses common names. A WAVE
+session outlives its ingest sessions: between two of them it is ``ended``, then ``idle``, and it keeps its id.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Sessions:
         return json_response(self._session_record(self._requested_stream(request)))
 
     async def patch(self, request: web.Request) -> web.Response:
-        """``PATCH``: merge objects; a status other than live stops the stream until live is requested."""
+        """``PATCH``: merge objects; any status except live stops the stream until live is requested."""
         stream = self._requested_stream(request)
         body = await json_body(request)
         if body is None:
@@ -134,7 +134,7 @@ class Sessions:
         if changes is not None and changes.status is not None:
             if changes.status != "live" or not ingest.is_live(now):
                 return changes.status
-            # The stream came back by itself, so its own status applies again.
+            # The stream is live again, so its own status applies.
             changes.status = None
         if ingest.is_live(now):
             return "live"
@@ -150,7 +150,7 @@ class Sessions:
         metrics = _session_metrics(stream, ingest, measured_at)
         status = self._status(stream, ingest, now)
         if faults.has_unknown_state(Platform.WAVE, stream.index, now):
-            # the upgrade has renamed the total too, so that nothing shows whether media arrives
+            # Remove the total too, so that no field shows whether media is arriving.
             status = UNKNOWN_STATE
             del metrics["network"]["bytesReceived"]
         quality = {
@@ -170,7 +170,7 @@ class Sessions:
             "quality": {**quality, **changes.objects.get("quality", {})},
             "recording": {"enabled": stream.index % 4 == 0},
             "connection": {"state": "connected" if ingest.is_live(now) else "closed", "region": "eu-central"},
-            # The last measurements stay when the media has stopped.
+            # Measurements keep their last value after the end.
             "metrics": metrics,
             "viewers": ingest.viewers(measured_at) if ingest.is_live(now) else 0,
             "peakViewers": ingest.peak_viewers(now),
@@ -199,7 +199,7 @@ class Sessions:
         now = self._context.now()
         ingest = self._fleet.latest_ingest(stream, now)
         known = _gathered_candidates(self._fleet.seed, stream, ingest.start, now)
-        # What the client has seen it names by the millisecond that was shown.
+        # Compare in milliseconds, the resolution of the timestamps that clients see.
         chosen = [
             candidate
             for candidate in known
@@ -224,7 +224,7 @@ _PATCH_RESPONSE_FIELDS = ("sessionId", "protocol", "status", "quality", "metadat
 
 
 def _session_metrics(stream: Stream, ingest: IngestSession, now: float) -> dict[str, Any]:
-    """Kilobits and milliseconds, as WAVE's players and SDKs have them; loss is a ratio."""
+    """Return metrics in kilobits and milliseconds, as in WAVE's players and SDKs; packet loss is a ratio."""
     level = LEVELS[ingest.condition(now)]
     totals = ingest.totals(now)
     kilobits = ingest.bitrate(now) * 8 / 1000
@@ -255,7 +255,7 @@ def _session_metrics(stream: Stream, ingest: IngestSession, now: float) -> dict[
 
 
 def _gathered_candidates(seed: int, stream: Stream, start: float, now: float) -> list[dict[str, Any]]:
-    """Those that have been found by now, in the order in which they were."""
+    """Return the candidates gathered up to ``now``, in order."""
     count = 3 + random_bits(seed, stream.index, Purpose.CANDIDATE) % (len(_CANDIDATES) - 2)
     found = []
     for number, kind in enumerate(_CANDIDATES[:count]):

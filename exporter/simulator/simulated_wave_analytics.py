@@ -1,7 +1,7 @@
 """WAVE's analytics, dashboards, tracked events and Prometheus export.
 
-Analytics are recalculated every five minutes. The documentation promises counters, gauges and histograms in the export
-without naming a single one: the names here are ours.
+Analytics are recalculated every five minutes. The documentation names none of the metrics in the export, so the names
+here are invented.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ REFRESH_SECONDS = 300
 _STREAM_PERIODS = {"1h": 1.0, "24h": 24.0, "7d": 168.0, "30d": 720.0}
 _DASHBOARD_PERIODS = {"1d": 24.0, "7d": 168.0, "30d": 720.0, "90d": 2160.0}
 _VISITS_PER_HOUR = 1.5
-"""Visits per hour and seat of the average audience."""
+"""Visits per hour for each viewer of the average audience."""
 
 
 class Analytics:
-    """Figures over a period."""
+    """Handlers of the analytics endpoints."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -132,7 +132,7 @@ class Events:
         return json_response({"success": True, "accepted": len(good), "rejected": len(events) - len(good)})
 
     async def show(self, _: web.Request) -> web.Response:
-        """Return the received events: ``{"events": [...]}``. A control of the simulator, not part of WAVE."""
+        """Return the received events: ``{"events": [...]}``. This endpoint is not part of WAVE."""
         return json_response({"events": list(self._events)})
 
     def _store_event(self, event: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ class FaultControl:
         self._faults = context.fleet.faults
 
     async def create(self, request: web.Request) -> web.Response:
-        """``POST {"platform", "stream"?, "fault", "for"?}``: inject a fault; returns 201 with its record."""
+        """``POST {"platform", "stream"?, "fault", "for"?}``: inject a fault; return 201 and the fault."""
         try:
             platform, index, kind, seconds = self._parse(await json_body(request))
         except InvalidFaultError as exception:
@@ -70,7 +70,7 @@ class FaultControl:
 
     def _parse(self, body: dict[str, Any] | None) -> tuple[Platform, int | None, FaultKind, float]:
         if body is None or not body.keys() <= _KEYS:
-            raise InvalidFaultError("an object with platform, stream, fault and for")
+            raise InvalidFaultError("expected an object with platform, stream, fault and for")
         platform, index = self._parse_target(body.get("platform"), body.get("stream"))
         kind = _parse_kind(body.get("fault"), of_stream=index is not None)
         return platform, index, kind, parse_seconds(body.get("for"))
@@ -94,17 +94,17 @@ class FaultControl:
     def _parse_target(self, platform_name: object, stream_name: object) -> tuple[Platform, int | None]:
         """Return the platform and the stream's position in the fleet, or None for the whole API."""
         if platform_name not in list(Platform):
-            raise InvalidFaultError(f"platform: one of {', '.join(Platform)}")
+            raise InvalidFaultError(f"platform: expected one of {', '.join(Platform)}")
         platform = Platform(str(platform_name))
         if stream_name in (None, ""):
             return platform, None
         stream = self._context.fleet.find_stream(platform, str(stream_name))
         if stream is None:
-            raise InvalidFaultError(f"stream: {platform} has none of this name or id")
+            raise InvalidFaultError(f"stream: {platform} has no stream with this name or id")
         return platform, stream.index
 
     def _fault_record(self, fault: Fault) -> dict[str, Any]:
-        """Return a fault as JSON, times in Unix seconds; ``until`` is null if the fault lasts until it is cleared."""
+        """Return a fault with times in Unix seconds; ``until`` is null if the fault lasts until it is cleared."""
         stream = None if fault.index is None else self._context.fleet.by_index(fault.index)
         return {
             "platform": fault.platform,
@@ -121,7 +121,7 @@ def _parse_kind(name: object, *, of_stream: bool) -> FaultKind:
     for kind in allowed:
         if kind == name:
             return kind
-    raise InvalidFaultError(f"fault: {'with' if of_stream else 'without'} a stream one of {', '.join(allowed)}")
+    raise InvalidFaultError(f"fault: expected one of {', '.join(allowed)}{'' if of_stream else ', or a stream'}")
 
 
 def parse_seconds(value: object) -> float:
@@ -134,7 +134,7 @@ def parse_seconds(value: object) -> float:
         parts = _DURATION_PART.findall(value)
         if parts and "".join(number + unit for number, unit in parts) == value:
             return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-    raise InvalidFaultError('for: seconds above 0, or a duration as "90s" or "1m30s"')
+    raise InvalidFaultError('for: expected seconds above 0, or a duration such as "90s" or "1m30s"')
 
 
 def _bad_request(exception: InvalidFaultError) -> web.Response:

@@ -1,4 +1,4 @@
-"""Conditions that a stream can be in, and how each affects the measurements."""
+"""Conditions of a stream, and how each affects the measurements."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Effect of a condition. Factors are relative to a stream with nothing wrong."""
+    """Effect of a condition. Factors are relative to a steady stream."""
 
     bitrate: float = 1.0
     media: float = 1.0

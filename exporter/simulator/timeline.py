@@ -1,7 +1,7 @@
-"""When a stream is on the air and in which condition: spans of conditions, overlaid by injected faults.
+"""When a stream is live and in which condition: spans of conditions, overlaid by injected faults.
 
 Times are seconds since the natural start of a cycle's ingest session; ``fleet.py`` converts them to wall time. A cycle
-is a gap off the air followed by one ingest session. Incidents repeat after ``SESSIONS_BEFORE_REPEAT`` cycles, so an
+is a gap off air followed by one ingest session. Incidents repeat after ``SESSIONS_BEFORE_REPEAT`` cycles, so an
 all-time total does not need the sum over every session.
 """
 
@@ -17,10 +17,10 @@ from exporter.simulator.simulated_streams import Stream
 from exporter.simulator.stream_conditions import Condition
 
 PERIOD_SECONDS = 4 * 3600.0
-"""Period of the fleet: within it, each stream has its own time at which it may be off the air."""
+"""Period of the fleet; each stream has its own time in the period at which it may be off air."""
 SESSIONS_BEFORE_REPEAT = 4
 OFF_AIR_SHARE = 0.03
-"""Maximum share of the fleet that is off the air at once; documented as 5 %."""
+"""Maximum share of the fleet that is off air at once; documented as 5 %."""
 
 START_SECONDS = 60.0
 _INCIDENT_CHANCE = 0.7
@@ -35,7 +35,7 @@ _FAULT_CONDITIONS = {
     FaultKind.STALL: Condition.STALLED,
     FaultKind.BITRATE_LOW: Condition.BITRATE_LOW,
     FaultKind.SLOW_TRANSCODE: Condition.SLOW_TRANSCODE,
-    # the encoder stays connected, and the platform takes nothing from it
+    # The encoder stays connected, but the platform receives no media.
     FaultKind.ERROR: Condition.STALLED,
 }
 
@@ -49,7 +49,7 @@ class Span(NamedTuple):
 
 
 def max_off_air_share(streams: int) -> float:
-    """Return the share of a period that each stream may be off the air, so that 95 % of the fleet is always live.
+    """Return the share of a period that each stream may be off air, so that 95 % of the fleet is always live.
 
     With fewer than 20 streams a single one would be more than 5 %, so sessions follow each other without a gap.
     """
@@ -57,15 +57,15 @@ def max_off_air_share(streams: int) -> float:
 
 
 def gap_seconds(stream: Stream, slot: int, share: float, speed: float) -> float:
-    """Return how long cycles with ``number % SESSIONS_BEFORE_REPEAT == slot`` are off the air at their start."""
+    """Return how long cycles with ``number % SESSIONS_BEFORE_REPEAT == slot`` are off air at their start."""
     # Slightly less than the share, so that rounding never makes two gaps overlap.
     return 0.999 * share * (PERIOD_SECONDS / speed) * random_between(0.5, 1.0, Purpose.GAP, slot, seed=stream.seed)
 
 
 def natural_spans(stream: Stream, slot: int, end: float, speed: float, *, incidents: bool = True) -> tuple[Span, ...]:
-    """Return the spans of the slot's sessions without faults: from 0 to ``end``, without holes."""
+    """Return the spans of the slot's sessions without faults: from 0 to ``end``, without gaps."""
     spans = [Span(0.0, START_SECONDS / speed, Condition.START)]
-    # Incidents come in order, after the start, and end before any gap, so none has to be cut.
+    # Incidents are in order and end before any gap, so none has to be cut.
     for incident in _incident_spans(stream, slot, speed) if incidents else ():
         if spans[-1].end < incident.start:
             spans.append(Span(spans[-1].end, incident.start, Condition.STEADY))
@@ -92,7 +92,7 @@ def _incident_spans(stream: Stream, slot: int, speed: float) -> Iterator[Span]:
 
 
 def overlay_spans(spans: Iterable[Span], overlays: Iterable[Span]) -> list[Span]:
-    """Replace parts of ``spans`` by ``overlays`` (in order), except where off the air; both ends stay the same."""
+    """Replace parts of ``spans`` by ``overlays`` (in order), except where off air; both ends stay the same."""
     result = []
     waiting = deque(overlays)
     for span in spans:
@@ -120,7 +120,7 @@ def _has_length(span: Span) -> bool:
 def split_sessions(natural: Sequence[Span], natural_start: float, faults: Iterable[Fault]) -> list[tuple[Span, ...]]:
     """Return the spans of each ingest session in a cycle: the ``natural`` one, cut by the stream's faults.
 
-    The spans are in order and without holes. The list is empty if the stream was ended for the whole cycle.
+    The spans are in order and without gaps. The list is empty if the stream was ended for the whole cycle.
     """
     spans = list(natural)
     for fault in faults:
@@ -139,11 +139,11 @@ def split_sessions(natural: Sequence[Span], natural_start: float, faults: Iterab
 def _fault_spans(fault: Fault, natural_start: float, last: float) -> Iterator[Span]:
     start, end = fault.start - natural_start, min(fault.end - natural_start, last)
     if fault.kind is FaultKind.FLAP:
-        # Counted from the injection, so that the rhythm continues from cycle to cycle.
+        # Count from the injection, so that the rhythm continues across cycles.
         turn = max(0, int(-start // FLAP_SECONDS))
         while (off := start + turn * FLAP_SECONDS) < end:
             yield Span(off, min(off + FLAP_OFF_SECONDS, end), Condition.OFF_AIR)
             turn += 1
     elif start < end and fault.kind in _FAULT_CONDITIONS:
-        # other faults concern what is reported about the stream
+        # Other faults affect only the reports about the stream.
         yield Span(start, end, _FAULT_CONDITIONS[fault.kind])

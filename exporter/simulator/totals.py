@@ -1,8 +1,7 @@
-"""What a stream has sent: integrals in closed form, so that every point in time costs the same.
+"""Totals of a stream: integrals in closed form, so that the cost does not depend on the time span.
 
 Bitrate is ``setting x level x (1 + w sin B)`` and the audience ``average x level x (1 + d sin A)``, with B turning
-once in about a minute and A once in a simulated day. Both, and their product, have an antiderivative, so nothing is
-summed step by step.
+once in about a minute and A once in a simulated day. Both, and their product, have an antiderivative.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ class Course:
         self._turn = 2 * math.pi / stream.wobble_seconds
         self._day_turn = 2 * math.pi * speed / DAY_SECONDS
         seconds = natural_start * speed % DAY_SECONDS
-        # The time of the simulated day at which the cycle starts, as an angle.
+        # Time of the simulated day at the start of the cycle, as an angle.
         self._day_start = 2 * math.pi * seconds / DAY_SECONDS + stream.day_angle + _EVENING
 
     def bitrate(self, offset: float, condition: Condition) -> float:
@@ -150,7 +149,7 @@ class IngestSession:
         self._largest = [0.0]
 
     def is_live(self, now: float) -> bool:
-        """Whether the stream is on the air."""
+        """Return whether the stream is live."""
         return self.start <= now < self.end
 
     def _offset(self, now: float) -> float:
@@ -160,7 +159,7 @@ class IngestSession:
         return bisect_right(self._starts, offset) - 1
 
     def span(self, now: float) -> Span:
-        """Return the span at ``now``: before the start the first one, after the end the last one."""
+        """Return the span at ``now``; the first one before the start, the last one after the end."""
         return self.spans[self._span_index(self._offset(now))]
 
     def condition(self, now: float) -> Condition:
@@ -176,7 +175,7 @@ class IngestSession:
         return self.course.audience(self._offset(now), self.condition(now))
 
     def viewers(self, now: float) -> int:
-        """Return the number of viewers; 0 off the air."""
+        """Return the number of viewers; 0 while off air."""
         return int(self.audience(now) + 0.5) if self.is_live(now) else 0
 
     def peak_viewers(self, now: float) -> int:

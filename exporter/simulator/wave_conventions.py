@@ -1,4 +1,4 @@
-"""Conventions of all of WAVE's endpoints: errors, times, query parameters, credentials and the rate limit."""
+"""Conventions of all WAVE endpoints: errors, times, query parameters, credentials and rate limit."""
 
 from __future__ import annotations
 

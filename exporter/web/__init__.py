@@ -1,1 +1,1 @@
-"""What the exporter answers over HTTP."""
+"""HTTP server of the exporter: metrics, probes, JSON API and page."""

@@ -22,7 +22,7 @@ from exporter.web.sidecar_api import SidecarApi
 from exporter.web.ui.page import Page
 
 _SECURITY_HEADERS = {
-    # The page loads nothing from other hosts, runs no script from text, and can't be framed.
+    # The page loads nothing from other hosts, has no inline scripts, and cannot be framed.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
     "X-Content-Type-Options": "nosniff",
@@ -33,14 +33,14 @@ _SECURITY_HEADERS = {
     "Server": SERVER_HEADER,
 }
 _FOLDED_HEADERS: Final[Mapping[str, str]] = CIMultiDict(_SECURITY_HEADERS)
-"""The same headers, with their names folded once instead of for every response."""
-_CROSS_SITE = "Requests from pages of other sites are refused.\n"
-_PROBE_OFF = "Probes are off (--web.disable-probe).\n"
-_LIFECYCLE_OFF = "Reloading over HTTP is off: start with --web.enable-lifecycle, or send SIGHUP.\n"
+"""The same headers with their names case-folded in advance, which saves time for every response."""
+_CROSS_SITE = "Cross-site requests are refused.\n"
+_PROBE_OFF = "Probes are disabled (--web.disable-probe).\n"
+_LIFECYCLE_OFF = "Lifecycle API is not enabled. Start with --web.enable-lifecycle, or send SIGHUP.\n"
 
 
 def make_app(exporter: RunningExporter, *, options: WebOptions, security: Security | None = None) -> web.Application:
-    """Build the web application of an exporter, protected by ``security``. It neither starts nor stops the exporter."""
+    """Build the web application of an exporter. It neither starts nor stops the exporter."""
     app = web.Application()
     (security or Security(clock=exporter.clock)).protect(app, _FOLDED_HEADERS)
     handlers = _Handlers(exporter, enable_lifecycle=options.enable_lifecycle, external=options.external)
@@ -65,19 +65,19 @@ async def _refuse_probe(_request: web.Request) -> web.Response:
 
 
 class _Handlers:
-    """Handlers of the configuration page and the life cycle."""
+    """Handlers of ``/config`` and the management endpoints (``/-/``)."""
 
     def __init__(self, exporter: RunningExporter, *, enable_lifecycle: bool, external: Origin | None) -> None:
         self._exporter = exporter
         self._enable_lifecycle = enable_lifecycle
         self._external = external
         self._config: tuple[Settings, asyncio.Future[str]] | None = None
-        """The settings in force, and how they are shown."""
+        """The settings in force and their YAML."""
 
     async def config(self, _request: web.Request) -> web.Response:
         settings = self._exporter.settings
         if self._config is None or self._config[0] is not settings:
-            # thousands of configured streams take seconds to write as YAML: once for each load, for all requests
+            # With thousands of configured streams, writing the YAML takes seconds, so it is written once per reload.
             text = asyncio.get_running_loop().run_in_executor(None, settings.redacted_yaml)
             self._config = (settings, text)
         return web.Response(text=await asyncio.shield(self._config[1]))
@@ -85,12 +85,12 @@ class _Handlers:
     async def healthy(self, _request: web.Request) -> web.Response:
         if self._exporter.healthy:
             return web.Response(text="healthy\n")
-        return web.Response(status=503, text="nothing polls\n")
+        return web.Response(status=503, text="polling loop is not running\n")
 
     async def ready(self, _request: web.Request) -> web.Response:
         if self._exporter.ready:
             return web.Response(text="ready\n")
-        return web.Response(status=503, text="not every upstream has been polled yet\n")
+        return web.Response(status=503, text="some upstreams have not been polled yet\n")
 
     async def reload(self, request: web.Request) -> web.Response:
         if not self._enable_lifecycle:
@@ -105,9 +105,9 @@ class _Handlers:
 
 
 def _is_cross_site(request: web.Request, external: Origin | None) -> bool:
-    """Return whether a page of another site made a browser send the request.
+    """Return whether a browser sent the request for a page of another site.
 
-    Browsers set ``Origin`` and ``Sec-Fetch-Site``, and no page can change them; other clients send neither.
+    Browsers set ``Origin`` and ``Sec-Fetch-Site``, and pages cannot change them. Other clients send neither.
     https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
     """
     origin, site = request.headers.get(hdrs.ORIGIN), request.headers.get("Sec-Fetch-Site")
@@ -117,6 +117,6 @@ def _is_cross_site(request: web.Request, external: Origin | None) -> bool:
         return False
     host = request.headers.get(hdrs.HOST, "")
     is_same_origin = origin is None or origin == f"{'https' if request.secure else 'http'}://{host}"
-    # a site whose name suddenly leads to this machine is of the same origin for the browser (DNS rebinding)
+    # DNS rebinding: a foreign name that resolves to this machine has the same origin for the browser.
     is_own = is_own_host(host) or (external is not None and host == external.address)
     return not (is_same_origin and is_own and (site or "none").lower() in ("none", "same-origin"))

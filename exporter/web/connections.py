@@ -1,4 +1,4 @@
-"""How many connections to the exporter's port may be open, and which one is closed in favour of a new one."""
+"""Limit of open connections, and which connection is closed for a new one at the limit."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from exporter.web.options import DEFAULT_MAX_CONNECTIONS, network_of
 log = structlog.get_logger()
 
 RESERVED_DESCRIPTORS: Final = 64
-"""File descriptors that no connection to the port may use: for polls, DNS, logs, and the exporter's own files."""
+"""File descriptors reserved for polls, DNS, logs, and the exporter's own files."""
 FEW_CONNECTIONS: Final = 16
-"""Connections allowed however few file descriptors there are, so that a scrape always gets in."""
+"""Minimum limit of connections, regardless of the file descriptors, so that scrapes are always possible."""
 LIMIT_LOG_INTERVAL_SECONDS: Final = 60.0
 ClosingReason = Literal["limit", "timeout", "flood"]
-"""Closed or refused because of the limit; the client took too long; it sent too much ahead of a response."""
+"""The limit was reached; the client took too long; the client sent too much before reading a response."""
 
 
 class OpenConnection(Protocol):
-    """What decides whether a connection is closed in favour of a new one."""
+    """A connection that may be closed for a new one."""
 
     host: str
-    """The client's address."""
+    """Client address."""
     is_answering: bool
-    """Whether a request is being answered."""
+    """Whether a request is being handled."""
 
     def abort(self) -> None:
-        """Close the connection at once, whatever is left to send."""
+        """Close the connection at once and discard unsent data."""
 
 
 class ConnectionBudget:
-    """Compute how many connections leave enough file descriptors for polls and notifications."""
+    """Compute the limit of connections that leaves enough file descriptors for polls and notifications."""
 
     def __init__(self, settings: Callable[[], Settings], *, descriptors: int, maximum: int) -> None:
-        """``settings`` returns those in force; ``descriptors``: how many the process may open."""
+        """``settings`` returns the settings in force. ``descriptors``: file descriptor limit of the process."""
         self._settings = settings
         self._descriptors = descriptors
         self._maximum = maximum
@@ -49,7 +49,7 @@ class ConnectionBudget:
         self._limit = maximum
 
     def __call__(self) -> int:
-        """Return the number; it is computed again when a reload has changed the settings."""
+        """Return the limit. It is computed again after a reload."""
         settings = self._settings()
         if settings is not self._counted:
             self._counted = settings
@@ -57,29 +57,29 @@ class ConnectionBudget:
             self._limit = min(self._maximum, max(FEW_CONNECTIONS, available))
             if available < FEW_CONNECTIONS:
                 log.warning(
-                    "few file descriptors are left for connections",
+                    "file descriptor limit allows few connections",
                     descriptors=self._descriptors,
                     connections=self._limit,
-                    remedy="a higher limit of open files (ulimit -n, LimitNOFILE), or a lower max_concurrent_requests",
+                    remedy="raise the limit of open files (ulimit -Hn, LimitNOFILE) or lower max_concurrent_requests",
                 )
         return self._limit
 
 
 def _outgoing_connections(settings: Settings) -> int:
-    """Return the most connections that polls and notifications open at a time.
+    """Return the maximum number of connections that polls and notifications open at the same time.
 
-    ``/probe`` has its own connections. They are not counted, because an upstream rarely uses all that it may.
+    The connections of ``/probe`` are not counted, because upstreams rarely use all that they may.
     """
     upstreams = sum(upstream.max_concurrent_requests for upstream in settings.upstreams)
     return upstreams + len(settings.alerting.alertmanagers) + len(settings.alerting.webhooks)
 
 
 class OpenConnections:
-    """The open connections of all listening sockets, from accepting them until they are closed.
+    """The open connections of all listening sockets, from being accepted until they are closed.
 
-    At the limit, a new connection takes the place of another one of the client that has the most: of the one that has
-    waited longest for a request, or for its next one. The new one thus has the most time for its own request, and a
-    client with few connections keeps them.
+    At the limit, a new connection replaces an idle connection of the client with the most connections: the one that has
+    waited longest for a request. So the new connection has time for its request, and clients with few connections keep
+    them.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class OpenConnections:
         self._limit = limit
         self._clock = clock or Clock()
         self._by_network: dict[str, dict[OpenConnection, None]] = {}
-        """Connections of each client; the one that has waited longest is first."""
+        """Connections of each client, longest waiting first."""
         self._count = 0
         self._logged_at = -math.inf
         registry = registry or FamilyRegistry()
@@ -103,9 +103,9 @@ class OpenConnections:
             self._closed.labels(reason)
 
     def admit(self, connection: OpenConnection) -> bool:
-        """Return whether the connection may stay. If so, ``remove`` must follow once it is closed.
+        """Return whether to keep a new connection. If so, call ``remove`` once it is closed.
 
-        It may not if all others are being answered.
+        It is refused if the limit is reached and requests are being handled on all other connections.
         """
         limit = self._limit()
         while self._count >= limit:
@@ -121,13 +121,13 @@ class OpenConnections:
         return True
 
     def wait_again(self, connection: OpenConnection) -> None:
-        """Note that the connection waits for its next request from now on."""
+        """Record that the connection now waits for its next request."""
         known = self._by_network.get(network_of(connection.host), {})
         if connection in known:
             known[connection] = known.pop(connection)
 
     def remove(self, connection: OpenConnection) -> None:
-        """Forget a connection, if it is known."""
+        """Remove a connection if it is known."""
         network = network_of(connection.host)
         known = self._by_network.get(network, {})
         if connection in known:
@@ -137,11 +137,11 @@ class OpenConnections:
                 del self._by_network[network]
 
     def count_closed(self, reason: ClosingReason) -> None:
-        """Count a connection that is closed early."""
+        """Count a connection that is closed by the exporter."""
         self._closed.labels(reason).inc()
 
     def _longest_waiting(self) -> OpenConnection | None:
-        """Return the connection to close; None if all are being answered."""
+        """Return the connection to close; None if all are handling a request."""
         for connections in sorted(self._by_network.values(), key=len, reverse=True):
             for connection in connections:
                 if not connection.is_answering:
@@ -152,4 +152,4 @@ class OpenConnections:
         now = self._clock.monotonic()
         if now >= self._logged_at + LIMIT_LOG_INTERVAL_SECONDS:
             self._logged_at = now
-            log.warning("connection limit is reached; idle connections are closed", connections=limit)
+            log.warning("connection limit reached; closing idle connections", connections=limit)

@@ -1,4 +1,4 @@
-"""The last 15 minutes of each stream's bitrate and health score, for the page's sparklines and charts."""
+"""Bitrate and health score of each stream over the last 15 minutes, for the page's sparklines and charts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.store import Store
 STEP_SECONDS: Final = 15.0
 POINTS: Final = 60
 
-# A slot of a ring holds a value, or one of: nothing was published in this step; published without this value.
+# Markers in a ring buffer: no state was published in this step, or it was published without this value.
 _NO_BITRATE = -1.0
 _UNPUBLISHED, _NO_SCORE, _FULL_SCORE = 255, 254, 250
 _EMPTY_BITRATES = array("f", [_NO_BITRATE]) * POINTS
@@ -24,14 +24,14 @@ _EMPTY_SCORES = array("B", [_UNPUBLISHED]) * POINTS
 
 
 class Points(msgspec.Struct, frozen=True, kw_only=True):
-    """A stream's last ``POINTS`` steps of ``STEP_SECONDS``, the current one last; None where a value is not known."""
+    """Values of a stream in the last ``POINTS`` steps of ``STEP_SECONDS``, oldest first; None where unknown."""
 
     ingest_bitrate_bytes_per_second: tuple[float | None, ...]
     health_score_ratio: tuple[float | None, ...]
 
 
 class History:
-    """The values published in the last ``POINTS * STEP_SECONDS``. Used only in the event loop."""
+    """Values published in the last ``POINTS * STEP_SECONDS``. Not thread-safe."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class History:
         return rings.points(stream, self._current_step(), hold_steps)
 
     def _current_step(self) -> int:
-        # Monotonic, because setting the wall clock would break the lines.
+        # Monotonic, so that setting the wall clock does not leave gaps or overlaps.
         return int(self._clock.monotonic() // STEP_SECONDS)
 
     def _record(self, state: UpstreamState) -> None:
@@ -59,18 +59,18 @@ class History:
 
 
 class _Rings:
-    """The rings of one upstream's streams: a row per stream in two arrays, in the order of its state (300 bytes)."""
+    """Ring buffers of one upstream: two arrays with a row per stream (300 bytes), in the order of its state."""
 
     def __init__(self) -> None:
         self._names: list[str] = []
         self._rows: dict[str, int] | None = None
-        """The row of each label; built when first needed."""
+        """Row of each label; built when first needed."""
         self._bitrates = array("f")
         self._scores = array("B")
         self._newest: int | None = None
 
     def record(self, streams: tuple[StreamState, ...], step: int) -> None:
-        """Record the streams; the last record of a step wins. Writes one column of each array."""
+        """Record the streams. Several records in one step overwrite each other."""
         names = [state.identity.stream for state in streams]
         if names != self._names:
             self._rearrange(names)
@@ -82,7 +82,7 @@ class _Rings:
         self._scores[column] = array("B", [_NO_SCORE if score is None else _encode_score(score) for score in scores])
 
     def points(self, stream: str, step: int, hold_steps: int) -> Points | None:
-        """Return a stream's points. A value is repeated for up to ``hold_steps`` steps, until the next poll is due."""
+        """Return a stream's points. A value is repeated for ``hold_steps`` steps, until the next poll is due."""
         if self._rows is None:
             self._rows = _rows_by_label(self._names)
         row = self._rows.get(stream)
@@ -114,7 +114,7 @@ class _Rings:
         self._newest = step
 
     def _rearrange(self, names: list[str]) -> None:
-        """Reorder the rows; new streams get an empty one, and those of streams that left are dropped."""
+        """Reorder the rows, with empty rows for new streams."""
         bitrates, scores, rows = _EMPTY_BITRATES * len(names), _EMPTY_SCORES * len(names), _rows_by_label(self._names)
         for row, name in enumerate(names if rows else ()):
             known = rows.get(label_value(name))
@@ -130,5 +130,5 @@ def _rows_by_label(names: list[str]) -> dict[str, int]:
 
 
 def _encode_score(score: float) -> int:
-    # A bad score from a third-party platform must not prevent publishing.
+    # An invalid score from a third-party platform must not raise here.
     return int(score * _FULL_SCORE + 0.5) if 0.0 <= score <= 1.0 else _NO_SCORE

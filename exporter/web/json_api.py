@@ -1,6 +1,6 @@
-"""The JSON API of the streams (``/api/v1/streams``, ``stream``, ``history``) and the service discovery (``/sd``).
+"""JSON API of the streams (``/api/v1/streams``, ``stream``, ``history``) and service discovery (``/sd``).
 
-A missing key means that the fact is not known. ``docs/page.md`` describes the keys; a test pins them.
+Unknown values have no key. ``docs/page.md`` describes the keys.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Any, Final
 import msgspec
 from aiohttp import hdrs, web
 
+from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.config.alerting import AlertingSettings
 from exporter.config.types import format_duration
 from exporter.config.upstream import UpstreamSettings
 from exporter.model import UpstreamState
@@ -26,14 +28,16 @@ from exporter.web.protocols import ServedState
 from exporter.web.serializers import stream_entry, stream_facts, stream_label, upstream_entry
 
 MAX_HISTORIES: Final = 200
-"""Maximum number of streams whose history one request may ask for."""
+"""Maximum number of streams in one request for histories."""
+HEALTH_RULES: Final = frozenset({"StreamUnhealthy", "StreamDegraded"})
+"""Rules whose thresholds decide how the page shows a health score."""
 
 _CACHED_BODIES = 4
 _JSON = "application/json"
 
 
 class StreamsApi:
-    """Handlers of the streams. Lists are rendered in a worker thread, once for identical concurrent requests."""
+    """Handlers of the streams. A worker thread renders lists, once for identical concurrent requests."""
 
     def __init__(self, served: ServedState) -> None:
         self._served = served
@@ -45,7 +49,7 @@ class StreamsApi:
         """The encoded streams of each upstream, with the state they were encoded from."""
 
     def add_routes(self, app: web.Application) -> None:
-        """Add the handlers to an application, and stop the worker when it is cleaned up."""
+        """Add the routes, and stop the worker when the application is cleaned up."""
         app.router.add_get("/api/v1/streams", self.streams)
         app.router.add_get("/api/v1/stream", self.stream)
         app.router.add_get("/api/v1/history", self.history)
@@ -82,28 +86,34 @@ class StreamsApi:
                 for upstream in self._served.settings.upstreams
                 if upstream.name in wanted
             ]
-            now = self._served.clock.now()
+            head = {
+                "generated_at": self._served.clock.now(),
+                "thresholds": health_thresholds(self._served.settings.alerting),
+            }
             rendering = asyncio.get_running_loop().run_in_executor(
-                self._worker, self._render_streams, now, upstreams, compressed
+                self._worker, self._render_streams, head, upstreams, compressed
             )
             cached = (etag, rendering)
         self._bodies[key] = cached
         if len(self._bodies) > _CACHED_BODIES:
             del self._bodies[next(iter(self._bodies))]
-        # A client that disconnects must not cancel the rendering for the others.
+        # A client that disconnects must not cancel the rendering for other clients.
         return await asyncio.shield(cached[1])
 
     def _render_streams(
-        self, now: float, upstreams: Sequence[tuple[UpstreamSettings, UpstreamState | None]], compressed: bool
+        self,
+        head: Mapping[str, Any],
+        upstreams: Sequence[tuple[UpstreamSettings, UpstreamState | None]],
+        compressed: bool,
     ) -> bytes:
         """Render the body. Runs in the worker thread."""
-        listed = msgspec.json.encode([upstream_entry(upstream, state) for upstream, state in upstreams])
+        listed = [upstream_entry(upstream, state) for upstream, state in upstreams]
+        start = msgspec.json.encode({**head, "upstreams": listed})[:-1]
         streams = b",".join(filter(None, (self._encode_streams(state) for _, state in upstreams if state is not None)))
-        body = b'{"generated_at":%s,"upstreams":%s,"streams":[%s]}' % (msgspec.json.encode(now), listed, streams)
-        return encode(body, compressed=compressed)
+        return encode(b'%s,"streams":[%s]}' % (start, streams), compressed=compressed)
 
     def _encode_streams(self, state: UpstreamState) -> bytes:
-        """Return an upstream's streams separated by commas, encoded again only if its state was replaced."""
+        """Return an upstream's streams, separated by commas. Cached until its state is replaced."""
         cached = self._encoded.get(state.upstream)
         if cached is not None and cached[0].refer_to(state):
             return cached[1]
@@ -114,16 +124,16 @@ class StreamsApi:
     # -- single streams ------------------------------------------------------------------------------------------------
 
     async def stream(self, request: web.Request) -> web.Response:
-        """Return all facts of the stream that ``upstream`` and ``stream`` name, or 404."""
+        """Return all facts of the stream given by ``upstream`` and ``stream``, or 404."""
         try:
             upstream, stream = request.query["upstream"], request.query["stream"]
         except KeyError as missing:
-            return _error_response(400, f"{missing.args[0]} is missing")
+            return _error_response(400, f"missing parameter: {missing.args[0]}")
         upstream_state = self._served.store.get(upstream)
         streams = () if upstream_state is None else upstream_state.streams
         state = next((state for state in streams if stream_label(state) == stream), None)
         if state is None:
-            return _error_response(404, "there is no such stream now")
+            return _error_response(404, "stream not found")
         points = self._history.points(upstream, stream)
         history = {"step_seconds": STEP_SECONDS, **(_columns(points) if points else {})}
         return json_response(
@@ -131,10 +141,10 @@ class StreamsApi:
         )
 
     async def history(self, request: web.Request) -> web.Response:
-        """Return the history of each ``stream=UPSTREAM/STREAM`` (repeatable), without unknown streams."""
+        """Return the history of each ``stream=UPSTREAM/STREAM`` (repeatable). Unknown streams are left out."""
         names = request.query.getall("stream", [])
         if len(names) > MAX_HISTORIES:
-            return _error_response(400, f"at most {MAX_HISTORIES} streams at a time")
+            return _error_response(400, f"at most {MAX_HISTORIES} streams per request")
         found = []
         for name in names:
             upstream, _, stream = name.partition("/")
@@ -145,7 +155,7 @@ class StreamsApi:
 
 
 class _Versions:
-    """Detect changes without comparing content: an upstream's state is replaced as a whole."""
+    """Detect changes by identity instead of content, because states are replaced as a whole."""
 
     def __init__(self, served: ServedState) -> None:
         self._served = served
@@ -155,7 +165,7 @@ class _Versions:
         self._settings: tuple[object, int] = (None, 0)
 
     def etag(self, upstreams: frozenset[str]) -> str:
-        """Return a tag that differs after any change of these upstreams or the configuration, and after a restart."""
+        """Return a tag that changes with these upstreams, with the configuration, and with a restart."""
         if self._settings[0] is not self._served.settings:
             self._count += 1
             self._settings = (self._served.settings, self._count)
@@ -173,6 +183,15 @@ class _Versions:
         return seen[1]
 
 
+def health_thresholds(settings: AlertingSettings) -> dict[str, float]:
+    """Return the thresholds in force of the rules about the health score, by the name of the rule."""
+    return {
+        active.rule.name: active.threshold
+        for active in rules_in_force(settings)
+        if active.rule.name in HEALTH_RULES and active.threshold is not None
+    }
+
+
 def _columns(points: Points) -> Mapping[str, Any]:
     return msgspec.structs.asdict(points)
 
@@ -187,18 +206,18 @@ def _error_response(status: int, error: str) -> web.Response:
 
 
 class DiscoveryHandler:
-    """Handle service discovery. Without probes, the only target is the exporter itself."""
+    """Handle service discovery. With probes disabled, the only target is the exporter's own metrics."""
 
     def __init__(self, served: ServedState, options: WebOptions) -> None:
         self._served = served
         self._options = options
 
     async def handle(self, request: web.Request) -> web.Response:
-        """Return the target groups, or 400 if they depend on a ``Host`` header that is missing or malformed."""
+        """Return the target groups, or 400 if they need a ``Host`` header that is missing or malformed."""
         options = self._options
         origin = options.external or Origin.from_host_header(request.headers.get(hdrs.HOST, ""), is_tls=request.secure)
         if origin is None:
-            return web.Response(status=400, text="a Host header of the form HOST[:PORT] is needed\n")
+            return web.Response(status=400, text="the Host header must have the form HOST[:PORT]\n")
         if options.disable_probe:
             groups = [_group(origin, origin.path + options.telemetry_path, {})]
         else:
@@ -219,9 +238,9 @@ def _group(origin: Origin, path: str, labels: dict[str, str]) -> dict[str, Any]:
 def _probe_labels(upstream: UpstreamSettings, origin: Origin) -> dict[str, str]:
     return {
         "__param_upstream": upstream.name,
-        # A probe polls, so it has the upstream's own interval and timeout.
+        # A probe polls the upstream, so it uses the upstream's interval and timeout.
         "__scrape_interval__": format_duration(upstream.interval),
         "__scrape_timeout__": format_duration(min(upstream.interval, upstream.timeout + OFFSET_SECONDS)),
-        # All upstreams have the same address: without this label they would share one `up` series.
+        # All targets have the same address; without this label they would share one `up` series.
         "instance": f"{origin.address}/{upstream.name}",
     }

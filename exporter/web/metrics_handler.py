@@ -1,4 +1,4 @@
-"""``/metrics``: render and compress in worker threads, so that the event loop can go on polling."""
+"""``/metrics``: rendered and compressed in worker threads, so that polling is not delayed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.web.protocols import Renderer
 from exporter.web.server import SINGLE_WRITE_BYTES, send_response
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-"""Sent whatever the client accepts: every Prometheus reads it, and version 3 fails a scrape without it."""
+"""Sent regardless of ``Accept``: every Prometheus reads it, and version 3 rejects a scrape without it."""
 PARTS: Final = ("exporter", "upstreams", "streams")
 """Allowed values of ``collect[]``."""
 
@@ -26,15 +26,15 @@ _WORKERS = 2
 
 Parts = frozenset[str]
 Body = Sequence[bytes]
-"""A body in pieces: a body of many megabytes is never copied into one."""
+"""A body in pieces, because joining many megabytes would copy them."""
 
 
 class UnknownPartError(ValueError):
-    """A value of ``collect[]`` that is not in ``PARTS``."""
+    """Unknown value of ``collect[]``."""
 
 
 class MetricsHandler:
-    """Answer scrapes. Identical concurrent scrapes share one rendering."""
+    """Handle scrapes. Identical concurrent scrapes share one rendering."""
 
     def __init__(self, exposition: Renderer) -> None:
         self._exposition = exposition
@@ -43,7 +43,7 @@ class MetricsHandler:
         self._closed = False
 
     def add_routes(self, app: web.Application, path: str) -> None:
-        """Serve ``path``, and close when the application is cleaned up."""
+        """Add the route, and close when the application is cleaned up."""
         app.router.add_get(path, self.handle)
         app.on_cleanup.append(self._on_cleanup)
 
@@ -51,7 +51,7 @@ class MetricsHandler:
         self.close()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Handle GET and HEAD; 400 for an unknown ``collect[]``."""
+        """Return the metrics, or 400 for an unknown ``collect[]``."""
         try:
             parts = wanted_parts(request.query.getall("collect[]", []))
         except UnknownPartError as error:
@@ -69,25 +69,25 @@ class MetricsHandler:
             rendering = asyncio.get_running_loop().run_in_executor(self._workers, render, parts)
             self._renderings[key] = rendering
             rendering.add_done_callback(lambda _: self._renderings.pop(key))
-        # A client that disconnects must not cancel the rendering for the others.
+        # A client that disconnects must not cancel the rendering for other clients.
         return await asyncio.shield(rendering)
 
     def prepare(self, state: UpstreamState) -> None:
-        """Prepare a state that was just published for the next scrape, in a worker thread."""
+        """Prepare a published state for the next scrape, in a worker thread."""
         if not self._closed:
             self._workers.submit(self._exposition.prepare, state)
 
     def close(self) -> None:
-        """Accept no more scrapes; renderings in progress are left to finish."""
+        """Accept no more scrapes. Renderings in progress are completed."""
         self._closed = True
         self._workers.shutdown(wait=False, cancel_futures=True)
 
 
 def wanted_parts(names: list[str]) -> Parts:
-    """Return the parts that ``collect[]`` names, or all of them without it. Raises ``UnknownPartError``."""
+    """Return the parts given by ``collect[]``; all parts without it. Raises ``UnknownPartError``."""
     for name in names:
         if name not in PARTS:
-            raise UnknownPartError(f"unknown collect[] {name[:64]!a}, allowed: {', '.join(PARTS)}")
+            raise UnknownPartError(f"unknown collect[] {name[:64]!a}; allowed: {', '.join(PARTS)}")
     return frozenset(names or PARTS)
 
 
@@ -98,9 +98,9 @@ def takes_gzip(request: web.Request) -> bool:
 
 @lru_cache(maxsize=64)
 def accepts_gzip(header: str) -> bool:
-    """Return whether this ``Accept-Encoding`` (RFC 9110, 12.5.3) accepts gzip; its own weight overrides that of ``*``.
+    """Return whether an ``Accept-Encoding`` (RFC 9110, 12.5.3) accepts gzip, whose own weight overrides that of ``*``.
 
-    Cached, because the few clients that scrape send the same header each time.
+    Cached, because every scraper always sends the same header.
     """
     weights: dict[str, float] = {}
     for item in header.split(","):
@@ -119,18 +119,18 @@ def _parse_weight(parameters: str) -> float:
             try:
                 return float(value.strip())
             except ValueError:
-                # Treat an unreadable weight as a refusal: the plain body is always right.
+                # An unreadable weight counts as a refusal, because an uncompressed body is always acceptable.
                 return 0.0
     return 1.0
 
 
 def encode(body: bytes, *, compressed: bool) -> bytes:
-    """Compress the body if the client accepts it; large bodies belong in a worker thread."""
+    """Compress the body if requested. Call it in a worker thread for large bodies."""
     return igzip.compress(body, LEVEL, mtime=0) if compressed else body
 
 
 async def send(request: web.Request, body: Body, *, compressed: bool) -> web.StreamResponse:
-    """Send an encoded exposition. A small one is returned as a response that is yet to be sent."""
+    """Send an encoded exposition. A small one is returned as a response for aiohttp to send."""
     size = sum(map(len, body))
     headers = {hdrs.CONTENT_TYPE: CONTENT_TYPE, hdrs.VARY: hdrs.ACCEPT_ENCODING, hdrs.CONTENT_LENGTH: str(size)}
     if compressed:
@@ -143,10 +143,7 @@ async def send(request: web.Request, body: Body, *, compressed: bool) -> web.Str
 
 
 def _chunks(body: Body) -> Iterator[bytes | memoryview]:
-    """Split or join the pieces into chunks of at most a megabyte.
-
-    Handing a larger chunk to the kernel would block the event loop, and so would many small ones.
-    """
+    """Split or join the pieces into chunks of up to 1 MiB. Larger writes, or many small ones, block the event loop."""
     gathered: list[bytes] = []
     size = 0
     for piece in body:

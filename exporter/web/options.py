@@ -1,4 +1,4 @@
-"""Values of the ``--web.*`` options: listen addresses, telemetry path, external URL. Imports no aiohttp."""
+"""Values of the ``--web.*`` options: listen addresses, telemetry path, external URL. Does not import aiohttp."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 DEFAULT_LISTEN_ADDRESS: Final = ":10071"
 DEFAULT_TELEMETRY_PATH: Final = "/metrics"
 DEFAULT_MAX_REQUESTS: Final = 40
-"""Maximum number of requests that are answered at the same time."""
+"""Maximum number of concurrent requests."""
 DEFAULT_MAX_CONNECTIONS: Final = 1024
+"""Maximum number of open connections without TLS."""
 DEFAULT_MAX_TLS_CONNECTIONS: Final = 256
-"""Maximum number of open connections. With TLS, each needs about 0.3 MB."""
+"""Maximum number of open connections with TLS; each needs about 0.3 MB."""
 PROBE_PATH: Final = "/probe"
 DISCOVERY_PATH: Final = "/sd"
 RUNBOOK_PATH: Final = "/runbook"
@@ -31,7 +32,7 @@ _BACKLOG = 128
 
 
 class Origin(NamedTuple):
-    """The base of the exporter's URLs."""
+    """Base of the exporter's URLs."""
 
     address: str
     """``host[:port]``."""
@@ -41,7 +42,7 @@ class Origin(NamedTuple):
 
     @property
     def origin(self) -> str:
-        """The value of ``Origin`` in requests from its own pages."""
+        """Value of the ``Origin`` header in requests from the exporter's own pages."""
         return f"{'https' if self.is_tls else 'http'}://{self.address}"
 
     @property
@@ -61,7 +62,7 @@ class WebOptions(NamedTuple):
     telemetry_path: str = DEFAULT_TELEMETRY_PATH
     enable_lifecycle: bool = False
     external: Origin | None = None
-    """Where Prometheus reaches the exporter, if not at the address that it sent its request to."""
+    """Base URL for Prometheus, if it differs from the ``Host`` header of its requests."""
     disable_probe: bool = False
 
 
@@ -70,7 +71,7 @@ def check_telemetry_path(path: str) -> str:
     if not _PATH.fullmatch(path):
         raise ValueError("must start with / and contain only letters, digits and . _ ~ - /")
     if path in _RESERVED_PATHS or path.startswith(_RESERVED_PREFIXES):
-        raise ValueError("this path is reserved")
+        raise ValueError("path is used by another endpoint")
     return path
 
 
@@ -84,13 +85,13 @@ def external_origin(url: str) -> Origin:
 
 
 class ListenError(OSError):
-    """Binding an address failed. The message is one line and names the address."""
+    """Listening failed. The message is one line that contains the address."""
 
 
 def parse_listen_address(text: str) -> tuple[str, int]:
     """Parse ``:10071``, ``127.0.0.1:10071``, ``[::1]:10071`` or ``localhost:10071`` to host and port.
 
-    The host "" stands for all addresses, port 0 for any free port. Raises ``ValueError``.
+    Host "" means all addresses, port 0 any free port. Raises ``ValueError``.
     """
     match = _LISTEN_ADDRESS.fullmatch(text)
     if match is None or int(match["port"]) > 65535:
@@ -99,7 +100,7 @@ def parse_listen_address(text: str) -> tuple[str, int]:
 
 
 def bind(addresses: Iterable[tuple[str, int]]) -> list[socket.socket]:
-    """Open one listening socket per address, or none if any fails. Raises ``ListenError``."""
+    """Open a listening socket for each address, or none if one fails. Raises ``ListenError``."""
     sockets: list[socket.socket] = []
     try:
         sockets.extend(_bind_address(host, port) for host, port in addresses)
@@ -115,13 +116,13 @@ def _bind_address(host: str, port: int) -> socket.socket:
         if not host:
             return _bind_all_addresses(port)
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # Prefer IPv4 if a name resolves to both families, as Prometheus does.
+        # Prefer IPv4 if a name resolves to both families, like Prometheus.
         family, _, _, _, address = min(found, key=lambda item: item[0] != socket.AF_INET)
         return socket.create_server(address, family=family, backlog=_BACKLOG)
     except OSError as error:
-        # Python's own text for a failed bind repeats the address in another form.
+        # Python's own text repeats the address in another form.
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        raise ListenError(f"can't listen on {format_address(host, port)}: {reason}") from error
+        raise ListenError(f"cannot listen on {format_address(host, port)}: {reason}") from error
 
 
 def _bind_all_addresses(port: int) -> socket.socket:
@@ -137,9 +138,9 @@ def address_of(bound: socket.socket) -> str:
 
 
 def reachable_address(bound: socket.socket) -> str:
-    """Return ``host:port`` for links; a wildcard address is replaced by this machine's name."""
+    """Return ``host:port`` for links, with this machine's name instead of a wildcard address."""
     host, port = bound.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not listened on
+    if host in ("0.0.0.0", "::"):  # noqa: S104 - only compared
         name = socket.gethostname()
         host = name if _HOST_NAME.fullmatch(name) else "127.0.0.1"
     return format_address(host, port)
@@ -151,7 +152,7 @@ def format_address(host: str, port: int) -> str:
 
 
 def is_own_host(header: str) -> bool:
-    """Return whether a ``Host`` header names this machine by an address, as localhost, or by its own name."""
+    """Return whether a ``Host`` header is an IP address, localhost, or this machine's name."""
     match = _HOST_HEADER.fullmatch(header.lower())
     host = match[1].strip("[]") if match else ""
     try:
@@ -163,7 +164,7 @@ def is_own_host(header: str) -> bool:
 
 
 def network_of(address: str | None) -> str:
-    """Return what one client can't have many of: its IPv4 address, or the /64 network of its IPv6 address."""
+    """Return the IPv4 address or the IPv6 /64 network: a client can easily have many addresses of one /64 network."""
     try:
         parsed = ip_address(address or "")
     except ValueError:

@@ -1,4 +1,4 @@
-"""``/probe``: poll one upstream, unless it has just been polled for a probe, and return only its metrics."""
+"""``/probe``: poll one upstream, unless a probe has just polled it, and return its metrics."""
 
 from __future__ import annotations
 
@@ -18,68 +18,68 @@ from exporter.web.protocols import Prober
 
 SCRAPE_TIMEOUT_HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
 OFFSET_SECONDS = 0.5
-"""Part of the scrape timeout that is left for rendering and sending the response."""
+"""Part of the scrape timeout that is reserved for rendering and sending the response."""
 
 _SHOWN_CHARACTERS = 64
 
 
 class BadProbeError(ValueError):
-    """A request with a missing, repeated or malformed parameter. The message is shown."""
+    """A parameter is missing, repeated or malformed. The message is sent to the client."""
 
 
 class ProbeHandler:
-    """Answer probes. Names in the query are only looked up in the configuration."""
+    """Handle probes. Only configured upstreams can be probed."""
 
     def __init__(self, probes: Prober) -> None:
         self._probes = probes
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Handle GET and HEAD: 200 whether the poll succeeds or not, 400 for a bad request, 404 for an unknown name."""
+        """Return the metrics, even if the poll fails; 400 for a bad request, 404 for an unknown name."""
         try:
             upstream, stream = parse_target(request.query)
             seconds = parse_time_limit(request.headers.get(SCRAPE_TIMEOUT_HEADER))
         except BadProbeError as error:
             return web.Response(status=400, text=f"{error}\n")
         try:
-            view = await self._probes.poll(upstream, seconds)
+            state = await self._probes.poll(upstream, seconds)
         except UnknownUpstreamError:
-            return web.Response(status=404, text=f"unknown upstream {_shown(upstream)}\n")
+            return web.Response(status=404, text=f"unknown upstream {_quote(upstream)}\n")
         compressed = takes_gzip(request)
-        if is_quick_to_render(view):
-            body = self._rendered(view, stream, compressed)
+        if is_quick_to_render(state):
+            body = self._render(state, stream, compressed)
         else:
-            body = await asyncio.to_thread(self._rendered, view, stream, compressed)
+            body = await asyncio.to_thread(self._render, state, stream, compressed)
         if body is None:
-            return web.Response(status=404, text=f"unknown stream {_shown(stream or '')} of upstream {upstream}\n")
+            return web.Response(status=404, text=f"unknown stream {_quote(stream or '')} of upstream {upstream}\n")
         return await send(request, [body], compressed=compressed)
 
-    def _rendered(self, view: UpstreamState, stream: str | None, compressed: bool) -> bytes | None:
-        """The text, empty where other shards poll the upstream; None when it is up and has no such stream."""
-        if view.not_owned:
+    def _render(self, state: UpstreamState, stream: str | None, compressed: bool) -> bytes | None:
+        """Render the metrics: empty if only other shards poll the upstream, None if it is up without this stream."""
+        if state.not_owned:
             return encode(b"", compressed=compressed)
-        states = [state for state in view.streams if stream is None or state.identity.stream == stream]
-        analytics = tuple(figures for figures in view.analytics if stream is None or figures.stream == stream)
-        if stream is not None and not states and not analytics and view.up:
+        streams = [each for each in state.streams if stream is None or each.identity.stream == stream]
+        analytics = tuple(each for each in state.analytics if stream is None or each.stream == stream)
+        if stream is not None and not streams and not analytics and state.up:
             return None
-        # Polls that somebody asks for are no measure of how often a stream began again, nor of how its values spread.
-        uncounted = tuple(msgspec.structs.replace(state, restarts=None) for state in states)
-        # Only the platform knows which of its pass-through metrics belong to which stream.
-        text = render_upstream(view, uncounted, analytics, passthrough=stream is None)
+        # How many restarts polls on demand see depends on how often they are requested.
+        without_restarts = tuple(msgspec.structs.replace(each, restarts=None) for each in streams)
+        # Pass-through metrics cannot be assigned to streams.
+        text = render_upstream(state, without_restarts, analytics, passthrough=stream is None)
         return encode(text, compressed=compressed)
 
 
 def parse_target(query: MultiMapping[str]) -> tuple[str, str | None]:
-    """Return the names of the upstream and, if given, of one of its streams. Raises ``BadProbeError``."""
+    """Return the names of the upstream and of the stream, if given. Raises ``BadProbeError``."""
     upstreams, streams = query.getall("upstream", []), query.getall("stream", [])
     if len(upstreams) > 1 or len(streams) > 1:
-        raise BadProbeError("upstream and stream may be given once each")
+        raise BadProbeError("upstream and stream may be given only once")
     if not upstreams or not upstreams[0]:
-        raise BadProbeError(f"the parameter upstream is missing: {PROBE_PATH}?upstream=NAME")
+        raise BadProbeError(f"missing parameter: upstream ({PROBE_PATH}?upstream=NAME)")
     return upstreams[0], streams[0] if streams else None
 
 
 def parse_time_limit(header: str | None) -> float | None:
-    """Return the seconds that a poll may take, or None without the scrape's header. Raises ``BadProbeError``."""
+    """Return the maximum duration of the poll in seconds; None without the header. Raises ``BadProbeError``."""
     if header is None:
         return None
     try:
@@ -87,9 +87,9 @@ def parse_time_limit(header: str | None) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise BadProbeError(f"{SCRAPE_TIMEOUT_HEADER} is not a number of seconds")
+        raise BadProbeError(f"{SCRAPE_TIMEOUT_HEADER} must be a positive number of seconds")
     return max(seconds - OFFSET_SECONDS, seconds / 2)
 
 
-def _shown(name: str) -> str:
+def _quote(name: str) -> str:
     return ascii(name[:_SHOWN_CHARACTERS])

@@ -1,4 +1,4 @@
-"""What the web layer needs from the running exporter. ``exporter.service.Service`` has all of it."""
+"""What the web layer needs from the running exporter; ``exporter.service.Service`` implements all of it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from exporter.store import Store
 
 
 class Renderer(Protocol):
-    """Render ``/metrics``, in a worker thread. ``parts`` are those of ``metrics_handler.PARTS``."""
+    """Render ``/metrics`` in a worker thread. ``parts``: values of ``metrics_handler.PARTS``."""
 
     def prepare(self, state: UpstreamState, /) -> None:
-        """Compute in advance what the next scrape needs of a published state."""
+        """Prepare a published state for the next scrape."""
 
     def pieces(self, parts: frozenset[str], /) -> Sequence[bytes]:
-        """Return the text in pieces: a body of many megabytes is never copied into one."""
+        """Return the text in pieces, because joining many megabytes would copy them."""
 
     def packed(self, parts: frozenset[str], /) -> Sequence[bytes]:
-        """Return the text compressed with gzip."""
+        """Return the text in pieces, compressed with gzip."""
 
 
 class Prober(Protocol):
     """Poll an upstream for ``/probe``."""
 
     async def poll(self, upstream: str, seconds: float | None, /) -> UpstreamState:
-        """Return the result of a recent or a new poll, within ``seconds``. Raises ``UnknownUpstreamError``."""
+        """Return the result of a recent or new poll within ``seconds``. Raises ``UnknownUpstreamError``."""
 
 
 class AlertSource(Protocol):
@@ -52,22 +52,22 @@ class AlertSource(Protocol):
 
     @property
     def last_evaluation(self) -> Evaluation | None:
-        """The last evaluation of an upstream; None before the first one."""
+        """Last evaluation of an upstream; None before the first one."""
 
     @property
     def interval_seconds(self) -> float:
-        """The shortest time between two evaluations of an upstream."""
+        """Minimum time between two evaluations of an upstream."""
 
     def alerts(self) -> list[Alert]:
         """Return the pending and firing alerts."""
 
 
 class ServedState(Protocol):
-    """What is configured now, and the states that are served."""
+    """Current settings and states."""
 
     @property
     def settings(self) -> Settings:
-        """The settings in force; a reload replaces the object."""
+        """Settings in force; a reload replaces the object."""
 
     @property
     def store(self) -> Store:
@@ -87,10 +87,10 @@ class Lifecycle(Protocol):
 
     @property
     def ready(self) -> bool:
-        """Whether every upstream has been polled, or has had time to be."""
+        """Whether every upstream has been polled, or has had enough time for it."""
 
     async def reload(self) -> None:
-        """Read the configuration again. Raises ``ConfigError`` if it is bad, and changes nothing."""
+        """Read the configuration again. Raises ``ConfigError`` without changing anything if it is invalid."""
 
 
 class RunningExporter(ServedState, Lifecycle, Protocol):

@@ -1,4 +1,4 @@
-"""Authentication, request limits and response headers, as ``--web.config.file`` sets them; reread when it changes."""
+"""Authentication, request limits and response headers, as configured by ``--web.config.file``."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from exporter.web.toolkit.web_config import FileStates, ReadResult, WebConfig, f
 log = structlog.get_logger()
 
 WATCH_SECONDS: Final = 1.0
-"""Time between two looks at the files."""
+"""Seconds between two checks for changed files."""
 HEALTH_PATHS: Final = frozenset({"/-/healthy", "/-/ready"})
-"""Answered under load too, because orchestrators restart what does not answer them."""
+"""Exempt from limits, because orchestrators restart a container whose health endpoint does not respond."""
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _CHALLENGE = 'Basic realm="stream-exporter", charset="UTF-8"'
-_NEEDS_RESTART = "tls_server_config: TLS can't be switched on or off without a restart"
+_NEEDS_RESTART = "tls_server_config: enabling or disabling TLS requires a restart"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WatchedConfig:
-    """The web configuration in force. A bad new version changes nothing, and is logged once.
+    """The web configuration in force. An invalid new version is logged once and ignored.
 
-    The files are read in the background: no request or connection waits for a file system.
+    Files are read in the background, so that no request or connection waits for a file system.
     """
 
     def __init__(self, file: Path | None = None) -> None:
-        """Read the file. Raises ``ConfigError`` if it is bad; without a file nothing is protected."""
+        """Read the file. Raises ``ConfigError`` if it is invalid. Without a file, nothing is protected."""
         self._file = file
         self._file_states: FileStates = {}
         self._config = WebConfig()
@@ -66,16 +66,16 @@ class WatchedConfig:
         return self._config
 
     async def watch(self, clock: Clock) -> None:
-        """Read the files again whenever one of them has changed, until cancelled."""
+        """Read the files again whenever one changes, until cancelled."""
         while self._file is not None:
             await clock.sleep(WATCH_SECONDS)
             try:
                 await self.refresh()
             except Exception as error:
-                log.error("web configuration not watched", error=describe_exception(error))
+                log.error("failed to check web configuration for changes", error=describe_exception(error))
 
     async def refresh(self) -> None:
-        """Read the files again if one of them has changed. While they can't be read, nothing changes."""
+        """Read the files again if one has changed. If they cannot be read, the configuration stays in force."""
         file = self._file
         if file is None:
             return
@@ -84,7 +84,7 @@ class WatchedConfig:
             reading = await call_within_async(file, read, DEADLINE_SECONDS)
         except FileError as error:
             if self._is_answered:
-                log.error("web configuration not reloaded", errors=[_no_answer(file, error)])
+                log.error("failed to reload web configuration", errors=[_no_answer(file, error)])
             self._is_answered = False
             return
         self._is_answered = True
@@ -99,7 +99,7 @@ class WatchedConfig:
         ):
             config, errors = None, (f"{file}: {_NEEDS_RESTART}",)
         if config is None:
-            log.error("web configuration not reloaded", errors=list(errors))
+            log.error("failed to reload web configuration", errors=list(errors))
             return
         self._config, self.warnings = config, reading.warnings
         log.info("web configuration reloaded")
@@ -108,7 +108,7 @@ class WatchedConfig:
     def log_warnings(self) -> None:
         """Log the warnings about the configuration in force."""
         for warning in self.warnings:
-            log.warning("web configuration", warning=warning)
+            log.warning("warning about web configuration", warning=warning)
 
 
 def _read_if_changed(file: Path, known: FileStates) -> ReadResult | None:
@@ -117,7 +117,7 @@ def _read_if_changed(file: Path, known: FileStates) -> ReadResult | None:
 
 
 def _no_answer(file: Path, error: FileError) -> str:
-    return f"{file}, or a file that it names: {error.strerror}"
+    return f"{file} or a file it refers to: {error.strerror}"
 
 
 class ConcurrencyLimit:
@@ -128,19 +128,19 @@ class ConcurrencyLimit:
         self._running = 0
 
     def enter(self) -> bool:
-        """Return whether one more may run; if so, ``leave`` must follow."""
+        """Return whether another request may start. If so, call ``leave`` when it has finished."""
         if self._limit and self._running >= self._limit:
             return False
         self._running += 1
         return True
 
     def leave(self) -> None:
-        """Count one as finished."""
+        """Count a request as finished."""
         self._running -= 1
 
 
 class TokenBucket:
-    """Allow one request per ``interval`` seconds in the long run, and ``burst`` requests at once."""
+    """Allow one request per ``interval`` seconds on average, and bursts of ``burst`` requests."""
 
     def __init__(self, interval: float, burst: int, clock: Clock) -> None:
         self.interval = interval
@@ -150,7 +150,7 @@ class TokenBucket:
         self._filled_at = clock.monotonic()
 
     def take(self) -> float:
-        """Take a token and return 0, or return the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until the next token."""
         now = self._clock.monotonic()
         self._tokens = min(self.burst, self._tokens + (now - self._filled_at) / self.interval)
         self._filled_at = now
@@ -174,7 +174,7 @@ class Security:
     ) -> None:
         """``max_requests``: maximum number of concurrent requests, 0 for no limit. Raises ``ConfigError``.
 
-        ``health_without_auth``: whether health endpoints need no user.
+        ``health_without_auth``: whether health endpoints need no authentication.
         """
         self._watched = WatchedConfig(file)
         self._clock = clock or Clock()
@@ -185,7 +185,7 @@ class Security:
 
     @property
     def is_open(self) -> bool:
-        """Whether anyone who reaches the port has access."""
+        """Whether clients have access without authentication."""
         config = self._watched.current()
         return not config.basic_auth_users and not config.tls_server_config.verifies_clients
 
@@ -199,15 +199,15 @@ class Security:
         self._watched.log_warnings()
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Return the context to listen with, or None without TLS."""
+        """Return the TLS context of the listening sockets; None without TLS."""
         if self._watched.current().tls_server_config.context is None:
             return None
         return CurrentContext.create(self._current_context)
 
     def protect(self, app: web.Application, headers: Mapping[str, str] = _NO_HEADERS) -> None:
-        """Protect the application's handlers, and those of mounted applications.
+        """Protect the handlers of the application and its subapplications.
 
-        ``headers``: set on every response, unless the configuration sets them.
+        ``headers``: default headers of every response; the configuration takes precedence.
         """
 
         async def set_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -237,21 +237,21 @@ class Security:
             refusal = await self._check_password(request, config, is_health=is_health)
             if refusal is not None:
                 return refusal
-        # The only mounted application is the demo's simulator, which the exporter itself polls.
+        # The only subapplication is the demo's simulator, which the exporter itself polls.
         if is_health or len(request.match_info.apps) > 1:
             return await handler(request)
         if not self._concurrency.enter():
-            return _retry_later(503, "too many requests at one time", 1.0)
+            return _retry_later(503, "too many concurrent requests", 1.0)
         try:
             response = await handler(request)
-            # Sending counts too: clients that request much and read nothing would otherwise use unlimited memory.
+            # Sending counts as well; otherwise clients that do not read their responses could use unlimited memory.
             await send_response(request, response)
             return response
         finally:
             self._concurrency.leave()
 
     def _rate_limit_wait(self, config: WebConfig) -> float:
-        """Return the seconds until a request is allowed; 0 means now."""
+        """Return the seconds until a request is allowed."""
         limit = config.rate_limit
         if limit.interval <= 0:
             self._bucket = None
@@ -261,7 +261,7 @@ class Security:
         return self._bucket.take()
 
     async def _check_password(self, request: web.Request, config: WebConfig, *, is_health: bool) -> web.Response | None:
-        """Return None for a user with the right password, otherwise the response that refuses the request."""
+        """Return None if the password is correct, or the error response."""
         authorization = request.headers.get(hdrs.AUTHORIZATION, "")
         try:
             if await self._passwords.is_authorized(
@@ -269,7 +269,7 @@ class Security:
             ):
                 return None
         except TooManyChecksError:
-            return _retry_later(503, "too many passwords to check", 1.0)
+            return _retry_later(503, "too many password checks in progress", 1.0)
         return web.Response(status=401, text="unauthorized\n", headers={hdrs.WWW_AUTHENTICATE: _CHALLENGE})
 
     async def _watch(self, _app: web.Application) -> AsyncIterator[None]:

@@ -1,4 +1,4 @@
-"""The JSON forms of upstreams, streams and alerts, and what to do about a failing upstream."""
+"""JSON representation of upstreams, streams and alerts, and advice about failing upstreams."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from exporter.metrics.text_format import label_value
 from exporter.model import Reason, Status, StreamState, UpstreamState
 
 LISTED_ISSUES: Final = 3
+"""Maximum number of issues per stream in a list."""
 LISTED_ISSUE_LENGTH: Final = 200
-"""Maximum number of a stream's issues in a list, and of characters of each."""
+"""Maximum number of characters per issue in a list."""
 
 REMEDIATION: Final[dict[Reason, str]] = {
-    Reason.TIMEOUT: "The platform did not answer in time. Is its host overloaded, or the way to it slow? "
-    "If it is only slow, raise `timeout` of this upstream.",
-    Reason.CONNECT: "The exporter could not connect. Check that the server is running, that the host name and port in "
-    "`url` are right and the name is known to DNS, and that no firewall or proxy closes the connection.",
-    Reason.TLS: "The connection could not be secured. Does the server speak plain HTTP on this port? Then `url` begins "
-    "with `http://`. Has the certificate expired, or is it for another name? For a certificate authority of your own, "
-    "set `tls.ca_file`.",
-    Reason.AUTH: "The platform refused the credentials. Check the token or password file of this upstream: has the key "
-    "run out or been replaced? A changed file is read at the next poll, without a restart.",
-    Reason.FORBIDDEN: "The credentials are known, but may not read this. Give the key's account the right to read "
-    "streams on the platform.",
-    Reason.NOT_FOUND: "The server answers, but the platform's API is not at this address. Check `url` and `base_path`: "
-    "is a part of the path missing, or there twice? Check the ids that are configured, too.",
-    Reason.RATE_LIMITED: "The platform asks for fewer requests, and the exporter waits as long as it says. "
-    "Raise `interval`, and see whether something else uses the same key.",
-    Reason.SERVER_ERROR: "The platform itself is in trouble (an answer of class 500). Look at its status page or its "
-    "log; the exporter goes on trying.",
-    Reason.BAD_RESPONSE: "The answer was not what the platform's API gives. Does a proxy or a maintenance page answer "
-    "in its place? Has the server been updated?",
-    Reason.TOO_LARGE: "The answer was larger than allowed. Raise `max_body_bytes`, or watch fewer streams "
-    "(`include`, `exclude`).",
-    Reason.INTERNAL: "The exporter stumbled over itself. Its log names the place; please report it.",
+    Reason.TIMEOUT: "The platform did not respond in time. Check the load of its host and the network path to it. "
+    "If the platform is just slow, raise `timeout` for this upstream.",
+    Reason.CONNECT: "The exporter could not connect. Check that the server is running, that host and port in `url` are "
+    "correct, that DNS resolves the name, and that no firewall or proxy blocks the connection.",
+    Reason.TLS: "The TLS handshake failed. If the server speaks plain HTTP on this port, start `url` with `http://`. "
+    "Otherwise check that its certificate is valid for this host name and has not expired. For a private "
+    "certificate authority, set `tls.ca_file`.",
+    Reason.AUTH: "The platform rejected the credentials. Check the token or password file of this upstream; the key "
+    "may have expired or been replaced. A changed file is read at the next poll, without a restart.",
+    Reason.FORBIDDEN: "The credentials are valid, but lack permission. Allow the account to read streams.",
+    Reason.NOT_FOUND: "The server responds, but the platform's API is not at this address. Check `url` and `base_path` "
+    "for a missing or duplicate part of the path, and check the configured ids.",
+    Reason.RATE_LIMITED: "The platform limits the rate of requests; the exporter waits as long as the platform asks. "
+    "Raise `interval`, and check whether another client uses the same key.",
+    Reason.SERVER_ERROR: "The platform reports an internal error (status 5xx). Check its status page or its log. "
+    "The exporter keeps polling.",
+    Reason.BAD_RESPONSE: "The response is not what the platform's API returns. Check whether a proxy or a maintenance "
+    "page responds instead, or whether the server has been upgraded.",
+    Reason.TOO_LARGE: "The response exceeds a size limit. Raise `max_body_bytes`, or poll fewer streams (`include`, "
+    "`exclude`).",
+    Reason.INTERNAL: "Unexpected error in the exporter. See its log for the location, and please report it.",
 }
 """What to do about a failing upstream, by the reason of its last error. Configuration keys are in backquotes."""
 
@@ -74,7 +74,7 @@ class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """A stream in a list: what a row of the page needs."""
+    """A stream in a list, with what a row of the page shows."""
 
     upstream: str
     stream: str
@@ -99,13 +99,13 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 
 class StreamCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers of an upstream's live and unknown streams."""
+    """Number of live and unknown streams of an upstream."""
 
     live: int | None
-    """None if no stream has a known state, or the upstream may have streams that are not known."""
+    """None if no stream has a known state, or if the list of streams may be incomplete and is empty."""
     unknown: int
     withdrawn: int
-    """Unknown streams that were known to be live or not until their facts were withdrawn."""
+    """Unknown streams whose facts were withdrawn after they were known to be live or not."""
     were_live: int | None
     """Number of withdrawn streams that were live then; None if no stream is withdrawn."""
     unknown_since: float | None
@@ -187,7 +187,7 @@ def stream_entry(state: StreamState) -> StreamEntry:
 
 
 def stream_facts(state: StreamState) -> dict[str, Any]:
-    """Return all known facts of a stream, under their names in the model."""
+    """Return all known facts of a stream, under the names that the model gives them."""
     facts = (
         msgspec.structs.asdict(state.report) | msgspec.structs.asdict(state) | msgspec.structs.asdict(state.identity)
     )
@@ -201,7 +201,7 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
 
 
 def prometheus_alert(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
-    """Return an alert as Prometheus' API has it; ``keepFiringSince`` if its condition has become false."""
+    """Return an alert in the format of Prometheus' API, with ``keepFiringSince`` once its condition is false."""
     entry: dict[str, Any] = {
         "labels": formatter.labels(alert),
         "annotations": formatter.annotations(alert),
@@ -215,7 +215,7 @@ def prometheus_alert(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
 
 
 def alert_entry(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
-    """Return an alert as Prometheus' API has it, and ``firedAt`` if it fires."""
+    """Return an alert in the format of Prometheus' API, with ``firedAt`` if it is firing."""
     entry = prometheus_alert(alert, formatter)
     return entry if alert.fired_at is None else entry | {"firedAt": rfc3339(alert.fired_at)}
 
@@ -231,12 +231,12 @@ def format_value(value: float) -> str:
 
 
 def stream_label(state: StreamState) -> str:
-    """Return the value of the label ``stream``, as in metrics and alerts."""
+    """Return the value of the ``stream`` label in metrics and alerts."""
     return label_value(state.identity.stream)
 
 
 def valid_text(text: str) -> str:
-    """Replace lone surrogates, which JSON in UTF-8 can't contain, with U+FFFD."""
+    """Replace lone surrogates, which UTF-8 cannot encode, with U+FFFD."""
     return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server: accepted connections, malformed requests, and clients that neither write nor read."""
+"""HTTP server: accepts connections, and handles malformed requests and slow clients."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from exporter.web.options import address_of
 log = structlog.get_logger()
 
 HANDSHAKE_TIMEOUT_SECONDS: Final = 5.0
-"""Seconds that a TLS handshake, or closing a TLS connection, may take."""
+"""Maximum time for a TLS handshake, and for closing a TLS connection."""
 HEAD_TIMEOUT_SECONDS: Final = 10.0
-"""Seconds for a request's head, from the connection or, on a kept connection, from the first byte."""
+"""Maximum time to receive a request's head, from its first byte; for the first request, from the connection on."""
 IDLE_TIMEOUT_SECONDS: Final = 75.0
-"""Seconds from a response to the next request: longer than most scrape intervals."""
+"""Maximum time between a response and the next request; longer than most scrape intervals."""
 MAX_UNANSWERED_BYTES: Final = 1 << 16
-"""Maximum number of bytes that a client sends ahead of a response: request heads, and bodies that nothing reads."""
+"""Maximum number of bytes that a client may send before its response: request heads and unread bodies."""
 MAX_WAITING_REQUESTS: Final = 4
-"""Maximum number of requests that a client sends ahead of a response."""
+"""Maximum number of requests that a client may send before a response (pipelining)."""
 PARSED_BYTES: Final = 1 << 12
-"""Size of the parts that are parsed at a time, so that of many requests at once only the first ones cost time."""
+"""Number of bytes to parse at a time, so that a flood of requests is detected before all of it is parsed."""
 SEND_TIMEOUT_SECONDS: Final = 60.0
-"""Seconds a client has to read a response: no scrape takes this long."""
+"""Maximum time for a client to read a response; no scrape takes this long."""
 SINGLE_WRITE_BYTES: Final = 1 << 15
-"""Maximum size of a body sent in one write with its headers; a transport buffers twice as much before a write waits."""
+"""Maximum size of a body sent together with its headers; transports buffer twice as much before a write waits."""
 ACCEPTS_AT_ONCE: Final = 16
-"""Connections accepted in one go. Each may close another one, whose descriptor is free only afterwards: fewer than
-``RESERVED_DESCRIPTORS``."""
+"""Connections accepted in one go. Must be below ``RESERVED_DESCRIPTORS``, because each may replace another connection,
+whose descriptor is only released afterwards."""
 ACCEPT_RETRY_SECONDS: Final = 1.0
 ACCEPT_ERROR_LOG_INTERVAL_SECONDS: Final = 60.0
 SERVER_HEADER: Final = "stream-exporter"
-"""Replaces aiohttp's own value, which names aiohttp and Python with their versions."""
+"""Replaces aiohttp's value, which discloses the versions of aiohttp and Python."""
 
 _BARE_HEADERS: Final = {"Server": SERVER_HEADER, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Errors after which nothing more can be accepted for a while; any other one concerns a single connection."""
+"""Errors after which accepting fails for a while. Other errors concern a single connection."""
 
 
 class Runner(web.AppRunner):
@@ -70,7 +70,7 @@ class Runner(web.AppRunner):
 class Site(web.BaseSite):
     """Accept the connections of a listening socket.
 
-    asyncio's own server would accept any number of them, and would not show those whose TLS handshake is not complete.
+    asyncio's own server has no limit of connections, and hides those whose TLS handshake is not complete.
     """
 
     __slots__ = ("_listening", "_logged_at", "_opening", "_retry")
@@ -88,13 +88,13 @@ class Site(web.BaseSite):
         return address_of(self._listening)
 
     async def start(self) -> None:
-        """Begin to accept connections."""
+        """Start to accept connections."""
         await super().start()
         self._listening.setblocking(False)
         self._accept_when_ready()
 
     async def stop(self) -> None:
-        """Close the listening socket, and the connections that are not open yet."""
+        """Close the listening socket and the connections in their TLS handshake."""
         await super().stop()
         asyncio.get_running_loop().remove_reader(self._listening)
         if self._retry is not None:
@@ -121,13 +121,13 @@ class Site(web.BaseSite):
             self._open(client, address[0])
 
     def _pause(self, error: OSError) -> None:
-        """Try again later, because the socket remains ready. Log it at most once a minute."""
+        """Stop accepting for a moment, because the socket stays readable. Logged at most once a minute."""
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._listening)
         self._retry = loop.call_later(ACCEPT_RETRY_SECONDS, self._accept_when_ready)
         if loop.time() >= self._logged_at + ACCEPT_ERROR_LOG_INTERVAL_SECONDS:
             self._logged_at = loop.time()
-            log.error("no new connection can be accepted", error=error.strerror)
+            log.error("cannot accept connections; retrying", error=error.strerror)
 
     def _open(self, client: socket.socket, host: str) -> None:
         server = cast("Server", self._runner.server)
@@ -152,17 +152,17 @@ class Site(web.BaseSite):
         try:
             await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, client, **limits)
         except Exception as error:
-            # Its frames hold a buffer of 256 kB in a reference cycle.
+            # The frames of the traceback keep a buffer of 256 kB alive in a reference cycle.
             error.__traceback__ = None
             client.close()
             connection.fail_to_open(error)
 
 
 class Server(web.Server):
-    """The application's HTTP side of all connections."""
+    """Creates and tracks the connections of an application."""
 
     def __init__(self, app_server: web.Server, open_connections: OpenConnections, **options: Any) -> None:
-        """``app_server``: the application's own server, whose handlers are reused."""
+        """``app_server``: server of the application, whose handler and request factory are used."""
         super().__init__(app_server.request_handler, request_factory=self._begin_request, **options)
         self.options = options
         self.open_connections = open_connections
@@ -172,7 +172,7 @@ class Server(web.Server):
         return Connection(self)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """Forget a closed connection."""
+        """Remove a closed connection."""
         super().connection_lost(handler, exc)
         self.open_connections.remove(cast("Connection", handler))
 
@@ -189,10 +189,10 @@ class Server(web.Server):
 
 
 class Connection(web.RequestHandler):
-    """One client's connection.
+    """A client's connection.
 
-    It ends when the client takes too long, sends too much, or leaves its response unread. Malformed requests are
-    answered without quoting them as aiohttp does: they may contain a password.
+    It is closed if the client is too slow, sends too much, or does not read its response. Unlike aiohttp, it
+    does not quote malformed requests in responses, because they may contain a password.
     """
 
     __slots__ = (
@@ -207,7 +207,7 @@ class Connection(web.RequestHandler):
     )
 
     def __init__(self, server: Server, client: socket.socket | None = None, host: str = "") -> None:
-        """``client``: the accepted socket. ``host``: its address."""
+        """``client``: the accepted socket. ``host``: the client address."""
         super().__init__(server, loop=asyncio.get_running_loop(), **server.options)
         self.host = host
         self.is_answering = False
@@ -216,31 +216,31 @@ class Connection(web.RequestHandler):
         self._open_transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._is_idle = False
-        """Whether no byte has come since the last response."""
+        """Whether nothing has been received since the last response."""
         self._unanswered_bytes = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Wait for the first request."""
+        """Start the timeout for the first request."""
         self._open_transport = cast("asyncio.Transport", transport)
         self._abort_after(HEAD_TIMEOUT_SECONDS)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Release everything."""
+        """Release the socket and the timer."""
         self._open_transport = self._client = None
         self._cancel_timer()
         super().connection_lost(exc)
 
     def fail_to_open(self, error: Exception) -> None:
-        """Forget a connection that ended during the TLS handshake."""
-        log.debug("connection not opened", error=type(error).__name__)
+        """Remove a connection whose TLS handshake failed."""
+        log.debug("TLS handshake failed", error=type(error).__name__)
         self._open_connections.remove(self)
         if isinstance(error, ConnectionAbortedError):
-            # asyncio raises it after the handshake's timeout only
+            # asyncio raises it only if the handshake times out.
             self._open_connections.count_closed("timeout")
 
     def data_received(self, data: bytes) -> None:
-        """Parse what the client sent. aiohttp also calls this without data, to parse what is left."""
+        """Parse received data. aiohttp also calls this without data, to parse the rest of its buffer."""
         if self._is_idle and data and not self._messages:
             self._is_idle = False
             self._unanswered_bytes = 0
@@ -256,7 +256,7 @@ class Connection(web.RequestHandler):
                 return
 
     def begin_answer(self) -> None:
-        """Note that a request is complete: until its handler returns, the connection is not closed for another one."""
+        """Record that a request is complete. Until its handler returns, the connection is not replaced by a new one."""
         self.is_answering = True
         self._is_idle = False
         self._cancel_timer()
@@ -264,7 +264,7 @@ class Connection(web.RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the response, or what is left of it, and wait for the next request."""
+        """Send the rest of the response, and wait for the next request."""
         self.is_answering = False
         self._open_connections.wait_again(self)
         self._abort_after(SEND_TIMEOUT_SECONDS)
@@ -275,11 +275,11 @@ class Connection(web.RequestHandler):
             self._abort_after(IDLE_TIMEOUT_SECONDS)
 
     def abort(self) -> None:
-        """Close the connection at once, whatever is left to send."""
+        """Close the connection at once and discard unsent data."""
         if self._open_transport is not None:
             self._open_transport.abort()
         elif self._client is not None:
-            # asyncio owns the socket: it reads the end, and closes it
+            # asyncio owns the socket during the handshake, and closes it at the end of the stream.
             with suppress(OSError):
                 self._client.shutdown(socket.SHUT_RDWR)
 
@@ -309,7 +309,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Log the error and return the response, without aiohttp's text for a malformed request."""
+        """Log the error and return the response. Malformed requests get a text that does not quote them."""
         response = super().handle_error(request, status, exc, message)
         if isinstance(exc, HttpProcessingError):
             response = web.Response(status=status, text="malformed request\n", headers=_BARE_HEADERS)
@@ -318,14 +318,14 @@ class Connection(web.RequestHandler):
 
 
 def _server_logger() -> logging.Logger:
-    """Return aiohttp's server logger, without errors about malformed requests."""
+    """Return aiohttp's server logger with a filter for malformed requests."""
     logger = logging.getLogger("aiohttp.server")
     logger.addFilter(_drop_malformed_requests)
     return logger
 
 
 def _drop_malformed_requests(record: logging.LogRecord) -> bool:
-    """Drop them because any port scan would fill the log, and aiohttp's text quotes the request and its credentials."""
+    """Drop errors about malformed requests: port scans would fill the log, and the text may quote credentials."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         log.debug("malformed request", error=type(error).__name__)
@@ -338,8 +338,8 @@ async def send_response(
 ) -> None:
     """Send a whole response, followed by ``chunks``.
 
-    A client that does not read it in time is disconnected, so that it does not occupy a place that others need. A
-    client that disconnects is not an error. In both cases the response counts as sent.
+    A client that does not read it in time is disconnected, because it counts against the limit of concurrent requests.
+    A client that disconnects is not an error. In both cases the response counts as sent.
     """
     try:
         if _fits_in_buffer(request, response):
@@ -348,7 +348,7 @@ async def send_response(
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await _write_response(request, response, chunks)
     except (TimeoutError, ConnectionError) as error:
-        log.debug("answer not taken", path=request.path, error=type(error).__name__)
+        log.debug("client did not read the response", path=request.path, error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
 
@@ -359,13 +359,13 @@ async def _write_response(
     await response.prepare(request)
     for chunk in chunks:
         await response.write(chunk)
-        # A kernel that accepts every chunk immediately would block the event loop until the last one.
+        # Yield, because writing blocks the event loop while the kernel accepts every chunk immediately.
         await asyncio.sleep(0)
     await response.write_eof()
 
 
 def _fits_in_buffer(request: web.Request, response: web.StreamResponse) -> bool:
-    """Return whether the write can't wait: everything before it was read, and the transport can buffer the rest."""
+    """Return whether the write cannot wait, because the transport's buffer is empty and large enough."""
     if not isinstance(response, web.Response) or request.transport is None:
         return False
     length = response.content_length

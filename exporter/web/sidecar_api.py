@@ -1,7 +1,7 @@
-"""The sidecar's rules and alerts as JSON.
+"""JSON API of the sidecar's rules and alerts.
 
-``/api/v1/rules`` and ``/api/v1/alerts`` have the format of Prometheus, so that Grafana can list them:
-https://prometheus.io/docs/prometheus/latest/querying/api/#rules. ``/api/v1/sidecar`` has what else the page shows.
+``/api/v1/rules`` and ``/api/v1/alerts`` are compatible with Prometheus, so that Grafana can list them:
+https://prometheus.io/docs/prometheus/latest/querying/api/#rules. ``/api/v1/sidecar`` is for the page.
 """
 
 from __future__ import annotations
@@ -48,17 +48,18 @@ class SidecarApi:
         return json_response({"active": sidecar.active, "alerts": alerts})
 
     async def alerts(self, _request: web.Request) -> web.Response:
-        """Return the pending and firing alerts, as Prometheus does."""
+        """Return the pending and firing alerts in Prometheus' format."""
         sidecar = self._sidecar
         alerts = [prometheus_alert(alert, sidecar.formatter) for alert in sidecar.alerts()]
         return _success({"alerts": alerts})
 
     async def rules(self, request: web.Request) -> web.Response:
-        """Return the rules in one group, as Prometheus does; its query parameters narrow them."""
+        """Return the rules in one group in Prometheus' format, filtered by Prometheus' query parameters."""
         query = request.query
         kind = query.get("type", "alert")
         if kind not in ("alert", "record"):
-            return json_response({"status": "error", "errorType": "bad_data", "error": f"not a type: {kind!a}"}, 400)
+            error = f"invalid type: {kind[:64]!a}"
+            return json_response({"status": "error", "errorType": "bad_data", "error": error}, 400)
         names, groups, files = (query.getall(f"{key}[]", []) for key in ("rule_name", "rule_group", "file"))
         is_wanted = kind == "alert" and (not groups or GROUP in groups) and (not files or FILE in files)
         rules = self._rule_entries(with_alerts=query.get("exclude_alerts") != "true") if is_wanted else []
@@ -71,9 +72,9 @@ class SidecarApi:
     def _rule_entries(self, *, with_alerts: bool) -> list[dict[str, Any]]:
         sidecar = self._sidecar
         if sidecar.rules is not self._rules:
-            # rendering the expressions takes some milliseconds
+            # Cached, because rendering the expressions takes some milliseconds.
             self._rules = sidecar.rules
-            # the watchdog has no condition: it is sent, not evaluated
+            # The watchdog has no condition, because it always fires.
             evaluated = [active for active in sidecar.rules if active.rule.condition is not None]
             self._definitions = [_definition(active, grade) for active in evaluated for grade in active.grades]
         by_rule: dict[tuple[str, str], list[Alert]] = defaultdict(list)
@@ -93,7 +94,7 @@ class SidecarApi:
         return entries
 
     def _evaluation(self) -> dict[str, Any]:
-        """Return the facts about the last evaluation; before the first one those that Prometheus has then."""
+        """Return time and duration of the last evaluation; before the first one, the same values as Prometheus."""
         last = self._sidecar.last_evaluation
         if last is None:
             return {"evaluationTime": 0.0, "lastEvaluation": NO_TIME}
@@ -101,7 +102,7 @@ class SidecarApi:
 
 
 def _definition(active: ActiveRule, grade: Grade) -> dict[str, Any]:
-    """Return what does not change; the query is what Prometheus would evaluate."""
+    """Return the constant part of a rule's entry. The query is the one that Prometheus would evaluate."""
     dialect = Dialect()
     return {
         "name": active.rule.name,

@@ -1,4 +1,4 @@
-"""Stand-ins for Slack, PagerDuty and a mail server: they accept everything and keep it."""
+"""Fake Slack, PagerDuty and mail server that record everything they receive."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass
 class Receivers:
-    """What Alertmanager sent, in the order of arrival."""
+    """Everything that Alertmanager sent, in order of arrival."""
 
     http_url: str = ""
     smtp_address: str = ""
@@ -71,7 +71,7 @@ def _web_handler(receivers: Receivers) -> type[BaseHTTPRequestHandler]:
 
 def _mail_handler(receivers: Receivers) -> type[socketserver.StreamRequestHandler]:
     class MailHandler(socketserver.StreamRequestHandler):
-        """SMTP without extensions; the standard library has no server for it since Python 3.12."""
+        """SMTP without extensions; the standard library has no SMTP server since Python 3.12."""
 
         def handle(self) -> None:
             self.reply(b"220 ready")

@@ -1,4 +1,4 @@
-"""promtool and amtool over the files in ``alerts/``."""
+"""Runs promtool and amtool on the files in ``alerts/``."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ GENEROUS_SECONDS = 600.0
 
 
 def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run a tool of Prometheus' or Alertmanager's."""
+    """Run a tool of Prometheus or Alertmanager."""
     return subprocess.run(
         [tool(program), *arguments], capture_output=True, text=True, check=False, timeout=GENEROUS_SECONDS
     )
 
 
 def assert_tests_pass(file: Path) -> None:
-    """``promtool test rules`` has nothing to say but that all is well."""
+    """Assert that ``promtool test rules`` succeeds without warnings."""
     done = run("promtool", "test", "rules", file)
-    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    assert (done.returncode, done.stderr) == (0, ""), f"exit code {done.returncode}\n{done.stdout}{done.stderr}"
     assert done.stdout.split() == ["Unit", "Testing:", str(file), "SUCCESS"]
 
 
 def rule_group(alerts: set[str], text: str | None = None) -> dict[str, Any]:
-    """Return the content of a rule file (the committed one) with nothing but these alerts and what they read.
+    """Return a rule file (default: the committed one), reduced to these alerts and the recordings that they need.
 
-    promtool evaluates every rule of a file in every step: the whole file takes minutes for what one alert does.
+    promtool evaluates every rule of a file at every step, so the whole file would take minutes.
     """
     (group,) = yaml.safe_load(text or (ALERTS / "stream-alerts.yaml").read_text())["groups"]
     chosen = [rule for rule in group["rules"] if rule.get("alert") in alerts]
@@ -47,7 +47,7 @@ def rule_group(alerts: set[str], text: str | None = None) -> dict[str, Any]:
 
 
 def assert_alert_tests_pass(document: dict[str, Any], alerts: Collection[str], folder: Path) -> None:
-    """Run a test document of promtool with the rules that these alerts need."""
+    """Run a promtool test document with only the rules that these alerts need."""
     (folder / "alerts.yaml").write_text(yaml.safe_dump(rule_group(set(alerts)), width=10**6))
     files = ["alerts.yaml", str(ALERTS / "stream-recordings.yaml")]
     (folder / "tests.yaml").write_text(yaml.safe_dump(document | {"rule_files": files}, width=10**6))

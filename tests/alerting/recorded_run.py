@@ -1,4 +1,4 @@
-"""A fleet, its exporter with the sidecar, and Prometheus' scrapes, in recorded time and with everyday failures."""
+"""Runs a fleet, its exporter with the sidecar, and Prometheus' scrapes, with random failures and a fake clock."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ TARGET = 'job="stream-exporter",instance="exporter:10071"'
 
 @dataclass
 class RecordedScrapes:
-    """The series of one target, scrape by scrape."""
+    """Series of one target, by scrape."""
 
     families: Collection[str]
     """Families to record."""
     count: int = 0
-    """Number of scrapes so far, whether they succeeded or not."""
+    """Number of scrapes so far, including failed ones."""
     series: dict[str, dict[int, str]] = field(default_factory=dict)
-    """Series → number of the scrape → value."""
+    """Value by series and number of the scrape."""
     skipped: set[int] = field(default_factory=set)
-    """Scrapes that did not happen, because Prometheus was not running."""
+    """Scrapes that did not happen because Prometheus was not running."""
 
     def add(self, exposition: bytes) -> None:
         """Record a successful scrape."""
@@ -61,21 +61,21 @@ class RecordedScrapes:
         self._end_scrape(up="1")
 
     def add_failed(self) -> None:
-        """Record a scrape that failed."""
+        """Record a failed scrape."""
         self._end_scrape(up="0")
 
     def skip(self) -> None:
-        """Record that Prometheus was not running: no series has a sample, and none is marked stale."""
+        """Record that Prometheus was not running: no samples and no stale markers."""
         self.skipped.add(self.count)
         self.count += 1
 
     @property
     def failed(self) -> int:
-        """Number of scrapes that failed."""
+        """Number of failed scrapes."""
         return list(self.series[f"up{{{TARGET}}}"].values()).count("0")
 
     def input_series(self) -> list[dict[str, str]]:
-        """Return the series as ``promtool test rules`` reads them. One that a scrape lacks is marked stale there."""
+        """Return the series in promtool's notation, with stale markers where a scrape lacks them."""
         return [{"series": name, "values": self._values(samples)} for name, samples in self.series.items()]
 
     def _add_sample(self, series: str, value: str) -> None:
@@ -97,7 +97,7 @@ class RecordedScrapes:
                 words.append("stale")
             else:
                 words.append("_")
-        # promtool reads a repeated value much faster in its short notation
+        # promtool reads repeated values much faster in its short notation
         return " ".join(_repeat(word, len(list(same))) for word, same in groupby(words))
 
 
@@ -108,7 +108,7 @@ def _repeat(word: str, times: int) -> str:
 
 
 class RecordedRun:
-    """A running fleet and exporter on a clock that only ``pass_time`` and ``restart`` move."""
+    """A running fleet and exporter. Only ``pass_time`` and ``restart`` advance the clock."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class RecordedRun:
         await self._service.stop()
 
     async def restart(self) -> None:
-        """Restart the exporter and Prometheus, which misses two scrapes. The exporter is away for half of the time."""
+        """Restart the exporter and Prometheus. Two scrapes are skipped; the exporter is down for the first one."""
         await self.stop()
         self.scrapes.skip()
         self.clock.advance(SCRAPE_SECONDS)
@@ -161,7 +161,7 @@ class RecordedRun:
         return sum(bool(stream.live) for state in self._service.store.states() for stream in state.streams)
 
     def sent_alerts(self) -> set[tuple[str, str, str]]:
-        """Return name, severity and stream of every alert that the sidecar has sent."""
+        """Return name, severity and stream of all alerts that the sidecar sent."""
         labels = [alert["labels"] for alert in self.alertmanager.alerts]
         return {(found["alertname"], found["severity"], found.get("stream", "")) for found in labels}
 
@@ -172,7 +172,7 @@ class RecordedRun:
         return Service(load(), load=load, clock=self.clock, random_=random.Random(self._random.random()))
 
     async def _finish_polls(self) -> None:
-        """Wait until no poll is due or running, and let the time pass that retries wait for."""
+        """Wait until no poll is due or running; advance the clock for retries that wait."""
         requests, quiet_rounds = self.failures.requests, 0
         while not is_idle(self._service, self.clock.now()):
             await asyncio.sleep(0.003)
@@ -193,7 +193,7 @@ class RecordedRun:
 
 @asynccontextmanager
 async def recorded_run(folder: Path, streams: int, alerts: Collection[str], seed: int) -> AsyncIterator[RecordedRun]:
-    """Start a fleet of so many streams and its exporter; record what the rules of these alerts read."""
+    """Start a fleet and its exporter, and record the series that the rules of these alerts read."""
     clock = FakeClock()
     fleet = Fleet(streams, seed=7, incidents=False)
     failures = RequestFailures(FAILED_REQUESTS, seed, clock, hold_timeouts=False)
@@ -202,7 +202,7 @@ async def recorded_run(folder: Path, streams: int, alerts: Collection[str], seed
     async with TestServer(app) as server, fake_alertmanager() as alertmanager:
         settings = configuration(fleet, clock.now(), str(server.make_url("")).rstrip("/"), alertmanager.url)
         for upstream in settings["upstreams"]:
-            # this is real time, and no poll may fail because the machine is busy
+            # the timeout is in real time, and must not expire on a busy machine
             upstream["timeout"] = upstream["interval"]
         settings["alerting"]["state_file"] = str(folder / "alerts.json")
         file = folder / "config.yaml"
@@ -217,7 +217,7 @@ async def recorded_run(folder: Path, streams: int, alerts: Collection[str], seed
 
 
 def _families(alerts: Collection[str]) -> frozenset[str]:
-    """Return the families that the rules of these alerts read, and those that the recordings for the SLO read."""
+    """Return the families that the rules of these alerts and the SLO recordings read."""
     rules = rule_group(set(alerts))["groups"][0]["rules"]
     return families_of(*(rule["expr"] for rule in rules), *(recording.promql for recording in SLO_RECORDINGS))
 
@@ -225,10 +225,10 @@ def _families(alerts: Collection[str]) -> frozenset[str]:
 def assert_firing(
     scrapes: RecordedScrapes, alerts: Collection[str], expected: Mapping[str, list[str]], folder: Path
 ) -> None:
-    """Evaluate the committed rules of these alerts over the scrapes, and compare what fired at any time.
+    """Evaluate the committed rules of these alerts on the scrapes, and check which alerts fired at any time.
 
-    ``expected``: for each matcher of ``ALERTS``, such as ``severity="critical"``, the labels of what fired, such as
-    ``{alertname="StreamError"}``.
+    ``expected``: for each matcher of ``ALERTS``, such as ``severity="critical"``, the labels of the alerts that fired,
+    such as ``{alertname="StreamError"}``.
     """
     at = f"{(scrapes.count - 1) * SCRAPE_SECONDS:g}s"
     tests = [
@@ -246,7 +246,7 @@ def assert_firing(
         "evaluation_interval": step,
         "tests": [{"interval": step, "input_series": scrapes.input_series(), "promql_expr_test": tests}],
     }
-    # JSON is YAML, and is written in a moment
+    # JSON is valid YAML, and much faster to write
     (folder / "alerts.yaml").write_text(json.dumps(rule_group(set(alerts))))
     (folder / "tests.yaml").write_text(json.dumps(document))
     assert_tests_pass(folder / "tests.yaml")

@@ -1,4 +1,4 @@
-"""For every rule: what makes it fire, what does not, and what it then says."""
+"""For every rule: series with which it fires, series with which it does not, and the expected annotations."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ from exporter.alerting.annotations import AlertFacts
 from exporter.alerting.rules import RULES_BY_NAME, Scope, Severity
 
 SCRAPE = 15
-"""Seconds between the samples that ``+3`` and times in inputs refer to."""
+"""Interval between samples, in seconds, to which ``+3`` and the times in inputs refer."""
 SLO_STEP = 60
 
 Values = float | str | tuple[float | None, ...]
-"""A steady value, the growth of a counter per step (``+3``), or values in turn (None: no sample)."""
+"""A constant value, the increase of a counter per step (``+3``), or repeating values (None: no sample)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """Series are named by family and the labels of their own; times are seconds."""
+    """Test input for a rule. ``rule_cases`` adds the labels of target and scope to series. Times are in seconds."""
 
     rule: str
     severity: Severity | None = None
-    """The grade that is tested; by default the rule's own severity."""
+    """Tested grade (default: the rule's own severity)."""
     bad: Mapping[str, Values]
-    """The first is the one without which the rule cannot hold."""
+    """Series with which the rule fires. It cannot fire without the first one."""
     good: Mapping[str, Values]
     description: str
     facts: AlertFacts
-    """Facts that the annotations show when the rule fires."""
+    """Facts in the annotations when the rule fires."""
     labels: Mapping[str, str] = field(default_factory=dict)
     besides: Mapping[str, Values] = field(default_factory=dict)
-    """Series that are there all the time."""
+    """Series that are always present."""
     lead: int = 0
-    """How long all is well before it is bad."""
+    """How long the series are good before they become bad."""
     delay: int = 0
-    """How long after the last good sample the condition holds, where that is not at once."""
+    """Time from the last good sample until the condition holds."""
     fires_at: int = 0
-    """Where it is not simply ``for``."""
+    """When it fires, if not after ``for``."""
     bad_until: int = 0
     ceases_at: int = 0
-    """When the condition ceases to hold, where that is not at once."""
+    """When the condition no longer holds, if later than the first good sample."""
     slo_window: Literal["", "hours", "days"] = ""
     per_instance: bool = False
     disagreeing: Literal["fires", "silent"] = "silent"
-    """Whether it fires while a second instance reports that all is well."""
+    """Whether it fires while a second instance has the good series."""
     unknown: Mapping[str, Values] | None = None
-    """The series of a stream about which nothing is known: nothing fires."""
+    """Series of a stream in an unknown state, with which nothing fires."""
     fires_without: bool = False
-    """It fires where there is no series at all."""
+    """Fires if there are no series at all."""
     always: bool = False
     is_series_gone: bool = False
-    """It fires because a series is gone, so that none of the bad ones is needed."""
+    """Fires because a series is gone, so none of the bad series is required."""
 
     @property
     def needs_evidence(self) -> bool:
-        """Whether it is judged only while its upstream is answering, and by no window."""
+        """Whether it has ``for`` and is evaluated only while its upstream is answering."""
         is_about_stream = RULES_BY_NAME[self.rule].scope is Scope.STREAM
         return (is_about_stream or self.rule in _EVIDENCE_OF_UPSTREAM) and not self.fires_at
 
     def facts_since(self, since: float | None) -> AlertFacts:
-        """Return the facts with the time since when the condition has held."""
+        """Return the facts with the time since which the condition has held."""
         return replace(self.facts, since=since)
 
 
@@ -89,13 +89,13 @@ _ERRORS = 'stream_exporter_notifications_errors_total{alertmanager="http://am:90
 
 
 def _burn(name: str, window: str, fires_at: int, slo_window: Literal["hours", "days"]) -> Input:
-    """Half of the observations are bad until some time after the window is covered, then none are."""
+    """Half of the observations are bad until some time after the window is covered, then none."""
     return Input(
         rule=f"StreamHealthBudgetBurn{name}",
         bad={_BAD_BUCKET: "+5", _COUNT: "+10", "stream_health_score_ratio": 0.5, **LIVE},
         good={_BAD_BUCKET: "+0", _COUNT: "+10", "stream_health_score_ratio": 1, **LIVE},
-        description=f"50% of the health observations of studio (livepeer) in the last {window} were not above 80%, "
-        "where 1% are allowed.",
+        description=f"50% of the health observations of studio (livepeer) in the last {window} were at or below 80% "
+        "(allowed: 1%).",
         facts=AlertFacts(value=0.5),
         slo_window=slo_window,
         fires_at=fires_at,
@@ -108,7 +108,7 @@ EXPORTER_INPUTS = (
         rule="StreamExporterDown",
         bad={"up": 0},
         good={"up": 1},
-        description="No target of the job stream-exporter can be scraped, so no stream is watched.",
+        description="No target of job stream-exporter can be scraped. No stream is being monitored.",
         fires_without=True,
         facts=AlertFacts(value=0),
     ),
@@ -116,7 +116,7 @@ EXPORTER_INPUTS = (
         rule="StreamScrapesFailing",
         bad={"up": (1, 0)},
         good={"up": 1},
-        description="12.2% of the scrapes of a:10071 failed in the last ten minutes.",
+        description="12.2% of the scrapes of a:10071 failed in the last 10 minutes.",
         facts=AlertFacts(value=5 / 41),
         labels={"instance": "a:10071"},
         lead=900,
@@ -133,7 +133,8 @@ EXPORTER_INPUTS = (
             'stream_exporter_shard_ordinal{instance="z:10071"}': 2,
             'stream_exporter_shard_ordinal{instance="y:10071"}': 0,
         },
-        description="Only 2 of the shards of the job stream-exporter can be scraped, so some streams are not watched.",
+        description="Only 2 shards of job stream-exporter can be scraped. The streams of the missing shards are not "
+        "monitored.",
         facts=AlertFacts(value=2),
     ),
     Input(
@@ -144,7 +145,7 @@ EXPORTER_INPUTS = (
             'stream_exporter_config_hash{instance="z:10071"}': 5,
             'stream_exporter_shards{instance="z:10071"}': 2,
         },
-        description="The shards of the job stream-exporter have 2 different shard counts or configurations.",
+        description="The shards of job stream-exporter run with 2 different shard counts or configurations.",
         facts=AlertFacts(value=2),
         disagreeing="fires",
     ),
@@ -152,7 +153,7 @@ EXPORTER_INPUTS = (
         rule="StreamWatchdog",
         bad={},
         good={},
-        description="This alert always fires. If it stops arriving, other alerts of Prometheus do not arrive either.",
+        description="This alert always fires. If it stops arriving, other alerts from Prometheus do not arrive either.",
         facts=AlertFacts(value=1),
         always=True,
     ),
@@ -160,7 +161,8 @@ EXPORTER_INPUTS = (
         rule="StreamExporterReloadFailed",
         bad={"stream_exporter_config_last_reload_successful": 0},
         good={"stream_exporter_config_last_reload_successful": 1},
-        description="The last reload of the configuration of a:10071 failed; the previous one is still in use.",
+        description="The last configuration reload of a:10071 failed. It is still running with the previous "
+        "configuration.",
         labels={"instance": "a:10071"},
         per_instance=True,
         facts=AlertFacts(value=0),
@@ -169,7 +171,7 @@ EXPORTER_INPUTS = (
         rule="StreamAlertPushFailing",
         bad={_ERRORS: "+3"},
         good={_ERRORS: 0},
-        description="Requests to a receiver of alerts failed, or it refused alerts, 5 times in the last 15 minutes.",
+        description="Sending alerts failed, or the receiver refused them, 5 times in the last 15 minutes.",
         labels={"alertmanager": "http://am:9093"},
         fires_at=75,
         bad_until=90,
@@ -195,7 +197,7 @@ UPSTREAM_INPUTS = (
         rule="StreamUpstreamUnstable",
         bad={_POLL_FAILURES: "+1", _POLLS: "+3", "stream_upstream_up": 1},
         good={_POLL_FAILURES: "+0", _POLLS: "+3", "stream_upstream_up": 1},
-        description="33.33% of the polls of studio (livepeer) failed in the last ten minutes.",
+        description="33.33% of the polls of studio (livepeer) failed in the last 10 minutes.",
         facts=AlertFacts(value=1 / 3),
         fires_at=330,
         bad_until=390,
@@ -206,7 +208,7 @@ UPSTREAM_INPUTS = (
         severity=Severity.CRITICAL,
         bad={_POLL_FAILURES: "+3", _POLLS: "+4", "stream_upstream_up": 1},
         good={_POLL_FAILURES: "+0", _POLLS: "+4", "stream_upstream_up": 1},
-        description="75% of the polls of studio (livepeer) failed in the last ten minutes.",
+        description="75% of the polls of studio (livepeer) failed in the last 10 minutes.",
         facts=AlertFacts(value=0.75),
         fires_at=615,
     ),
@@ -215,7 +217,8 @@ UPSTREAM_INPUTS = (
         bad=dict.fromkeys([f'stream_status{{stream="{name}",status="unknown"}}' for name in "abc"], 1),
         good={f'stream_live{{stream="{name}"}}': 1 for name in "abc"},
         besides={f'stream_live{{stream="s{index}"}}': 1 for index in range(9)},
-        description="The state of 25% of the streams of studio (livepeer) is unknown, although the upstream answers.",
+        description="The state of 25% of the streams of studio (livepeer) is unknown, although the upstream is "
+        "answering.",
         facts=AlertFacts(value=0.25),
     ),
     Input(
@@ -227,23 +230,24 @@ UPSTREAM_INPUTS = (
             **{f'stream_live{{stream="s{index}"}}': 1 for index in range(9)},
             'stream_expected{stream="b"}': 1,
         },
-        description="The state of 25% of the streams of studio (livepeer) is unknown, although the upstream answers.",
+        description="The state of 25% of the streams of studio (livepeer) is unknown, although the upstream is "
+        "answering.",
         facts=AlertFacts(value=0.25),
     ),
     Input(
         rule="StreamUpstreamListDoubtful",
         bad={"stream_upstream_list_complete": 0},
         good={"stream_upstream_list_complete": 1},
-        description="Part of the list of streams of studio (livepeer) may be missing, so a stream's absence from it "
-        "proves nothing.",
+        description="The stream list of studio (livepeer) may be incomplete. Streams missing from it become unknown "
+        "instead of off air.",
         facts=AlertFacts(value=0),
     ),
     Input(
         rule="StreamUpstreamStatisticsFrozen",
         bad={"stream_upstream_statistics_frozen": 1},
         good={"stream_upstream_statistics_frozen": 0},
-        description="The byte totals of all live streams of studio (livepeer) stopped at the same time. Its bitrates "
-        "and scores are withdrawn.",
+        description="The byte totals of all live streams of studio (livepeer) stopped rising at the same time. "
+        "Bitrates and health scores are withdrawn.",
         facts=AlertFacts(value=1),
         disagreeing="fires",
     ),
@@ -253,29 +257,29 @@ UPSTREAM_INPUTS = (
         bad={"stream_upstream_statistics_frozen": 1},
         good={"stream_upstream_statistics_frozen": 0},
         besides={"stream_live": 1, "stream_expected": 1},
-        description="The byte totals of all live streams of studio (livepeer) stopped at the same time. Its bitrates "
-        "and scores are withdrawn.",
+        description="The byte totals of all live streams of studio (livepeer) stopped rising at the same time. "
+        "Bitrates and health scores are withdrawn.",
         facts=AlertFacts(value=1),
     ),
     Input(
         rule="StreamUpstreamDown",
         bad={"stream_upstream_answering": 0, "stream_upstream_up": 0, 'stream_upstream_failing{reason="timeout"}': 1},
         good={"stream_upstream_up": 1},
-        description="No usable response from studio (livepeer); the state of its streams is unknown.",
+        description="No data from studio (livepeer); the state of its streams is unknown.",
         facts=AlertFacts(value=0, state="timeout"),
     ),
     Input(
         rule="StreamUpstreamAuthFailing",
         bad={'stream_upstream_failing{reason="auth"}': 1, "stream_upstream_up": 0, "stream_upstream_answering": 0},
         good={"stream_upstream_up": 1},
-        description="studio (livepeer) refuses the credentials; the state of its streams is unknown.",
+        description="studio (livepeer) rejects the exporter's credentials; the state of its streams is unknown.",
         facts=AlertFacts(value=1, state="auth"),
     ),
     Input(
         rule="StreamUpstreamErrorRatioHigh",
         bad={_FAILED: "+1", _ANSWERED: "+3"},
         good={_FAILED: "+0", _ANSWERED: "+3"},
-        description="25% of the requests to studio (livepeer) fail.",
+        description="25% of the requests to studio (livepeer) failed in the last 15 minutes.",
         fires_at=75,
         bad_until=105,
         ceases_at=570,
@@ -294,7 +298,7 @@ UPSTREAM_INPUTS = (
         rule="StreamSeriesLimitReached",
         bad={"stream_upstream_streams_dropped": 12},
         good={"stream_upstream_streams_dropped": 0},
-        description="12 streams of studio (livepeer) are left out by max_streams.",
+        description="12 streams of studio (livepeer) are not exported, because of max_streams.",
         facts=AlertFacts(value=12),
         disagreeing="fires",
     ),
@@ -311,7 +315,7 @@ STREAM_INPUTS = (
         bad={"stream_live": 0, "stream_expected": 1, 'stream_status{status="idle"}': 1},
         good={"stream_live": 1, "stream_expected": 1},
         unknown={UNKNOWN: 1, "stream_expected": 1},
-        description="main on studio (livepeer) should be live now, but no media arrives.",
+        description="No media arrives for main on studio (livepeer), although it should be live now.",
         facts=AlertFacts(value=0, state="idle"),
     ),
     Input(
@@ -319,15 +323,16 @@ STREAM_INPUTS = (
         bad={'stream_status{status="error"}': 1, "stream_live": 0},
         good={'stream_status{status="live"}': 1, "stream_live": 1},
         unknown={UNKNOWN: 1},
-        description="main on studio (livepeer) is in the platform's error state.",
+        description="The platform reports an error for main on studio (livepeer). The stream is not expected to be "
+        "live.",
         facts=AlertFacts(value=1, state="error"),
     ),
     Input(
         rule="StreamExpectedUnknown",
         bad={"stream_expected": 1, UNKNOWN: 1},
         good={"stream_expected": 1, "stream_live": 0},
-        description="main on studio (livepeer) should be live. Its upstream answers, but does not tell whether the "
-        "stream is live.",
+        description="main on studio (livepeer) should be live now. Its upstream answers, but does not report whether "
+        "the stream is live.",
         facts=AlertFacts(value=1, state="unknown"),
     ),
     Input(
@@ -335,8 +340,8 @@ STREAM_INPUTS = (
         severity=Severity.CRITICAL,
         bad={"stream_expected": 1, UNKNOWN: 1},
         good={"stream_expected": 1, "stream_live": 0},
-        description="main on studio (livepeer) should be live. Its upstream answers, but does not tell whether the "
-        "stream is live.",
+        description="main on studio (livepeer) should be live now. Its upstream answers, but does not report whether "
+        "the stream is live.",
         facts=AlertFacts(value=1, state="unknown"),
     ),
     Input(
@@ -352,7 +357,7 @@ STREAM_INPUTS = (
         bad={"stream_live": 1, 'stream_status{status="live"}': 1, "stream_expected": 0},
         good={"stream_live": 0, 'stream_status{status="idle"}': 1, "stream_expected": 0},
         unknown={UNKNOWN: 1, "stream_expected": 0},
-        description="main on studio (livepeer) is live although it should not be.",
+        description="main on studio (livepeer) is live, although it should be off air.",
         facts=AlertFacts(value=1),
         disagreeing="fires",
     ),
@@ -373,7 +378,7 @@ STREAM_INPUTS = (
         good={"stream_live": 1},
         unknown={UNKNOWN: 1},
         lead=60,
-        description="main on studio (livepeer) was live and is no longer served, while its upstream answers.",
+        description="main on studio (livepeer) was live and has disappeared, although its upstream is answering.",
         facts=AlertFacts(value=1),
     ),
     Input(
@@ -391,7 +396,7 @@ STREAM_INPUTS = (
         rule="StreamMultistreamTargetDown",
         bad={'stream_multistream_target_connected{target="yt"}': 0, **LIVE},
         good={'stream_multistream_target_connected{target="yt"}': 1, **LIVE},
-        description="main on studio (livepeer) is live, but its target yt is not connected.",
+        description="main on studio (livepeer) is live, but its multistream target yt is not connected.",
         labels={"target": "yt"},
         facts=AlertFacts(value=0),
     ),
@@ -400,7 +405,7 @@ STREAM_INPUTS = (
         bad={"stream_viewers": 10, **LIVE},
         good={"stream_viewers": 100, **LIVE},
         lead=600,
-        description="main on studio (livepeer) is live and has lost 90% of its viewers in ten minutes.",
+        description="main on studio (livepeer) is live and lost 90% of its viewers in 10 minutes.",
         facts=AlertFacts(value=0.9, last_viewers=10),
     ),
 )
@@ -409,7 +414,7 @@ QUALITY_INPUTS = (
         rule="StreamIngestStalled",
         bad={"stream_ingest_bitrate_bytes_per_second": 10, **LIVE, 'stream_health_reason{reason="silent"}': 1},
         good={"stream_ingest_bitrate_bytes_per_second": 500000, **LIVE},
-        description="Ingest of main on studio (livepeer) is only 80bit/s.",
+        description="Ingest of main on studio (livepeer) is 80 bit/s (expected at least 1 kbit/s).",
         facts=AlertFacts(value=80, last_bitrate=10, reasons=("silent",)),
     ),
     Input(
@@ -424,7 +429,7 @@ QUALITY_INPUTS = (
             "stream_expected_ingest_bitrate_bytes_per_second": 500000,
             **LIVE,
         },
-        description="Ingest of main on studio (livepeer) is 1.6Mbit/s (expected 4Mbit/s; alert below 50%).",
+        description="Ingest of main on studio (livepeer) is 1.6 Mbit/s (expected 4 Mbit/s; alert below 50%).",
         facts=AlertFacts(value=1.6e6, reference=4e6, last_bitrate=200000),
     ),
     Input(
@@ -439,7 +444,7 @@ QUALITY_INPUTS = (
             "stream_expected_ingest_bitrate_bytes_per_second": 500000,
             **LIVE,
         },
-        description="Ingest of main on studio (livepeer) is 2.8Mbit/s (expected 4Mbit/s; alert below 75%).",
+        description="Ingest of main on studio (livepeer) is 2.8 Mbit/s (expected 4 Mbit/s; alert below 75%).",
         facts=AlertFacts(value=2.8e6, reference=4e6, last_bitrate=350000),
     ),
     Input(
@@ -447,15 +452,16 @@ QUALITY_INPUTS = (
         bad={"stream_ingest_bitrate_bytes_per_second": 100000, **LIVE},
         good={"stream_ingest_bitrate_bytes_per_second": 500000, **LIVE},
         lead=1200,
-        description="Ingest of main on studio (livepeer) is 800kbit/s, less than 50% of the mean of the hour before.",
+        description="Ingest of main on studio (livepeer) is 800 kbit/s, below 50% of its average over the previous "
+        "hour.",
         facts=AlertFacts(value=800e3, last_bitrate=100000),
     ),
     Input(
         rule="StreamBitrateUnstable",
-        # 60 samples in the window, whether it contains its left end (Prometheus 2) or not (3)
+        # 60 samples in the window, whether it includes its left end (Prometheus 2) or not (Prometheus 3)
         bad={"stream_ingest_bitrate_bytes_per_second": (None, *[100000, 900000] * 40), **LIVE},
         good={"stream_ingest_bitrate_bytes_per_second": 500000, **LIVE},
-        description="The ingest bitrate of main on studio (livepeer) varies by 80% of its mean.",
+        description="The standard deviation of the ingest bitrate of main on studio (livepeer) is 80% of its average.",
         fires_at=900,
         bad_until=960,
         ceases_at=1755,
@@ -484,14 +490,15 @@ QUALITY_INPUTS = (
         rule="StreamFrameRateLow",
         bad={"stream_video_frames_per_second": 19.98, "stream_expected_frames_per_second": 30, **LIVE},
         good={"stream_video_frames_per_second": 27, "stream_expected_frames_per_second": 30, **LIVE},
-        description="main on studio (livepeer) has 19.98 frames/s (expected 30 frames/s; alert below 90%).",
+        description="The frame rate of main on studio (livepeer) is 19.98 frames/s (expected 30 frames/s; alert below "
+        "90%).",
         facts=AlertFacts(value=19.98, reference=30),
     ),
     Input(
         rule="StreamDroppedFramesCritical",
         bad={"stream_dropped_frames_total": "+45", "stream_frames_total": "+450", **LIVE},
         good={"stream_dropped_frames_total": "+0", "stream_frames_total": "+450", **LIVE},
-        description="main on studio (livepeer) drops 10% of its frames.",
+        description="10% of the frames of main on studio (livepeer) were dropped in the last 10 minutes.",
         fires_at=105,
         bad_until=135,
         ceases_at=240,
@@ -502,7 +509,7 @@ QUALITY_INPUTS = (
         rule="StreamDroppedFramesHigh",
         bad={"stream_dropped_frames_total": "+9", "stream_frames_total": "+450", **LIVE},
         good={"stream_dropped_frames_total": "+0", "stream_frames_total": "+450", **LIVE},
-        description="main on studio (livepeer) drops 2% of its frames.",
+        description="2% of the frames of main on studio (livepeer) were dropped in the last 10 minutes.",
         fires_at=105,
         bad_until=135,
         ceases_at=240,
@@ -513,7 +520,7 @@ QUALITY_INPUTS = (
         rule="StreamPacketLossCritical",
         bad={"stream_packet_loss_ratio": 0.1, **LIVE},
         good={"stream_packet_loss_ratio": 0.07, **LIVE},
-        description="main on studio (livepeer) loses 10% of its packets.",
+        description="Packet loss of main on studio (livepeer) is 10%.",
         facts=AlertFacts(value=0.1),
         disagreeing="fires",
     ),
@@ -521,7 +528,7 @@ QUALITY_INPUTS = (
         rule="StreamPacketLossHigh",
         bad={"stream_packet_loss_ratio": 0.03, **LIVE},
         good={"stream_packet_loss_ratio": 0.02, **LIVE},
-        description="main on studio (livepeer) loses 3% of its packets.",
+        description="Packet loss of main on studio (livepeer) is 3%.",
         facts=AlertFacts(value=0.03),
         disagreeing="fires",
     ),
@@ -529,7 +536,7 @@ QUALITY_INPUTS = (
         rule="StreamRoundTripTimeHigh",
         bad={"stream_round_trip_time_seconds": 0.5, **LIVE},
         good={"stream_round_trip_time_seconds": 0.3, **LIVE},
-        description="The round trip to the publisher of main on studio (livepeer) takes 500ms.",
+        description="The round-trip time to the publisher of main on studio (livepeer) is 500ms.",
         facts=AlertFacts(value=0.5),
         disagreeing="fires",
     ),
@@ -537,7 +544,7 @@ QUALITY_INPUTS = (
         rule="StreamJitterHigh",
         bad={"stream_jitter_seconds": 0.0812, **LIVE},
         good={"stream_jitter_seconds": 0.05, **LIVE},
-        description="The jitter of main on studio (livepeer) is 81.2ms.",
+        description="Ingest jitter of main on studio (livepeer) is 81.2ms.",
         facts=AlertFacts(value=0.0812),
         disagreeing="fires",
     ),
@@ -553,14 +560,14 @@ QUALITY_INPUTS = (
         rule="StreamTranscodeBelowRealtime",
         bad={"stream_transcode_realtime_ratio": 0.8, **LIVE},
         good={"stream_transcode_realtime_ratio": 1, **LIVE},
-        description="main on studio (livepeer) is transcoded at 80% of real time, so players run dry.",
+        description="Transcoding of main on studio (livepeer) runs at 80% of real time. Players run out of data.",
         facts=AlertFacts(value=0.8),
     ),
     Input(
         rule="StreamTranscodeErrors",
         bad={'stream_health_condition{condition="TranscodeNoErrors"}': 0, **LIVE},
         good={'stream_health_condition{condition="TranscodeNoErrors"}': 1, **LIVE},
-        description="main on studio (livepeer) is transcoded with errors.",
+        description="The platform reports transcoding errors for main on studio (livepeer).",
         facts=AlertFacts(value=0),
     ),
 )

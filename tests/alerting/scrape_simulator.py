@@ -1,7 +1,7 @@
-"""Simulates how Prometheus scrapes exporters, and lets promtool evaluate the rules on what it stored.
+"""Simulates Prometheus scraping exporters, and evaluates the rules with promtool on the resulting samples.
 
-A target has its own offset, misses scrapes, comes into service discovery and leaves it; a series that is no longer in a
-response is marked stale, and so are all series of a target whose scrape fails, as Prometheus does.
+Targets have their own offset, fail scrapes, and enter and leave service discovery. As in Prometheus, a series that is
+missing from a response is marked stale, and so are all series of a target whose scrape fails.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EVALUATION = 30
 JOB = "stream-exporter"
 
 Facts = Mapping[str, float]
-"""The series of a response and their values: ``stream_live{platform="p",…}``."""
+"""Values of a response by series, such as ``stream_live{platform="p",…}``."""
 FIRING = 'ALERTS{{alertstate="firing",alertname!="StreamWatchdog"{more}}}'
 
 
@@ -31,28 +31,28 @@ def never(_: int) -> bool:
 
 
 def every(nth: int) -> Callable[[int], bool]:
-    """Every so many-th scrape is missed."""
+    """Return a function that fails every nth scrape."""
     return lambda number: number % nth == nth - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One exporter. Times are seconds since the start."""
+    """An exporter. Times are seconds since the start."""
 
     instance: str
     facts: Callable[[int], Facts]
-    """Return the series of a scrape at that time."""
+    """Returns the series of a scrape at a time."""
     offset: int = 5
     misses: Callable[[int], bool] = never
-    """Return whether the scrape with that number fails."""
+    """Returns whether the scrape with a number fails."""
     is_down: Callable[[int], bool] = never
-    """Return whether a scrape at that time fails."""
+    """Returns whether a scrape at a time fails."""
     is_discovered: Callable[[int], bool] = lambda _: True
     labels: Mapping[str, str] = field(default_factory=dict)
-    """Labels of the target besides ``instance``; by default it has the usual ``job``."""
+    """Labels of the target in addition to ``instance`` and the default ``job``."""
 
     def series(self, scrape_interval: int, duration: int, grid: int) -> Iterator[tuple[str, str]]:
-        """Yield every series with its values, as promtool reads them."""
+        """Yield every series with its values in promtool's notation."""
         steps = duration // grid + 1
         columns: dict[str, list[str]] = {}
         served: set[str] = set()
@@ -85,12 +85,12 @@ class Target:
 
 @dataclass
 class Expectations:
-    """What must fire, and what must not. Names: ``Alert``, ``Alert/upstream`` or ``Alert/upstream/stream``."""
+    """Checks of which alerts fire. Names: ``Alert``, ``Alert/upstream`` or ``Alert/upstream/stream``."""
 
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     def fires(self, alert: str, *, after: int, before: int) -> Expectations:
-        """It fires somewhen between these times."""
+        """Expect the alert to start firing between these times."""
         return self._firing(alert, after, 0)._firing(alert, before, 1)
 
     def fires_at(self, alert: str, *times: int) -> Expectations:
@@ -104,7 +104,7 @@ class Expectations:
         return self
 
     def only(self, alerts: set[str], *, until: int) -> Expectations:
-        """No other alert has ever fired."""
+        """Expect that no other alert has fired."""
         expression = f"last_over_time({FIRING.format(more='')}[{until}s])"
         samples = []
         for alert in sorted(alerts):
@@ -146,7 +146,7 @@ def check_alerts(
     recordings: str | None = None,
     grid: int = GRID,
 ) -> None:
-    """Evaluate these alerts on simulated scrapes. ``rules``, ``recordings``: by default the committed rule files."""
+    """Evaluate alerts on simulated scrapes. ``rules``, ``recordings``: rule files (default: the committed ones)."""
     group = rule_group(alerts, rules)
     (folder / "alerts.yaml").write_text(yaml.safe_dump(group, width=10**6))
     (folder / "recordings.yaml").write_text(recordings or (ALERTS / "stream-recordings.yaml").read_text())

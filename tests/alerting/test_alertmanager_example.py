@@ -1,4 +1,4 @@
-"""The example configuration for Alertmanager: routes, groups and inhibition of every rule."""
+"""Routes, groups and inhibition in the example configuration for Alertmanager."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WATCHDOGS = {
 }
 JOB = "stream-exporter"
 GRADES = [(rule, severity) for rule in RULES for severity in rule.severities]
-"""Every rule with each of its severities."""
+"""All rules with each of their severities."""
 BUDGET_RULES = [rule for rule in RULES if rule.name.startswith("StreamHealthBudgetBurn")]
 STREAM_RULES = [rule for rule in RULES if rule.scope is Scope.STREAM]
 
@@ -35,7 +35,7 @@ def example_configuration() -> dict[str, Any]:
 def labels_of(
     rule: Rule, severity: Severity | None = None, *, stream: str = "main", upstream: str = "edge", job: str = JOB
 ) -> dict[str, str]:
-    """The labels of an alert of a rule."""
+    """Return the labels of an alert of a rule."""
     labels = {"alertname": rule.name, "job": job, **rule.static_labels}
     if severity is not None:
         labels["severity"] = severity.value
@@ -78,14 +78,14 @@ def routed(labels: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
-def test_every_notification_is_about_one_alert_of_one_stream() -> None:
+def test_alerts_are_grouped_by_rule_and_stream() -> None:
     route = example_configuration()["route"]
     assert set(route["group_by"]) == {"alertname", "job", "cluster", "platform", "upstream", "stream"}
     own = {child["receiver"]: child["group_by"] for child in route["routes"] if "group_by" in child}
     assert own == {receiver: ["alertname"] for receiver in WATCHDOGS.values()}
 
 
-# -- inhibition, as it is written --------------------------------------------------------------------------------------
+# -- inhibit rules as written ------------------------------------------------------------------------------------------
 
 MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
 INHIBIT_RULES = example_configuration()["inhibit_rules"]
@@ -103,7 +103,7 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
 
 
 def alternatives(pattern: str) -> list[str]:
-    """``A(B|C)|D`` as ``AB``, ``AC``, ``D``."""
+    """Expand ``A(B|C)|D`` to ``AB``, ``AC`` and ``D``."""
     found = []
     for alternative in re.split(r"\|(?![^(]*\))", pattern):
         head, _, rest = alternative.partition("(")
@@ -121,7 +121,7 @@ def test_inhibit_rule_matches_only_our_alerts(inhibit: dict[str, Any]) -> None:
             for name, operator, pattern in matchers
         )
         assert any(name == "scope" and operator in ("=", "=~") for name, operator, _ in matchers)
-        # a name that no rule has, or no longer has, matches nothing without anybody noticing
+        # a name that no rule has would silently match nothing
         for name, _, pattern in matchers:
             if name == "alertname":
                 missing = [
@@ -132,12 +132,12 @@ def test_inhibit_rule_matches_only_our_alerts(inhibit: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("inhibit", INHIBIT_RULES, ids=lambda rule: rule["source_matchers"][0])
 def test_inhibit_rule_compares_the_labels_of_both_scopes(inhibit: dict[str, Any]) -> None:
-    """A label that neither side has counts as equal; one that only the target has must not be compared."""
+    """A label that neither side has counts as equal. A label that only the target has must not be compared."""
     equal = inhibit["equal"]
     assert equal[:1] == ["alertname"] or equal[:1] == ["job"]
     assert {"job", "cluster"} <= set(equal)
     if equal[0] == "alertname":
-        # the alerts of one rule have the same labels, whatever its scope
+        # all alerts of a rule have the same label names, whatever its scope
         assert set(equal) == {"alertname", "job", "cluster", "platform", "upstream", "stream"}
         return
     scopes = [
@@ -160,12 +160,12 @@ def test_nothing_inhibits_a_budget_rule(rule: Rule) -> None:
                 assert not matches(inhibit["target_matchers"], {**labels, "scope": scope.value}), inhibit
 
 
-# -- inhibition by a real Alertmanager ---------------------------------------------------------------------------------
+# -- inhibition in a real Alertmanager ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def example(alertmanager: Alertmanager) -> Iterator[Alertmanager]:
-    """An Alertmanager with the routes and inhibit rules of the example, that notifies nobody."""
+    """Configure Alertmanager with the routes and inhibit rules of the example, and no real receivers."""
     configuration = example_configuration()
     del configuration["global"], configuration["templates"]
     configuration["receivers"] = [{"name": receiver["name"]} for receiver in configuration["receivers"]]
@@ -178,19 +178,19 @@ def send(example: Alertmanager, *alerts: dict[str, str]) -> None:
 
 
 def inhibited(example: Alertmanager, case: str) -> list[dict[str, str]]:
-    """The labels of the inhibited alerts of a case: those whose job begins with its name."""
+    """Return the labels of the inhibited alerts of a case, whose job starts with its name."""
     alerts = example.alerts(f'job=~"{case}/.*"')
     return [alert["labels"] for alert in alerts if alert["status"]["inhibitedBy"]]
 
 
 def wait_until_inhibited(example: Alertmanager, case: str, last: dict[str, str]) -> list[dict[str, str]]:
-    """The inhibited alerts once the one that was sent last is among them: the inhibitor knows the others too."""
+    """Return the inhibited alerts once the last one sent is inhibited, so all earlier ones are processed too."""
     wait_until(lambda: last in inhibited(example, case), f"{last} is inhibited")
     return inhibited(example, case)
 
 
 STREAM_NAMES = [rule.name for rule in STREAM_RULES]
-OF_AN_UPSTREAM_WITHOUT_POLLS = [
+CONSEQUENCES_OF_FAILED_POLLS = [
     "StreamUpstreamUnstable",
     "StreamUpstreamErrorRatioHigh",
     "StreamUpstreamListDoubtful",
@@ -204,8 +204,8 @@ INHIBITED = {
         *(r.name for r in RULES if r.scope is not Scope.EXPORTER and r not in BUDGET_RULES),
     ],
     "StreamUpstreamUnwatched": STREAM_NAMES,
-    "StreamUpstreamDown": [*STREAM_NAMES, *OF_AN_UPSTREAM_WITHOUT_POLLS],
-    "StreamUpstreamAuthFailing": [*STREAM_NAMES, "StreamUpstreamDown", *OF_AN_UPSTREAM_WITHOUT_POLLS],
+    "StreamUpstreamDown": [*STREAM_NAMES, *CONSEQUENCES_OF_FAILED_POLLS],
+    "StreamUpstreamAuthFailing": [*STREAM_NAMES, "StreamUpstreamDown", *CONSEQUENCES_OF_FAILED_POLLS],
     "StreamExpectedOffline": [name for name in STREAM_NAMES if name != "StreamExpectedOffline"],
     "StreamIngestStalled": [n for n in STREAM_NAMES if n not in ("StreamExpectedOffline", "StreamIngestStalled")],
     "StreamBitrateCritical": ["StreamUnhealthy", "StreamDegraded", "StreamBitrateLow"],
@@ -219,7 +219,7 @@ INHIBITED = {
 @pytest.mark.real
 @pytest.mark.parametrize("name", INHIBITED)
 def test_source_alert_inhibits_exactly_its_targets(name: str, example: Alertmanager) -> None:
-    """Each pair of a source and another alert has its own job, so nothing else can inhibit the other."""
+    """Each pair of alerts has its own job, so nothing but the source can inhibit the other alert."""
     source = RULES_BY_NAME[name]
     others = [rule for rule in RULES if rule is not source and rule.name not in INHIBITED[name]]
     targets = [RULES_BY_NAME[target] for target in INHIBITED[name]]
@@ -239,7 +239,7 @@ def test_source_alert_inhibits_exactly_its_targets(name: str, example: Alertmana
 
 @pytest.mark.real
 @pytest.mark.parametrize("rule", [r for r in RULES if len(r.severities) > 1], ids=lambda rule: rule.name)
-def test_critical_grade_inhibits_only_the_warning_of_the_same_labels(rule: Rule, example: Alertmanager) -> None:
+def test_critical_alert_inhibits_only_the_warning_with_equal_labels(rule: Rule, example: Alertmanager) -> None:
     case = f"grades-{rule.name}"
     critical, warning = (labels_of(rule, grade, job=f"{case}/") for grade in (Severity.CRITICAL, Severity.WARNING))
     elsewhere = [{**warning, label: "other"} for label in ("upstream", "stream") if label in warning]
@@ -250,7 +250,7 @@ def test_critical_grade_inhibits_only_the_warning_of_the_same_labels(rule: Rule,
 
 
 @pytest.mark.real
-def test_budget_alerts_survive_everything_else(example: Alertmanager) -> None:
+def test_budget_alerts_are_not_inhibited_when_everything_fires(example: Alertmanager) -> None:
     everything = [labels_of(rule, severity, job="budget/") for rule, severity in GRADES]
     last = {**labels_of(RULES_BY_NAME["StreamDegraded"], job="budget/"), "source": "sidecar"}
     send(example, *everything, last)

@@ -1,4 +1,4 @@
-"""One description, two dialects: what Prometheus makes of the template is what the sidecar says."""
+"""The sidecar's annotations equal those that Prometheus renders from the templates."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Known:
     viewers: int | None = None
 
     def facts(self, rule: Rule) -> AlertFacts:
-        """The facts of an alert that has been pending since the epoch."""
+        """Return the facts of an alert that has been pending since the epoch."""
         state = {Unit.STATUS: self.status, Unit.FAILURE: self.failure}.get(rule.unit)
         scale = 1.0 if rule.reference is None else rule.reference.scale
         return AlertFacts(
@@ -72,7 +72,7 @@ class Known:
         )
 
     def series(self, stream: dict[str, str], upstream: dict[str, str]) -> Iterator[tuple[str, dict[str, str], float]]:
-        """The series that Prometheus has of it: family, labels and value."""
+        """Yield family, labels and value of each series in Prometheus."""
         if self.status is not None:
             yield "stream_status", stream | {"status": self.status}, 1
         if self.failure is not None:
@@ -111,7 +111,7 @@ def series_entry(family: str, labels: dict[str, str], value: float) -> dict[str,
 
 
 def template_rules(active: ActiveRule) -> list[dict[str, Any]]:
-    """The alerts of a rule, whose condition is a series that the test gives."""
+    """Return the alerts of a rule, with a series of the test as condition."""
     return [
         {
             "alert": active.rule.name,
@@ -156,7 +156,7 @@ def test_annotations_equal_those_of_prometheus(tmp_path: Path, streams: list[Kno
         upstream = {"platform": "storm", "upstream": f"edge & {EXOTIC[-index % len(EXOTIC)]} {index}"}
         stream = upstream | {"stream": EXOTIC[index % len(EXOTIC)]}
         target = {"job": "stream-exporter"}
-        # a replica has the same
+        # two replicas with the same data
         series += [
             series_entry(family, labels | target | {"instance": instance}, value)
             for family, labels, value in of_stream.series(stream, upstream)
@@ -173,37 +173,37 @@ def test_annotations_equal_those_of_prometheus(tmp_path: Path, streams: list[Kno
 
 
 def texts_of(name: str, labels: dict[str, str] | None = None, severity: str = "", **facts: Any) -> dict[str, str]:
-    """The annotations of an alert; by default of the rule's own severity and of a stream ``s``."""
+    """Return the annotations of an alert (default: the rule's own severity, stream ``s``)."""
     active = ACTIVE[name]
     grade = next((grade for grade in active.grades if grade.severity == severity), active.grades[-1])
     default = {"stream": "s", "upstream": "u", "platform": "p"}
     return AnnotationTexts(active, grade, default if labels is None else labels, AlertFacts(**facts)).render()
 
 
-def test_reasons_are_in_words_worst_first() -> None:
+def test_reasons_are_listed_worst_first() -> None:
     reasons = ["issues", "loss", "silent", "of a later version"]
     texts = texts_of("StreamUnhealthy", value=0.1, reasons=reasons)
-    assert texts["reasons"] == "no media arrives, packets are lost, the platform reports issues"
+    assert texts["reasons"] == "no media, packet loss, issues reported by the platform"
     assert "reasons" not in texts_of("StreamUnhealthy", value=0.1)
     assert "reasons" not in texts_of("StreamUpstreamDown", {"upstream": "u", "platform": "p"}, value=0, reasons=reasons)
     assert set(REASON_WORDS) == set(HealthReason)
 
 
-def test_what_was_expected_and_last_known_is_told() -> None:
+def test_bitrate_alert_shows_expected_and_last_known_values() -> None:
     texts = texts_of("StreamBitrateLow", value=2_000_000.0, reference=4_000_000.0, last_bitrate=250_000.0, since=0.0)
     assert texts == {
-        "summary": "s on u (p) arrives with less than 75% of its bitrate.",
-        "description": "Ingest of s on u (p) is 2Mbit/s (expected 4Mbit/s; alert below 75%).",
-        "value": "2Mbit/s",
-        "expected": "4Mbit/s; alert below 75%",
+        "summary": "Ingest of s on u (p) is below 75% of its expected bitrate.",
+        "description": "Ingest of s on u (p) is 2 Mbit/s (expected 4 Mbit/s; alert below 75%).",
+        "value": "2 Mbit/s",
+        "expected": "4 Mbit/s; alert below 75%",
         "since": "1970-01-01 00:00:00 UTC",
-        "last_known": "2Mbit/s",
+        "last_known": "2 Mbit/s",
     }
     assert texts_of("StreamError", value=1, last_viewers=3)["last_known"] == "3 viewers"
     assert "last_known" not in texts_of("StreamError", value=1)
 
 
-def test_state_is_told_instead_of_a_number() -> None:
+def test_state_is_shown_instead_of_a_number() -> None:
     assert texts_of("StreamExpectedOffline", value=0.0, state="connecting")["value"] == "connecting"
     upstream = {"upstream": "u", "platform": "p"}
     assert texts_of("StreamUpstreamDown", upstream, value=0.0, state="timeout")["value"] == "timeout"
@@ -213,9 +213,9 @@ def test_state_is_told_instead_of_a_number() -> None:
 @pytest.mark.parametrize(
     ("unit", "value", "text"),
     [
-        (Unit.BITRATE, 0.0, "0bit/s"),
-        (Unit.BITRATE, 2_800_000.0, "2.8Mbit/s"),
-        (Unit.BITRATE, 0.5, "500mbit/s"),
+        (Unit.BITRATE, 0.0, "0 bit/s"),
+        (Unit.BITRATE, 2_800_000.0, "2.8 Mbit/s"),
+        (Unit.BITRATE, 0.5, "500 mbit/s"),
         (Unit.RATIO, 0.12345, "12.35%"),
         (Unit.SECONDS, 0.3, "300ms"),
         (Unit.SECONDS, 0.0, "0s"),
@@ -232,15 +232,14 @@ def test_value_is_formatted_with_its_unit(unit: Unit, value: float, text: str) -
 
 
 def test_threshold_is_formatted_in_the_compared_unit() -> None:
-    assert format_threshold(ACTIVE["StreamIngestStalled"]) == "1kbit/s"
+    assert format_threshold(ACTIVE["StreamIngestStalled"]) == "1 kbit/s"
     assert format_threshold(ACTIVE["StreamBitrateLow"]) == "75%"
     assert format_threshold(ACTIVE["StreamLatencyHigh"]) == "300%"
     assert format_threshold(ACTIVE["StreamFlapping"]) == "6"
     assert format_threshold(ACTIVE["StreamExpectedOffline"]) == ""
 
 
-def test_threshold_is_that_of_the_severity() -> None:
-    """The critical grade may have a threshold of its own."""
+def test_each_severity_shows_its_own_threshold() -> None:
     active = ACTIVE["StreamUpstreamUnstable"]
     assert [format_threshold(active, grade) for grade in active.grades] == ["50%", "20%"]
     labels = {"upstream": "u", "platform": "p"}
@@ -248,9 +247,9 @@ def test_threshold_is_that_of_the_severity() -> None:
     assert texts_of("StreamUpstreamUnstable", labels, "critical", value=0.6)["expected"] == "at most 50%"
 
 
-def test_missing_label_is_empty_as_in_prometheus() -> None:
+def test_missing_label_is_empty() -> None:
     text = texts_of("StreamMultistreamTargetDown", value=0.0)["description"]
-    assert text == "s on u (p) is live, but its target  is not connected."
+    assert text == "s on u (p) is live, but its multistream target  is not connected."
 
 
 def test_long_label_is_cut_as_in_the_exposition() -> None:
@@ -259,7 +258,7 @@ def test_long_label_is_cut_as_in_the_exposition() -> None:
     assert "x" * 241 not in text
 
 
-def test_selector_with_formats_and_quotes_survives_the_template(tmp_path: Path) -> None:
+def test_selector_with_format_verbs_and_quotes_is_escaped_in_templates(tmp_path: Path) -> None:
     active = ACTIVE["StreamUnhealthy"]
     dialect = Dialect(selector='job=~"a%s|b\\\\.c"')
     annotations = AnnotationTemplates(active, active.grades[0], dialect).render()
@@ -270,7 +269,7 @@ def test_selector_with_formats_and_quotes_survives_the_template(tmp_path: Path) 
         series_entry("stream_health_reason", labels | {"job": "b.c", "reason": "loss"}, 1),
         series_entry("stream_health_reason", labels | {"job": "bxc", "reason": "silent"}, 1),
     ]
-    expected = {"exp_labels": labels, "exp_annotations": {"reasons": "packets are lost"}}
+    expected = {"exp_labels": labels, "exp_annotations": {"reasons": "packet loss"}}
     check = {"eval_time": "0s", "alertname": "A", "exp_alerts": [expected]}
     run_promtool([rule], {"input_series": series, "alert_rule_test": [check]}, tmp_path)
 
@@ -290,7 +289,7 @@ def test_runbook_url_uses_the_given_base() -> None:
     assert runbook_url(rule, "https://wiki/streams") == "https://wiki/streams#streamunhealthy"
 
 
-def test_configured_threshold_replaces_that_of_the_rule() -> None:
+def test_configured_threshold_replaces_the_default() -> None:
     settings_ = AlertingSettings.model_validate({"thresholds": {"StreamUnhealthy": {"value": 0.3, "for": "5m"}}})
     active: ActiveRule = next(a for a in rules_in_force(settings_) if a.rule.name == "StreamUnhealthy")
     assert (active.threshold, active.for_seconds) == (0.3, 300.0)

@@ -23,7 +23,7 @@ from tests.metrics.generated_views import stream, view
 
 
 def key_of(rule: str, stream: str = "main", severity: str | None = None) -> AlertKey:
-    """The key of an alert on ``studio``; by default of the rule's own severity."""
+    """Return the key of an alert on ``studio`` (default: the rule's own severity)."""
     return AlertKey(rule, "studio", stream, severity=severity or RULES_BY_NAME[rule].severity.value)
 
 
@@ -40,7 +40,7 @@ def make_evaluator() -> Evaluator:
 def evaluate(
     evaluator: Evaluator, at: float | Instant, *states: StreamState, up: bool | None = True, **facts: Any
 ) -> None:
-    """``at``: the time on both clocks. Unless given, the upstream is answering if it is up."""
+    """Evaluate a state. ``at``: time on both clocks. By default, the upstream is answering if it is up."""
     upstream_state: UpstreamState = view(*states, up=up, **{"answering": up} | facts)
     for _ in evaluator.evaluate(upstream_state, at if isinstance(at, Instant) else Instant(at, at)):
         pass
@@ -90,8 +90,8 @@ def test_alert_goes_from_pending_to_firing_to_resolved() -> None:
 
 
 @pytest.mark.parametrize("seconds", [30, 90])
-def test_alert_of_a_renamed_stream_keeps_its_start_under_the_new_label(seconds: float) -> None:
-    """``seconds``: of the alert before the stream is renamed, when it is pending or firing."""
+def test_alert_of_a_renamed_stream_keeps_its_start_time(seconds: float) -> None:
+    """``seconds``: age of the alert at the rename, which makes it pending or firing."""
 
     def named(label: str) -> StreamState:
         state = offline()
@@ -116,7 +116,7 @@ def test_pending_alert_is_dropped_when_its_condition_ends() -> None:
     assert evaluator.alerts == {}
 
 
-def test_alert_carries_reasons_and_issues() -> None:
+def test_alert_contains_reasons_and_issues() -> None:
     evaluator = make_evaluator()
     unhealthy = stream(
         health_score_ratio=0.3, health_reasons=(HealthReason.VERDICT, HealthReason.LOSS), issues=("no video",)
@@ -133,7 +133,7 @@ def test_many_streams_are_evaluated_in_steps() -> None:
     assert len(evaluator.alerts) == 250
 
 
-# -- while an upstream does not answer -----------------------------------------------------------------------------
+# -- upstreams that are not answering ----------------------------------------------------------------------------------
 
 
 def test_failed_polls_change_nothing_while_the_upstream_is_answering() -> None:
@@ -160,7 +160,7 @@ def test_firing_alert_is_frozen_while_its_stream_is_unknown(served: list[StreamS
     assert evaluator.alerts[OFFLINE].phase is Phase.RESOLVED
 
 
-def test_unknown_stream_fires_no_alert_about_its_state() -> None:
+def test_unknown_stream_fires_only_expected_unknown() -> None:
     not_expected = stream("other", live=None, status=Status.UNKNOWN)
     evaluator = make_evaluator()
     for at in range(0, 3600, 15):
@@ -172,7 +172,7 @@ def test_unknown_stream_fires_no_alert_about_its_state() -> None:
     assert phases(evaluator) == {"StreamExpectedUnknown": Phase.FIRING, "StreamUpstreamDown": Phase.FIRING}
 
 
-def test_overdue_polls_of_an_upstream_that_counts_as_up_fire() -> None:
+def test_overdue_polls_fire_while_the_upstream_counts_as_up() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, answering=False)
     evaluate(evaluator, 119, answering=False)
@@ -200,13 +200,13 @@ NEEDS_EVIDENCE: list[tuple[str, float, list[StreamState], dict[str, Any]]] = [
         {},
     ),
 ]
-"""A rule, its ``for``, and what makes it pending."""
+"""A rule, its ``for``, and the streams and facts that make it pending."""
 
 
 @pytest.mark.parametrize(
     ("rule", "for_seconds", "streams", "facts"), NEEDS_EVIDENCE, ids=[r for r, *_ in NEEDS_EVIDENCE]
 )
-def test_pending_alert_stops_until_its_upstream_answers_again(
+def test_pending_alert_pauses_until_its_upstream_answers_again(
     rule: str, for_seconds: float, streams: list[StreamState], facts: dict[str, Any]
 ) -> None:
     evaluator = make_evaluator()
@@ -225,7 +225,7 @@ def test_pending_alert_stops_until_its_upstream_answers_again(
     assert (alert.active_at, alert.fired_at) == (0, 5040)
 
 
-def test_stopped_alert_ends_when_the_upstream_answers_and_all_is_well() -> None:
+def test_paused_alert_is_dropped_if_the_condition_is_false_after_an_outage() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, offline())
     evaluate(evaluator, 50, unknown(), up=False)
@@ -233,7 +233,7 @@ def test_stopped_alert_ends_when_the_upstream_answers_and_all_is_well() -> None:
     assert OFFLINE not in evaluator.alerts
 
 
-def test_stopped_alert_does_not_count_a_second_outage() -> None:
+def test_paused_alert_does_not_count_the_time_of_outages() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, offline())
     for up, at in ((False, 20), (True, 100), (False, 120), (True, 500)):
@@ -241,8 +241,8 @@ def test_stopped_alert_does_not_count_a_second_outage() -> None:
     assert evaluator.due_at("studio") == 520, "20 s before the first outage, 20 s after it"
 
 
-def test_alert_kept_firing_waits_for_its_upstream() -> None:
-    """An unknown stream is not evidence that the condition has cleared."""
+def test_keep_firing_pauses_while_the_upstream_is_not_answering() -> None:
+    """An unknown stream is no evidence that the condition has cleared."""
     evaluator = firing_evaluator()
     evaluate(evaluator, 100, stream(expected=True))
     assert evaluator.alerts[OFFLINE].keep_since == 100
@@ -253,7 +253,7 @@ def test_alert_kept_firing_waits_for_its_upstream() -> None:
     assert evaluator.alerts[OFFLINE].phase is Phase.RESOLVED, "it had cleared long before"
 
 
-def test_alert_that_waits_does_not_hide_when_another_one_is_due() -> None:
+def test_paused_alert_does_not_delay_the_due_time_of_others() -> None:
     evaluator = firing_evaluator()
     evaluate(evaluator, 100, stream(expected=True))
     evaluate(evaluator, 95 + KEPT, unknown(), up=False)
@@ -269,21 +269,21 @@ def test_alert_that_waits_does_not_hide_when_another_one_is_due() -> None:
         ("StreamUpstreamDataStale", 120, {"up": True}),
     ],
 )
-def test_alerts_about_answering_itself_need_no_evidence(rule: str, for_seconds: float, facts: dict[str, Any]) -> None:
+def test_outage_alerts_fire_without_evidence(rule: str, for_seconds: float, facts: dict[str, Any]) -> None:
     evaluator = make_evaluator()
     for at in (0, for_seconds):
         evaluate(evaluator, at, answering=False, **facts)
     assert phases(evaluator)[rule] is Phase.FIRING
 
 
-def test_alert_of_a_departed_stream_is_not_frozen_while_the_upstream_answers() -> None:
+def test_alert_of_a_departed_stream_resolves_while_the_upstream_answers() -> None:
     evaluator = firing_evaluator()
     evaluate(evaluator, 100)
     evaluate(evaluator, 100 + KEPT)
     assert evaluator.alerts[OFFLINE].phase is Phase.RESOLVED
 
 
-def test_wrong_credentials_fire_an_alert_of_their_own() -> None:
+def test_rejected_credentials_fire_their_own_alert() -> None:
     evaluator = make_evaluator()
     for at in (0, 15):
         evaluate(evaluator, at, up=False, last_error_reason=Reason.FORBIDDEN)
@@ -294,7 +294,7 @@ def test_wrong_credentials_fire_an_alert_of_their_own() -> None:
     assert phases(other) == {"StreamUpstreamDown": Phase.FIRING}
 
 
-def test_every_alert_of_an_upstream_is_left_as_it_is_while_answering_is_unknown() -> None:
+def test_alerts_do_not_change_while_answering_is_unknown() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, offline(), list_complete=False)
     evaluate(evaluator, 60, offline(), list_complete=False)
@@ -315,14 +315,14 @@ def test_every_alert_of_an_upstream_is_left_as_it_is_while_answering_is_unknown(
     assert phases(evaluator) == frozen | over
 
 
-def test_upstream_that_fails_while_answering_is_unknown_has_no_alerts() -> None:
+def test_failing_upstream_has_no_alerts_while_answering_is_unknown() -> None:
     evaluator = make_evaluator()
     for at in (0, 30, 1000):
         evaluate(evaluator, at, up=False, answering=None, last_error_reason=Reason.AUTH)
     assert evaluator.alerts == {}
 
 
-def test_pending_alert_about_answering_goes_on_once_it_is_known_not_to() -> None:
+def test_pending_outage_alert_resumes_once_answering_is_known_again() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, up=False)
     for at in (5, 75):
@@ -341,7 +341,7 @@ def test_upstream_without_a_completed_poll_has_no_alerts() -> None:
     assert evaluator.alerts == {}
 
 
-# -- two severities of a rule ---------------------------------------------------------------------------------------
+# -- two severities of a rule ------------------------------------------------------------------------------------------
 
 UNKNOWN_WARNING, UNKNOWN_CRITICAL = (key_of("StreamExpectedUnknown", severity=word) for word in ("warning", "critical"))
 STATES_WARNING, STATES_CRITICAL = (
@@ -350,17 +350,17 @@ STATES_WARNING, STATES_CRITICAL = (
 
 
 def many_unknown(*, expected: bool) -> list[StreamState]:
-    """Of ten streams three are unknown; whether one of these is expected."""
+    """Return ten streams, three of them unknown. ``expected``: whether one of the unknown streams is expected."""
     streams = [stream(f"s{n}", live=None, status=Status.UNKNOWN) for n in range(3)]
     return [msgspec.structs.replace(streams[0], expected=expected), *streams[1:], *(stream(f"l{n}") for n in range(7))]
 
 
 def severities(evaluator: Evaluator, rule: str, phase: Phase = Phase.FIRING) -> set[str]:
-    """The severities in which a rule fires, or in another phase."""
+    """Return the severities of a rule's alerts in a phase."""
     return {key.severity for key, alert in evaluator.alerts.items() if key.rule == rule and alert.phase is phase}
 
 
-def test_warning_becomes_critical_and_only_that_one_resolves() -> None:
+def test_warning_becomes_critical_and_only_the_critical_alert_resolves() -> None:
     evaluator = make_evaluator()
     for at, expected in ((0, set()), (299, set()), (300, {"warning"}), (899, {"warning"}), (900, {"critical"})):
         evaluate(evaluator, at, unknown())
@@ -375,7 +375,7 @@ def test_warning_becomes_critical_and_only_that_one_resolves() -> None:
     assert {key: alert.phase for key, alert in evaluator.alerts.items()} == {UNKNOWN_CRITICAL: Phase.RESOLVED}
 
 
-def test_due_time_is_that_of_each_severity() -> None:
+def test_due_time_follows_each_severity() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, 0, unknown())
     assert evaluator.due_at("studio") == 300
@@ -392,8 +392,8 @@ def test_warning_that_ends_before_it_is_critical_resolves() -> None:
     assert {key: alert.phase for key, alert in evaluator.alerts.items()} == {UNKNOWN_WARNING: Phase.RESOLVED}
 
 
-def test_long_for_of_the_warning_leaves_only_the_critical_alert() -> None:
-    """It is never easier to be critical than to be a warning."""
+def test_warning_with_a_longer_for_fires_only_as_critical() -> None:
+    """The critical grade is never easier to reach than the warning."""
     settings = AlertingSettings.model_validate({"thresholds": {"StreamExpectedUnknown": {"for": "20m"}}})
     evaluator = Evaluator(rules_in_force(settings, owners=[Owner.BOTH]))
     for at in (0, 900, 1199):
@@ -418,7 +418,7 @@ def test_unknown_expected_stream_among_many_is_critical_at_once() -> None:
 
 
 @pytest.mark.parametrize("expected_first", [False, True])
-def test_severities_replace_each_other_without_a_gap_or_an_end(expected_first: bool) -> None:
+def test_severities_replace_each_other_without_a_gap_or_a_resolve(expected_first: bool) -> None:
     first, then = ("critical", "warning") if expected_first else ("warning", "critical")
     evaluator = make_evaluator()
     for at in range(0, 601, 15):
@@ -450,8 +450,8 @@ def test_firing_warning_stays_while_its_critical_grade_is_pending() -> None:
     assert warning.phase is Phase.RESOLVED
 
 
-def test_resolved_warning_is_remembered_while_its_critical_grade_is_pending() -> None:
-    """Its end is still repeated, for an Alertmanager that was unreachable."""
+def test_resolved_warning_is_kept_while_its_critical_grade_is_pending() -> None:
+    """Its resolve is still repeated, for an Alertmanager that was unreachable."""
     evaluator = make_evaluator()
     for at in (0, 300):
         evaluate(evaluator, at, *many_unknown(expected=False))
@@ -474,7 +474,7 @@ def test_share_of_unknown_streams_is_counted(streams: list[tuple[Status, bool | 
         for index, (status, expected) in enumerate(streams)
     ]
     evaluator = make_evaluator()
-    # counts of another upstream do not matter
+    # streams of another upstream do not count
     evaluate(evaluator, 0, *many_unknown(expected=True), upstream="other")
     evaluate(evaluator, 0, *states)
     unknown_streams = [expected for status, expected in streams if status is Status.UNKNOWN]
@@ -503,7 +503,7 @@ def test_frozen_statistics_are_critical_if_an_expected_stream_is_live(
     assert severities(evaluator, "StreamUpstreamStatisticsFrozen") == {severity}
 
 
-# -- between polls -------------------------------------------------------------------------------------------------
+# -- between polls -----------------------------------------------------------------------------------------------------
 
 
 def test_due_time_is_when_an_alert_fires_or_resolves() -> None:
@@ -547,7 +547,7 @@ def test_resolved_alert_is_forgotten_after_its_time() -> None:
 
 
 def test_alert_of_an_unknown_rule_is_resolved() -> None:
-    """They come from a memory that an older version wrote."""
+    """A state file of an older version may contain one."""
     evaluator = make_evaluator()
     key = AlertKey("StreamGone", "studio", "main")
     evaluator.alerts[key] = Alert(key, "livepeer", Phase.FIRING, active_at=0, value=1, fired_at=0)
@@ -556,7 +556,7 @@ def test_alert_of_an_unknown_rule_is_resolved() -> None:
     assert evaluator.alerts[key].phase is Phase.RESOLVED
 
 
-# -- a wall clock that is set --------------------------------------------------------------------------------------
+# -- wall clock changes ------------------------------------------------------------------------------------------------
 
 
 polls = st.lists(
@@ -569,11 +569,11 @@ polls = st.lists(
     min_size=3,
     max_size=15,
 )
-"""What the stream is, whether its upstream answers, for how many polls, and how the clock is set before them."""
+"""Condition of the stream, whether its upstream answers, number of polls, and a clock step before them."""
 
 
 def timeline(lives: list[tuple[str, bool, int, float]], *, steps: bool) -> list[Any]:
-    """After each poll: the phases and values of all alerts, and when the next one is due."""
+    """Return the phases and values of all alerts, and the next due time, after each poll."""
     evaluator, seen, restarts = make_evaluator(), [], 0
     wall, steady = 1_726_000_000.0, 1000.0
     for condition, up, count, step in lives:
@@ -594,11 +594,11 @@ def timeline(lives: list[tuple[str, bool, int, float]], *, steps: bool) -> list[
 
 
 @given(polls)
-def test_setting_the_wall_clock_changes_no_phase(lives: list[tuple[str, bool, int, float]]) -> None:
+def test_wall_clock_steps_do_not_change_phases(lives: list[tuple[str, bool, int, float]]) -> None:
     assert timeline(lives, steps=True) == timeline(lives, steps=False)
 
 
-def test_times_are_those_of_the_wall_clock_at_that_moment() -> None:
+def test_times_are_taken_from_the_wall_clock() -> None:
     evaluator = make_evaluator()
     evaluate(evaluator, Instant(5000, 0), offline())
     evaluate(evaluator, Instant(1400, 60), offline())
@@ -610,7 +610,7 @@ def test_times_are_those_of_the_wall_clock_at_that_moment() -> None:
     assert (evaluator.alerts[OFFLINE].resolved_at, evaluator.alerts[OFFLINE].keep_since) == (2000, None)
 
 
-# -- windows -------------------------------------------------------------------------------------------------------
+# -- windows -----------------------------------------------------------------------------------------------------------
 
 
 def test_rises_are_counted_by_samples() -> None:
@@ -626,7 +626,7 @@ def test_rises_are_counted_by_samples() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(0, 3)), max_size=30), st.integers(0, 600), st.booleans())
-def test_changes_are_those_between_samples_of_the_window(
+def test_changes_are_counted_between_samples_in_the_window(
     samples: list[tuple[int, int]], since: int, only_rises: bool
 ) -> None:
     counter = ChangeCounter(only_rises=only_rises)
@@ -641,7 +641,7 @@ def test_changes_are_those_between_samples_of_the_window(
     assert counter.count(since) == (changes if values else None)
 
 
-def test_six_changes_of_the_verdict_in_the_window_fire() -> None:
+def test_six_verdict_changes_in_the_window_fire() -> None:
     evaluator = make_evaluator()
     for count in range(7):
         evaluate(evaluator, count * 15.0, stream(healthy=bool(count % 2)))
@@ -665,15 +665,13 @@ def test_six_restarts_in_the_window_fire_flapping() -> None:
     assert (evaluator.alerts[FLAPPING].phase, evaluator.alerts[FLAPPING].value) == (Phase.FIRING, 6.0)
 
 
-def test_window_outlives_its_stream_and_ends() -> None:
+def test_restarts_count_after_their_stream_has_departed() -> None:
     evaluator = make_evaluator()
     last = evaluate_restarts(evaluator, 7)
     evaluate(evaluator, last + 15)
     assert evaluator.alerts[FLAPPING].keep_since is None
     evaluate(evaluator, last + 900)
     assert evaluator.alerts[FLAPPING].keep_since == last + 900
-    evaluate(evaluator, last + 901)
-    assert all(not condition.streams_in_window("studio", last + 901) for condition in evaluator._stream_conditions)
 
 
 def test_windows_of_removed_upstreams_are_forgotten() -> None:
@@ -684,7 +682,7 @@ def test_windows_of_removed_upstreams_are_forgotten() -> None:
     assert FLAPPING not in evaluator.alerts
 
 
-# -- reading -------------------------------------------------------------------------------------------------------
+# -- series lookup -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -1,11 +1,11 @@
-"""Prometheus and the sidecar's evaluator see the same alerts pending, firing and gone, step by step.
+"""Prometheus and the sidecar's evaluator have the same pending and firing alerts at every step.
 
-Random lives of streams go through the exposition into ``promtool test rules``, and straight into the evaluator. Polls,
-scrapes and evaluations fall together here, so that not even one step of difference is left. Some polls fail, some
-scrapes are missed, and there may be a second replica, which sees the same or has lost its network.
+Random timelines of streams go through the exposition to ``promtool test rules``, and directly to the evaluator. Polls,
+scrapes and evaluations coincide here, so that both must agree exactly. Some polls fail, some scrapes are missed, and
+there may be a second replica with the same data or without network.
 
-Not compared: alerts of streams in outages. After them Prometheus starts pending alerts again, and the sidecar goes on
-with them; both have tests of their own.
+Stream alerts during outages are not compared: after an outage, Prometheus restarts pending alerts and the sidecar
+resumes them. Both have separate tests.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from tests.metrics.generated_views import rendered
 
 STEP = 15
 SCALE = 4.0
-"""So that ten minutes fit into a short life, and times of whole minutes into whole steps: every limit is met."""
+"""Makes ten minutes fit into a short timeline, and whole minutes into whole steps."""
 RULES = rules_in_force(
     AlertingSettings.model_validate({"thresholds": {"StreamFlapping": 2, "StreamVerdictUnstable": 2}}),
     owners=[Owner.BOTH],
     time_scale=SCALE,
 )
-"""Two restarts or changes happen by chance, six hardly do."""
+"""Two restarts or changes happen by chance; six hardly ever do."""
 STREAMS = ("plain", 'odd "name" \\ {x}', "third")
 
 Facts = dict[str, Any]
 Segment = tuple[Facts | None, int]
-"""What is true of a stream (None: it is not served), for so many steps."""
+"""Facts about a stream (None: it is not served), and for how many steps."""
 
 
 LIVE_STATUSES = {Status.LIVE: True, Status.DEGRADED: True, Status.UNKNOWN: None}
-"""Whether a stream is live in that status; in all others it is off air."""
+"""Whether a stream is live, by status; in all other statuses it is off air."""
 
 
 def near(*values: float) -> st.SearchStrategy[float | None]:
@@ -95,7 +95,7 @@ upstreams = st.lists(
     max_size=5,
 )
 gaps = st.lists(st.sampled_from([1, 1, 2, 3, 5, 8]), min_size=1, max_size=6)
-"""Missed scrapes: after so many that succeed; no two in a row are longer than they are bridged."""
+"""Numbers of successful scrapes before each missed one, so that all misses are bridged."""
 
 
 def steps_of(segments: Sequence[tuple[Any, int]], count: int) -> list[Any]:
@@ -136,7 +136,7 @@ def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
 def states_of(
     lives_of_streams: Sequence[Sequence[Segment]], upstream: Sequence[tuple[Facts, int]], missed: set[int]
 ) -> list[UpstreamState]:
-    """While the upstream fails, and while a scrape is missed, streams stay as they are."""
+    """Return the state at each step. Streams do not change while the upstream fails or a scrape is missed."""
     count = min(60, max(sum(n for _, n in segments) for segments in lives_of_streams))
     steps = [steps_of(segments, count) for segments in lives_of_streams]
     upstream_facts = steps_of(upstream, count)
@@ -175,7 +175,7 @@ def states_of(
 
 
 def missed_steps(pauses: Sequence[int]) -> set[int]:
-    """Return the steps whose scrape is missed: one after each pause, again and again; never the first."""
+    """Return the steps with a missed scrape: one after each pause, repeatedly, never the first step."""
     missed, step = set(), 0
     while step < 60:
         for pause in pauses:
@@ -185,7 +185,7 @@ def missed_steps(pauses: Sequence[int]) -> set[int]:
 
 
 def second_replica(kind: str, states: Sequence[UpstreamState]) -> list[UpstreamState]:
-    """It sees the same; or it has lost its network and serves its first facts for ever, with the current settings."""
+    """Return the states of a replica with the same data, or of one without network that keeps its first facts."""
     if kind != "blind":
         return list(states) if kind == "same" else []
     return [blind_state(states[0], state) for state in states]
@@ -211,7 +211,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 def series_of(states: Sequence[UpstreamState], instance: str, missed: set[int]) -> dict[Labels, list[float | None]]:
-    """Every series that Prometheus stores of one exporter, with its value at each step."""
+    """Return the value at each step of every series that Prometheus stores of one exporter."""
     if not states:
         return {}
     target = {"job": "stream-exporter", "instance": instance}
@@ -226,7 +226,7 @@ def series_of(states: Sequence[UpstreamState], instance: str, missed: set[int]) 
 
 
 def promtool_values(values: Sequence[float | None]) -> str:
-    """A series that is not in an answer any more is marked stale there, as a scrape does."""
+    """Return the values in promtool's notation, with a stale marker where the series disappears."""
     was_there = False
     words = []
     for value in values:
@@ -252,15 +252,15 @@ SHOWN = (
     f'ALERTS unless (ALERTS{{severity!="critical"}} and {ON_ALERT} '
     f'ALERTS{{severity="critical",alertstate="firing",alertname=~"{TWO_GRADES}"}})'
 )
-"""All alerts except a warning whose critical alert fires: only Prometheus keeps it firing for a while."""
+"""All alerts except warnings whose critical alert fires, which only Prometheus keeps firing for a while."""
 
 
 COUNTING = frozenset(rule.name for rule in RULES_BY_NAME.values() if rule.condition and rule.settling_seconds)
-"""Rules that count changes between samples. A missed scrape moves a change by a step, so it leaves the window later."""
+"""Rules that count changes between samples. After a missed scrape, a change leaves the window a step later."""
 
 
 def alerts_of(evaluator: Evaluator, hidden: Collection[str]) -> list[dict[str, Any]]:
-    """The evaluator's alerts as the series ALERTS of Prometheus would show them."""
+    """Return the evaluator's alerts as samples of Prometheus' ``ALERTS``."""
     shown = []
     for key, alert in evaluator.alerts.items():
         critical = evaluator.alerts.get(replace(key, severity="critical"))
@@ -294,7 +294,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-    # a run of promtool per try makes shrinking a matter of minutes: add Stage.shrink to look into a failure
+    # shrinking takes minutes, because every try runs promtool; add Stage.shrink to investigate a failure
     phases=[Stage.explicit, Stage.reuse, Stage.generate],
 )
 
@@ -327,7 +327,7 @@ def test_random_timelines_give_the_same_alerts(
 def test_random_outages_give_the_same_alerts(
     polls: list[tuple[Reason | None, int]], pauses: list[int] | None, replica: str, folder: Path
 ) -> None:
-    """Alerts about the upstream itself, which answers until two polls after its last success."""
+    """Compares upstream alerts. The upstream is answering until two polls after the last success."""
     missed = missed_steps(pauses) if pauses else set[int]()
     states: list[UpstreamState] = []
     succeeded_at: int | None = None

@@ -1,6 +1,6 @@
-"""An hour of everyday failures pages nobody, and a stream that dies among them does: by the sidecar and by Prometheus.
+"""Random failures for an hour do not page, but a dead stream does, both with the sidecar and with Prometheus.
 
-The real programs over an hour of real time are ``make soak PART=healthy``.
+``make soak PART=healthy`` does the same with the real programs in real time.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ RULES_OF_PROMETHEUS = {
     for rule in RULES
     if rule.owner is not Owner.SIDECAR and (Severity.CRITICAL in rule.severities or rule.scope is not Scope.STREAM)
 }
-"""Everything that can page, and everything about upstreams and the exporter.
+"""All rules that can page, and all about upstreams and the exporter.
 
-The sidecar evaluates the other rules about streams too; for promtool they would double the time.
+The other stream rules are evaluated by the sidecar only, because they would double promtool's time.
 """
 UNSTABLE = {"StreamUpstreamErrorRatioHigh", "StreamUpstreamUnstable", "StreamScrapesFailing"}
-"""Warnings about failures as such: with 5 % of all requests and scrapes they are at their thresholds."""
+"""Warnings about failures themselves, which are at their thresholds with 5 % of failed requests and scrapes."""
 
 
 @pytest.mark.no_cover
-async def test_hour_with_random_failures_and_a_restart_pages_nobody(tmp_path: Path) -> None:
-    """1,000 healthy streams; 5 % of the requests and 5 % of the scrapes fail, and everything restarts once."""
+async def test_random_failures_and_a_restart_do_not_page(tmp_path: Path) -> None:
+    """1,000 healthy streams for an hour: 5 % of requests and scrapes fail, and everything restarts once."""
     async with recorded_run(tmp_path, 1000, RULES_OF_PROMETHEUS, seed=1) as run:
         await run.pass_time(HALF_AN_HOUR)
         await run.restart()
@@ -54,7 +54,7 @@ async def test_hour_with_random_failures_and_a_restart_pages_nobody(tmp_path: Pa
 
 
 @pytest.mark.no_cover
-async def test_stream_that_dies_among_random_failures_pages(tmp_path: Path) -> None:
+async def test_dead_stream_pages_despite_random_failures(tmp_path: Path) -> None:
     async with recorded_run(tmp_path, 60, RULES_OF_PROMETHEUS, seed=1) as run:
         await run.pass_time(300.0)
         stream = run.fleet.streams(Platform.LIVEPEER)[0]

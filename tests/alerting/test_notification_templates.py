@@ -1,4 +1,4 @@
-"""The notification templates, rendered by amtool."""
+"""The notification templates, rendered with amtool."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.alerting.promtool import ALERTS, run
 TEMPLATES = ALERTS / "templates" / "stream-exporter.tmpl"
 EXAMPLE = ALERTS / "alertmanager.example.yaml"
 BODIES = {"email.text": "text", "email.html": "html", "slack.text": "text"}
-"""Every template that shows whole alerts, and its type."""
+"""Templates that show whole alerts, with their type."""
 
 MINIMUM = {
-    "summary": "Ingest of main on edge is 0 bit/s",
-    "description": "No media arrives although the session is open.",
+    "summary": "main on edge (storm) is live, but hardly any media arrives.",
+    "description": "Ingest of main on edge (storm) is 0 bit/s (expected at least 2.5 Mbit/s).",
     "runbook_url": "https://runbook.example.com/#streamingeststalled",
 }
 LINES = {
-    "value": ("Value", "0bit/s"),
-    "expected": ("Expected", "at least 2.5Mbit/s"),
+    "value": ("Value", "0 bit/s"),
+    "expected": ("Expected", "at least 2.5 Mbit/s"),
     "since": ("Since", "2026-03-01 03:01:12 UTC"),
-    "last_known": ("Last known", "4Mbit/s, 1200 viewers"),
-    "reasons": ("Reasons", "ingest stalled, bitrate low"),
+    "last_known": ("Last known", "4 Mbit/s, 1200 viewers"),
+    "reasons": ("Reasons", "no media, bitrate below expected"),
     "issues": ("Platform reports", "no keyframes received"),
     "cleared": ("Cleared", "condition cleared, resolves at 03:14:15 UTC"),
 }
@@ -72,7 +72,7 @@ def common(maps: list[dict[str, str]]) -> dict[str, str]:
 
 
 def render(template: str, *alerts: Mapping[str, Any], directory: Path) -> str:
-    """Render a template as Alertmanager does for a notification with these alerts."""
+    """Render a template for a notification with these alerts."""
     labels = common([one["labels"] for one in alerts])
     data = {
         "receiver": "tickets",
@@ -154,12 +154,12 @@ def test_title_names_state_rule_stream_and_upstream(
         ([""], "error"),
     ],
 )
-def test_severity_is_the_worst_in_the_words_of_pagerduty(severities: list[str], severity: str, tmp_path: Path) -> None:
+def test_severity_is_the_worst_as_pagerduty_names_it(severities: list[str], severity: str, tmp_path: Path) -> None:
     firing = [alert(severity=severity) for severity in severities]
     assert render("severity", *firing, directory=tmp_path) == severity
 
 
-def test_severity_of_what_is_resolved_does_not_count_while_others_fire(tmp_path: Path) -> None:
+def test_severity_of_resolved_alerts_does_not_count_while_others_fire(tmp_path: Path) -> None:
     alerts = [alert(severity="critical", is_resolved=True), alert(severity="warning")]
     assert render("severity", *alerts, directory=tmp_path) == "warning"
 
@@ -174,26 +174,26 @@ def test_severity_of_what_is_resolved_does_not_count_while_others_fire(tmp_path:
         ("critical", True, "good"),
     ],
 )
-def test_slack_color(severity: str, is_resolved: bool, color: str, tmp_path: Path) -> None:
+def test_slack_color_follows_severity_and_state(severity: str, is_resolved: bool, color: str, tmp_path: Path) -> None:
     assert render("slack.color", alert(severity=severity, is_resolved=is_resolved), directory=tmp_path) == color
 
 
 # -- bodies ------------------------------------------------------------------------------------------------------------
 
 
-def test_text_of_an_alert_with_every_annotation(tmp_path: Path) -> None:
+def test_email_text_shows_every_annotation(tmp_path: Path) -> None:
     assert (
         render("email.text", alert(), directory=tmp_path)
         == """\
 [critical] StreamIngestStalled: main on edge (storm)
 
-Ingest of main on edge is 0 bit/s
-No media arrives although the session is open.
-Value: 0bit/s
-Expected: at least 2.5Mbit/s
+main on edge (storm) is live, but hardly any media arrives.
+Ingest of main on edge (storm) is 0 bit/s (expected at least 2.5 Mbit/s).
+Value: 0 bit/s
+Expected: at least 2.5 Mbit/s
 Since: 2026-03-01 03:01:12 UTC
-Last known: 4Mbit/s, 1200 viewers
-Reasons: ingest stalled, bitrate low
+Last known: 4 Mbit/s, 1200 viewers
+Reasons: no media, bitrate below expected
 Platform reports: no keyframes received
 Cleared: condition cleared, resolves at 03:14:15 UTC
 Fired: 2026-03-01 03:02:03 UTC
@@ -205,17 +205,17 @@ Alertmanager: http://alertmanager.example.com/#/alerts?receiver=tickets
     )
 
 
-def test_slack_text_of_an_alert_with_every_annotation(tmp_path: Path) -> None:
+def test_slack_text_shows_every_annotation(tmp_path: Path) -> None:
     assert (
         render("slack.text", alert(), directory=tmp_path)
         == """\
-Ingest of main on edge is 0 bit/s
-No media arrives although the session is open.
-*Value:* 0bit/s
-*Expected:* at least 2.5Mbit/s
+main on edge (storm) is live, but hardly any media arrives.
+Ingest of main on edge (storm) is 0 bit/s (expected at least 2.5 Mbit/s).
+*Value:* 0 bit/s
+*Expected:* at least 2.5 Mbit/s
 *Since:* 2026-03-01 03:01:12 UTC
-*Last known:* 4Mbit/s, 1200 viewers
-*Reasons:* ingest stalled, bitrate low
+*Last known:* 4 Mbit/s, 1200 viewers
+*Reasons:* no media, bitrate below expected
 *Platform reports:* no keyframes received
 *Cleared:* condition cleared, resolves at 03:14:15 UTC
 *Fired:* 2026-03-01 03:02:03 UTC
@@ -226,7 +226,7 @@ No media arrives although the session is open.
 
 @pytest.mark.parametrize("body", BODIES)
 @pytest.mark.parametrize("missing", [*LINES, "page_url"])
-def test_missing_annotation_takes_only_its_own_line(body: str, missing: str, tmp_path: Path) -> None:
+def test_missing_annotation_removes_only_its_own_line(body: str, missing: str, tmp_path: Path) -> None:
     whole = render(body, alert(), directory=tmp_path).splitlines()
     annotations = {name: text for name, text in EVERY_ANNOTATION.items() if name != missing}
     rest = render(body, alert(annotations), directory=tmp_path).splitlines()
@@ -236,7 +236,7 @@ def test_missing_annotation_takes_only_its_own_line(body: str, missing: str, tmp
     assert label in left_out[0]
     assert text in left_out[0]
     if (body, missing) == ("slack.text", "page_url"):
-        # both links are in one line
+        # both links are on one line
         assert rest[-1] == "<https://runbook.example.com/#streamingeststalled|Runbook>"
     else:
         assert rest == [line for line in whole if line != left_out[0]]
@@ -253,7 +253,7 @@ def test_resolved_alert_shows_times_and_links_but_no_values(body: str, tmp_path:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_resolved_alerts_come_after_the_firing_ones(body: str, tmp_path: Path) -> None:
+def test_resolved_alerts_come_after_firing_ones(body: str, tmp_path: Path) -> None:
     alerts = [alert({"summary": "was bad"}, stream="a", is_resolved=True), alert({"summary": "is bad"}, stream="b")]
     text = render(body, *alerts, directory=tmp_path)
     assert text.index("is bad") < text.index("Resolved alerts") < text.index("was bad")
@@ -285,7 +285,7 @@ ONE_LINE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028-\u202e]")
 
 
 class Tags(HTMLParser):
-    """Collects elements with their attributes."""
+    """Collects HTML elements with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -298,7 +298,7 @@ class Tags(HTMLParser):
 
 
 def assert_harmless(html: str) -> None:
-    """The only elements, attributes and kinds of links are those of the template."""
+    """Assert that the HTML has only the elements, attributes and link schemes of the template."""
     allowed = {"html", "head", "meta", "title", "body", "h2", "h3", "table", "tr", "th", "td", "p", "a"}
     for tag, attributes in Tags(html).found:
         assert tag in allowed
@@ -315,13 +315,13 @@ def test_hostile_texts_add_nothing_to_the_html(tmp_path: Path) -> None:
     assert links[-1] == "http://alertmanager.example.com/#/alerts?receiver=tickets"
 
 
-def test_script_address_is_no_link(tmp_path: Path) -> None:
+def test_script_url_is_not_linked(tmp_path: Path) -> None:
     html = render("email.html", alert({**MINIMUM, "page_url": "javascript:alert(1)"}), directory=tmp_path)
     assert 'href="#ZgotmplZ"' in html
     assert "javascript:" not in html
 
 
-def test_hostile_texts_stay_in_their_line(tmp_path: Path) -> None:
+def test_hostile_texts_stay_on_their_line(tmp_path: Path) -> None:
     text = render("email.text", HOSTILE_ALERT, directory=tmp_path)
     whole = render("email.text", alert(), directory=tmp_path)
     assert [line.split(":")[0] for line in text.splitlines() if re.match("[A-Z][a-z ]+:", line)] == [
@@ -331,7 +331,7 @@ def test_hostile_texts_stay_in_their_line(tmp_path: Path) -> None:
     assert ONE_LINE.search(text) is None
 
 
-def test_hostile_texts_call_nobody_in_slack(tmp_path: Path) -> None:
+def test_hostile_texts_notify_nobody_in_slack(tmp_path: Path) -> None:
     assert ONE_LINE.search(render("slack.title", HOSTILE_ALERT, directory=tmp_path)) is None
     assert not re.search("[<>]", render("slack.title", HOSTILE_ALERT, directory=tmp_path))
     text = render("slack.text", HOSTILE_ALERT, directory=tmp_path)
@@ -342,6 +342,6 @@ def test_hostile_texts_call_nobody_in_slack(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_text_without_end_is_cut(body: str, tmp_path: Path) -> None:
+def test_long_text_is_cut(body: str, tmp_path: Path) -> None:
     text = render(body, alert({**MINIMUM, "issues": "ö" * 5000}), directory=tmp_path)
     assert text.count("ö") == 500

@@ -1,4 +1,4 @@
-"""What arrives at PagerDuty, Slack and by e-mail when a real Alertmanager has the example configuration."""
+"""Notifications that a real Alertmanager with the example configuration sends to PagerDuty, Slack and by e-mail."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CRITICAL, WARNING = "StreamIngestStalled", "StreamBitrateLow"
 
 @pytest.fixture(scope="module")
 def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmanager]:
-    """Its own: what other tests have sent to a shared one would be notified too."""
+    """Run a separate Alertmanager, because a shared one would also notify about the alerts of other tests."""
     with running_alertmanager(tmp_path_factory.mktemp("alertmanager")) as server:
         yield server
 
 
 @pytest.fixture
 def receivers(alertmanager: Alertmanager, tmp_path: Path) -> Iterator[Receivers]:
-    """The receivers of the example; only addresses, secrets and waiting times differ from it."""
+    """Configure Alertmanager with the example; only addresses, secrets and waiting times differ."""
     configuration = yaml.safe_load((ALERTS / "alertmanager.example.yaml").read_text(encoding="utf-8"))
     with running_receivers() as running:
         configuration["templates"] = [str(ALERTS / template) for template in configuration["templates"]]
@@ -100,7 +100,9 @@ def part(mail: EmailMessage, kind: str) -> str:
     return text
 
 
-def test_pagerduty_gets_one_incident_per_stream_and_its_end(alertmanager: Alertmanager, receivers: Receivers) -> None:
+def test_pagerduty_gets_one_incident_per_stream_and_its_resolve(
+    alertmanager: Alertmanager, receivers: Receivers
+) -> None:
     for stream in ("pd-main", "pd-backup"):
         send(alertmanager, CRITICAL, stream, EVERY_ANNOTATION)
     events = pagerduty_events(receivers, 2)
@@ -116,7 +118,7 @@ def test_pagerduty_gets_one_incident_per_stream_and_its_end(alertmanager: Alertm
     assert payload["severity"] == "critical"
     assert (payload["class"], payload["component"], payload["group"]) == ("StreamIngestStalled", "edge", "storm")
     firing = payload["custom_details"]["firing"]
-    assert "\nValue: 0bit/s\nExpected: at least 2.5Mbit/s\n" in firing
+    assert "\nValue: 0 bit/s\nExpected: at least 2.5 Mbit/s\n" in firing
     assert payload["custom_details"]["resolved"] == ""
     assert event["links"] == [
         {"href": EVERY_ANNOTATION["page_url"], "text": "Page"},
@@ -129,7 +131,7 @@ def test_pagerduty_gets_one_incident_per_stream_and_its_end(alertmanager: Alertm
     assert end["dedup_key"] == keys["StreamIngestStalled: pd-main on edge (storm)"]
 
 
-def test_pagerduty_accepts_an_alert_with_the_minimum(alertmanager: Alertmanager, receivers: Receivers) -> None:
+def test_pagerduty_accepts_an_alert_with_few_annotations(alertmanager: Alertmanager, receivers: Receivers) -> None:
     send(alertmanager, CRITICAL, "pd-minimum", MINIMUM)
     event = pagerduty_events(receivers, 1)[0]
     assert event["payload"]["summary"] == "StreamIngestStalled: pd-minimum on edge (storm)"
@@ -145,7 +147,7 @@ def test_pagerduty_shows_a_hostile_name_in_one_line(alertmanager: Alertmanager, 
     assert [line for line in payload["custom_details"]["firing"].splitlines() if line.startswith("Value:")] == []
 
 
-def test_slack_and_email_get_every_annotation_and_the_end(alertmanager: Alertmanager, receivers: Receivers) -> None:
+def test_slack_and_email_get_every_annotation_and_the_resolve(alertmanager: Alertmanager, receivers: Receivers) -> None:
     send(alertmanager, WARNING, "t-main", EVERY_ANNOTATION)
     attachment, mail = slack_attachments(receivers, 1)[0], mails(receivers, 1)[0]
     title = "[warning] StreamBitrateLow: t-main on edge (storm)"
@@ -169,7 +171,7 @@ def test_slack_and_email_get_every_annotation_and_the_end(alertmanager: Alertman
         assert EVERY_ANNOTATION["value"] not in text
 
 
-def test_slack_and_email_accept_an_alert_with_the_minimum(alertmanager: Alertmanager, receivers: Receivers) -> None:
+def test_slack_and_email_accept_an_alert_with_few_annotations(alertmanager: Alertmanager, receivers: Receivers) -> None:
     send(alertmanager, WARNING, "t-minimum", MINIMUM)
     attachment, mail = slack_attachments(receivers, 1)[0], mails(receivers, 1)[0]
     assert attachment["title_link"] == f"{alertmanager.url}/#/alerts?receiver=tickets"
@@ -180,9 +182,7 @@ def test_slack_and_email_accept_an_alert_with_the_minimum(alertmanager: Alertman
         )
 
 
-def test_hostile_name_neither_calls_nor_scripts_nor_adds_a_recipient(
-    alertmanager: Alertmanager, receivers: Receivers
-) -> None:
+def test_hostile_name_is_neutralized_in_slack_and_email(alertmanager: Alertmanager, receivers: Receivers) -> None:
     send(alertmanager, WARNING, f"t-{HOSTILE}", {**MINIMUM, "summary": HOSTILE, "issues": HOSTILE, "page_url": HOSTILE})
     attachment, mail = slack_attachments(receivers, 1)[0], mails(receivers, 1)[0]
     assert "<!channel>" not in attachment["title"] + attachment["text"] + attachment["fallback"]

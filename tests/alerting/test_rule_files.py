@@ -10,7 +10,7 @@ import yaml
 
 from exporter.alerting.promql import Dialect
 from exporter.alerting.recordings import OPERANDS, series_of
-from exporter.alerting.rule_files import alerts_file, listing, needs_recordings, recordings_file
+from exporter.alerting.rule_files import alerts_file, recordings_file
 from exporter.alerting.rules import RULES, Owner, Rule, Scope, Severity
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.rules.rule import Series
@@ -39,11 +39,6 @@ def assert_lints(*files: Path) -> None:
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
-def test_committed_rule_files_are_up_to_date() -> None:
-    assert (ALERTS / "stream-alerts.yaml").read_text() == alerts_file(rules_in_force(), Dialect()), "run: make generate"
-    assert (ALERTS / "stream-recordings.yaml").read_text() == recordings_file(Dialect()), "run: make generate"
-
-
 def test_committed_promtool_tests_are_up_to_date() -> None:
     for file in rule_cases.FILES:
         assert (ALERTS / "tests" / file).read_text() == rule_cases.page(file), "run: make generate"
@@ -58,8 +53,8 @@ def test_every_prometheus_rule_and_grade_has_a_promtool_test() -> None:
 
 
 @pytest.mark.parametrize("given", INPUTS, ids=lambda given: f"{given.rule}-{rule_cases.severity_of(given)}")
-def test_description_is_the_one_written_by_hand(given: Input) -> None:
-    """The other annotations of the promtool tests are made by the same code as this one."""
+def test_description_equals_the_expected_text(given: Input) -> None:
+    """The other annotations in the promtool tests come from the tested code itself."""
     assert rule_cases.expected_texts(given)["description"] == given.description
 
 
@@ -70,8 +65,8 @@ def cases_in(file: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("given", INPUTS, ids=lambda given: f"{given.rule}-{rule_cases.severity_of(given)}")
-def test_every_case_of_a_rule_has_a_promtool_test(given: Input) -> None:
-    """Fires, not yet, healthy, missing, resolves, two disagreeing instances; at three scrape intervals."""
+def test_promtool_tests_cover_every_case_of_a_rule(given: Input) -> None:
+    """Every rule is tested when firing, pending, healthy, resolving, without series, and with two instances."""
     subject = f"{given.rule} ({rule_cases.severity_of(given)}): "
     is_tested = False
     for file in rule_cases.FILES:
@@ -79,9 +74,9 @@ def test_every_case_of_a_rule_has_a_promtool_test(given: Input) -> None:
         found = {name.removeprefix(subject) for name in names if name.startswith(subject)}
         is_tested = is_tested or bool(found)
         if given.always:
-            assert not found or found == {"always fires", "two instances make one alert"}
-        elif found and "escalates, and not before" not in found:
-            assert found >= {"fires, and not before", "healthy", "resolves", "two instances disagree"}
+            assert not found or found == {"always fires", "two instances raise one alert"}
+        elif found and "escalates on time" not in found:
+            assert found >= {"fires on time", "healthy", "resolves", "two instances disagree"}
             assert "series missing" in found or given.is_series_gone or not given.bad
     assert is_tested
 
@@ -116,7 +111,7 @@ def test_rule_files_lint_with_any_selector_and_scale(selector: str, scale: float
     assert_lints(tmp_path / "a.yaml", tmp_path / "r.yaml")
 
 
-def test_committed_traps_pass() -> None:
+def test_committed_trap_tests_pass() -> None:
     assert_tests_pass(ALERTS / "tests" / "traps.yaml")
 
 
@@ -128,7 +123,7 @@ def test_promtool_tests_of_rule_pass(rule: str, tmp_path: Path) -> None:
             assert_alert_tests_pass(rule_cases.document(file, tests), [rule], tmp_path)
 
 
-# -- the parts ---------------------------------------------------------------------------------------------------------
+# -- contents ----------------------------------------------------------------------------------------------------------
 
 
 def names_in(text: str) -> set[str]:
@@ -143,16 +138,6 @@ def test_each_rule_has_exactly_one_evaluator() -> None:
     assert not prometheus & sidecar
     assert {"StreamExpectedOffline", "StreamUpstreamDown"} <= sidecar
     assert {"StreamExporterDown", "StreamWatchdog", "StreamHealthBudgetBurnFast", "StreamVanished"} <= prometheus
-
-
-def test_sidecar_rules_need_no_recordings() -> None:
-    assert not needs_recordings(rules_in_force(owners=[Owner.BOTH, Owner.SIDECAR]))
-    assert needs_recordings(rules_in_force())
-
-
-def test_listing_names_every_rule() -> None:
-    lines = listing(rules_in_force()).splitlines()
-    assert [line.split()[0] for line in lines] == ["NAME", *(rule.name for rule in RULES for _ in rule.severities)]
 
 
 # -- thresholds and times ----------------------------------------------------------------------------------------------
@@ -177,7 +162,7 @@ def test_threshold_in_bytes_per_second_is_compared_in_bits() -> None:
 def test_relative_threshold_has_no_unit() -> None:
     rule = written_rule({"thresholds": {"StreamBitrateLow": 0.6}}, "StreamBitrateLow")
     assert "(0.6 * 8 * stream:expected_ingest_bitrate_bytes_per_second)" in rule["expr"]
-    assert "less than 60% of its bitrate" in rule["annotations"]["summary"]
+    assert "60%" in rule["annotations"]["summary"]
 
 
 def test_critical_grade_is_never_easier_to_reach_than_the_lower_one() -> None:
@@ -206,7 +191,7 @@ def test_configured_slo_is_used() -> None:
     rule = written_rule(settings, "StreamHealthBudgetBurnFast")
     assert "> 14.4 * 0.005" in rule["expr"]
     assert ">= 500" in rule["expr"]
-    assert "not above 95%, where 0.5% are allowed" in rule["annotations"]["description"]
+    assert "95% (allowed: 0.5%)" in rule["annotations"]["description"]
     assert 'le="0.95"' in recordings_file(Dialect(slo=HealthSlo(goal=0.95)))
 
 
@@ -219,7 +204,7 @@ def test_selector_narrows_every_series() -> None:
     assert r"{cluster=\"here\",platform=%q" in text
 
 
-# -- how it is scraped -------------------------------------------------------------------------------------------------
+# -- Prometheus set-up -------------------------------------------------------------------------------------------------
 
 
 def expressions_of(dialect: Dialect) -> list[str]:
@@ -227,8 +212,8 @@ def expressions_of(dialect: Dialect) -> list[str]:
     return [rule["expr"] for file in files for group in yaml.safe_load(file)["groups"] for rule in group["rules"]]
 
 
-def test_joins_name_their_labels() -> None:
-    """Targets have labels of their own, which not every family need have: nothing may depend on them."""
+def test_joins_list_their_labels() -> None:
+    """Targets have additional labels, which some families may lack, so joins must not depend on them."""
     for expression in expressions_of(Dialect(upstreams=(("storm", "edge"),))):
         assert "ignoring" not in expression
         operators = re.findall(r"\b(?:and|unless)\b(?! on \()", re.sub(r'"[^"]*"', "", expression))
@@ -249,18 +234,18 @@ def test_scrape_interval_sets_how_long_a_failing_scrape_is_bridged() -> None:
     assert any("[37s500ms]" in expression for expression in expressions_of(Dialect(scrape_interval_seconds=15)))
 
 
-def test_keep_firing_can_be_left_out() -> None:
+def test_keep_firing_is_left_out_on_request() -> None:
     assert "keep_firing_for" not in alerts_file(rules_in_force(), Dialect(keep_firing=False))
 
 
-def test_configured_upstreams_are_named() -> None:
+def test_configured_upstreams_must_be_served() -> None:
     dialect = Dialect(upstreams=(("storm", 'a "b"'), ("wave", "c")))
     rules = yaml.safe_load(alerts_file(rules_in_force(), dialect))["groups"][0]["rules"]
     (unwatched,) = [rule for rule in rules if rule.get("alert") == "StreamUpstreamUnwatched"]
     assert 'upstream="a \\"b\\""}[2m30s])' in unwatched["expr"]
 
 
-def test_links_lead_to_the_pages_of_the_exporter() -> None:
+def test_page_urls_lead_to_the_exporter() -> None:
     text = alerts_file(rules_in_force(), Dialect(page="https://streams.example.com/x/"))
     assert "https://streams.example.com/x/streams?upstream={{ urlquery $labels.upstream }}&stream={{ urlquery" in text
 
@@ -276,31 +261,31 @@ def test_rule_is_complete(rule: Rule) -> None:
         assert ("{subject}" in text) or rule.scope is Scope.EXPORTER
         assert ("{threshold}" in text) <= (rule.threshold is not None)
     assert rule.expected or rule.severity is Severity.NONE
-    assert rule.why.endswith(".")
+    assert rule.rationale.endswith(".")
 
 
-BY_WINDOW_AND_FOR = {
+WINDOW_AND_FOR = {
     "StreamExporterDown",
     "StreamUpstreamUnstable",
     "StreamUpstreamUnwatched",
     "StreamShardMissing",
     "StreamShardsDisagree",
 }
-"""A target is gone only after some time; and a share of polls may be high for a moment."""
+"""A target counts as gone only after a while, and a share of polls may be high for a moment."""
 
 
 @pytest.mark.parametrize("rule", [r for r in RULES if r.severity is not Severity.NONE], ids=lambda rule: rule.name)
-def test_rule_waits_by_window_or_by_for(rule: Rule) -> None:
-    """Both together would only add their delays. And no window is shorter than three of the longest intervals."""
-    if rule.name not in BY_WINDOW_AND_FOR:
+def test_rule_has_either_a_window_or_for(rule: Rule) -> None:
+    """Both together would add their delays. No window is shorter than three of the longest intervals."""
+    if rule.name not in WINDOW_AND_FOR:
         assert (rule.for_seconds > 0) != (rule.settling_seconds > 0)
     assert rule.settling_seconds == 0 or rule.settling_seconds >= 3 * 30
 
 
-def test_alerts_that_explain_others_are_not_kept_firing() -> None:
-    """Otherwise the alert of a stream that died during an outage would be muted after the outage."""
-    explaining = {"StreamExporterDown", "StreamUpstreamDown", "StreamUpstreamAuthFailing", "StreamUpstreamUnwatched"}
-    assert all(rule.keep_firing_seconds == 0 for rule in RULES if rule.name in explaining)
+def test_inhibiting_alerts_are_not_kept_firing() -> None:
+    """Otherwise the alert of a stream that died during an outage would stay inhibited after the outage."""
+    inhibiting = {"StreamExporterDown", "StreamUpstreamDown", "StreamUpstreamAuthFailing", "StreamUpstreamUnwatched"}
+    assert all(rule.keep_firing_seconds == 0 for rule in RULES if rule.name in inhibiting)
 
 
 def test_budget_rules_are_tickets() -> None:

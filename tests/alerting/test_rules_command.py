@@ -34,12 +34,12 @@ def test_evaluator_flag_limits_the_list(evaluator: str, owners: set[str], capsys
     assert {line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:]} == owners
 
 
-def test_output_dir_gets_the_committed_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_written_files_equal_the_committed_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rules", "--output-dir", str(tmp_path / "new")]) == 0
     names = ["stream-alerts.yaml", "stream-recordings.yaml"]
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "new" / name) for name in names]
     for name in names:
-        assert (tmp_path / "new" / name).read_text() == (Path("alerts") / name).read_text()
+        assert (tmp_path / "new" / name).read_text() == (Path("alerts") / name).read_text(), "run: make generate"
 
 
 def test_sidecar_rules_are_written_without_recordings(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_sidecar_rules_are_written_without_recordings(tmp_path: Path) -> None:
 
 
 def written_rules(folder: Path, *flags: str) -> dict[str, dict[str, Any]]:
-    """Run the command; return the rules by name, of two severities the rule's own."""
+    """Run the command and return the written rules by name (of two severities, the rule's own)."""
     assert main(["rules", "--output-dir", str(folder), *flags]) == 0
     groups = yaml.safe_load((folder / "stream-alerts.yaml").read_text())["groups"]
     return {rule.get("alert") or rule["record"]: rule for group in groups for rule in group["rules"]}
@@ -69,7 +69,7 @@ def test_written_rules_use_configured_thresholds_and_flags(tmp_path: Path) -> No
     assert 'le="0.9"' in (tmp_path / "stream-recordings.yaml").read_text()
 
 
-def test_external_url_is_where_links_lead(tmp_path: Path) -> None:
+def test_links_lead_to_the_external_url(tmp_path: Path) -> None:
     rules = written_rules(tmp_path, "--web.external-url", "https://exporter.example.com/streams")
     annotations = rules["StreamUnhealthy"]["annotations"]
     page = "https://exporter.example.com/streams/"
@@ -78,7 +78,7 @@ def test_external_url_is_where_links_lead(tmp_path: Path) -> None:
     assert rules["StreamUpstreamDown"]["annotations"]["page_url"] == page
 
 
-def test_flags_describe_the_prometheus_that_evaluates(tmp_path: Path) -> None:
+def test_prometheus_flags_change_the_written_rules(tmp_path: Path) -> None:
     flags = ["--scrape-interval", "10s", "--replica-labels", "replica", "--target-labels", "site,zone"]
     rules = written_rules(tmp_path, *flags, "--without-keep-firing")
     assert not [rule for rule in rules.values() if "keep_firing_for" in rule]
@@ -96,6 +96,7 @@ def test_flags_describe_the_prometheus_that_evaluates(tmp_path: Path) -> None:
         *(("--replica-labels", value) for value in ("a-b", "__name__", "a,,b")),
         ("--target-labels", 'a"'),
         ("--web.external-url", "ftp://a"),
+        *(("--time-scale", value) for value in ("0", "-1", "x", "nan", "4000")),
     ],
 )
 def test_invalid_flag_is_a_usage_error(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,19 +112,11 @@ def test_invalid_configuration_is_reported_and_writes_nothing(
     config = tmp_path / "config.yaml"
     config.write_text(CONFIG.replace("StreamUnhealthy", "StreamUnhealty"))
     assert main(["rules", "--config.file", str(config), "--output-dir", str(tmp_path / "out")]) == 1
-    assert 'unknown rule; did you mean "StreamUnhealthy"?' in capsys.readouterr().err
+    assert "StreamUnhealthy" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
 def test_unwritable_output_dir_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["rules", "--output-dir", str(tmp_path / "file" / "below")]) == 1
-    assert "cannot write to" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("scale", ["0", "-1", "x", "nan", "4000"])
-def test_invalid_time_scale_is_a_usage_error(scale: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        main(["rules", f"--time-scale={scale}"])
-    assert caught.value.code == 2
-    assert "expected a number from 0.001 to 3600" in capsys.readouterr().err
+    assert str(tmp_path / "file" / "below") in capsys.readouterr().err

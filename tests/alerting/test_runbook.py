@@ -97,16 +97,10 @@ def test_guidance_is_whole_sentences(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GUIDANCE)
-def test_guidance_names_only_alerts_that_have_guidance(name: str) -> None:
+def test_guidance_names_only_alerts_and_metrics_that_exist(name: str) -> None:
     guidance = GUIDANCE[name]
     text = " ".join((guidance.impact, guidance.diagnosis, guidance.mitigation, guidance.tuning))
     assert set(re.findall(r"\bStream[A-Z]\w+", text)) <= GUIDANCE.keys()
-
-
-@pytest.mark.parametrize("name", GUIDANCE)
-def test_guidance_names_only_metrics_that_exist(name: str) -> None:
-    guidance = GUIDANCE[name]
-    text = " ".join((guidance.impact, guidance.diagnosis, guidance.mitigation, guidance.tuning))
     families = {line.split(" ", 1)[0].removesuffix("_total") for line in FAMILIES.read_text().splitlines()}
     named = {metric.removesuffix("_total") for metric in re.findall(r"\bstream_[a-z_]+", text)}
     assert named - NOT_METRICS <= families

@@ -1,6 +1,6 @@
-"""Set-ups of Prometheus in which rules like these have missed alerts or paged falsely, at three scrape intervals.
+"""Prometheus set-ups in which rules like these have missed alerts or paged falsely, at three scrape intervals.
 
-The rules and thresholds are the committed ones; times in comments are seconds since the start.
+Rules and thresholds are the committed ones. Times are seconds since the start.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def dead_from(begins: int, ends: int = 10**9) -> Callable[[int], Facts]:
 @every_scrape_interval
 @pytest.mark.parametrize("how", ["down", "gone"])
 def test_upstreams_of_a_dead_exporter_are_unwatched(scrape: int, how: str, tmp_path: Path) -> None:
-    """Two exporters in one job; one stops being scraped, or leaves service discovery, at 900."""
+    """One of two exporters of a job is down, or leaves service discovery, from 900."""
 
     def two_upstreams(_: int) -> Facts:
         return upstream("b1") | upstream("b2") | stream(True, on="b1")
@@ -108,21 +108,20 @@ def test_upstreams_of_a_dead_exporter_are_unwatched(scrape: int, how: str, tmp_p
     fires = {f"StreamUpstreamUnwatched/{name}" for name in ("b1", "b2")}
     expected = Expectations().only(fires | ({"StreamScrapesFailing"} if how == "down" else set()), until=1800)
     for alert in fires:
-        # the last scrape was at most one interval before
+        # the last successful scrape was at most one interval earlier
         expected.fires(alert, after=900 + 150 - scrape + 60 - EVALUATION, before=900 + 150 + 60 + EVALUATION)
     run(tmp_path, [Target(instance="a:1", facts=healthy), lost], expected, scrape, 1800)
 
 
 @every_scrape_interval
-def test_unwatched_upstream_ends_when_it_is_served_again(scrape: int, tmp_path: Path) -> None:
+def test_unwatched_upstream_resolves_when_it_is_served_again(scrape: int, tmp_path: Path) -> None:
     lost = Target(instance="b:1", facts=lambda _: upstream("b1"), is_down=lambda at: 900 <= at < 1800)
     expected = Expectations().fires_at("StreamUpstreamUnwatched/b1", 1200, 1790)
     expected.is_silent_at("StreamUpstreamUnwatched/b1", 1800 + scrape + 10 + EVALUATION)
     run(tmp_path, [Target(instance="a:1", facts=healthy), lost], expected, scrape, 2100)
 
 
-def test_unwatched_upstream_fires_for_as_long_as_it_lasts(tmp_path: Path) -> None:
-    """Longer than Prometheus looks back for what was served."""
+def test_unwatched_upstream_keeps_firing_after_the_look_back(tmp_path: Path) -> None:
     lost = Target(instance="b:1", facts=lambda _: upstream("b1"), is_discovered=lambda at: at < 900)
     hours = 3600
     expected = Expectations().fires_at("StreamUpstreamUnwatched/b1", hours, 6 * hours, 7 * hours, 9 * hours)
@@ -139,7 +138,7 @@ def test_unwatched_upstream_fires_for_as_long_as_it_lasts(tmp_path: Path) -> Non
 
 @every_scrape_interval
 @pytest.mark.parametrize("case", ["reload", "reload, then the pod moves", "takeover", "retired", "all restart"])
-def test_upstream_that_need_not_be_watched_is_no_alert(case: str, scrape: int, tmp_path: Path) -> None:
+def test_removed_or_taken_over_upstream_raises_no_alert(case: str, scrape: int, tmp_path: Path) -> None:
     def keeps_one(at: int) -> Facts:
         return upstream("b1") | (upstream("b2") if at < 900 else {})
 
@@ -176,7 +175,7 @@ def test_upstream_that_need_not_be_watched_is_no_alert(case: str, scrape: int, t
 
 @every_scrape_interval
 def test_missing_shard_pages(scrape: int, tmp_path: Path) -> None:
-    """All shards poll the same list, so its upstream goes on being served."""
+    """All shards poll the same list, so the other shards still serve its upstream."""
 
     def shard(ordinal: int) -> Callable[[int], Facts]:
         shards = {"stream_exporter_shards{}": 3.0, "stream_exporter_shard_ordinal{}": float(ordinal)}
@@ -191,7 +190,7 @@ def test_missing_shard_pages(scrape: int, tmp_path: Path) -> None:
     run(tmp_path, targets, expected, scrape, 1800)
 
 
-def test_exporters_without_shards_may_have_different_configurations(tmp_path: Path) -> None:
+def test_exporters_without_shards_may_have_different_settings(tmp_path: Path) -> None:
     def single(number: float) -> Callable[[int], Facts]:
         return lambda _: {"stream_exporter_shards{}": 1.0, "stream_exporter_config_hash{}": number}
 
@@ -201,7 +200,7 @@ def test_exporters_without_shards_may_have_different_configurations(tmp_path: Pa
 
 @every_scrape_interval
 def test_renamed_stream_has_not_vanished(scrape: int, tmp_path: Path) -> None:
-    """Renamed at 600; the exporter serves the former label for 20 minutes. Another stream does vanish then."""
+    """Renamed at 600; the exporter serves the former label for 20 minutes. Another stream vanishes at 600."""
 
     def facts(at: int) -> Facts:
         found = upstream() | stream(True, "after" if at >= 600 else "before", expected=None)
@@ -213,12 +212,12 @@ def test_renamed_stream_has_not_vanished(scrape: int, tmp_path: Path) -> None:
     run(tmp_path, [Target(instance="a:1", facts=facts)], expected, scrape, 2400)
 
 
-# -- scrapes that fail -------------------------------------------------------------------------------------------------
+# -- failed scrapes ----------------------------------------------------------------------------------------------------
 
 
 @every_scrape_interval
 @pytest.mark.parametrize("nth", [2, 4])
-def test_dead_stream_pages_although_scrapes_fail(nth: int, scrape: int, tmp_path: Path) -> None:
+def test_dead_stream_pages_despite_failed_scrapes(nth: int, scrape: int, tmp_path: Path) -> None:
     """Dead from 1200 to 1800."""
     target = Target(instance="a:1", facts=dead_from(1200, 1800), misses=every(nth))
     expected = Expectations().only({OFFLINE, "StreamScrapesFailing"}, until=2700)
@@ -230,7 +229,7 @@ def test_dead_stream_pages_although_scrapes_fail(nth: int, scrape: int, tmp_path
 
 @every_scrape_interval
 @pytest.mark.parametrize("nth", [2, 4])
-def test_healthy_stream_does_not_page_although_scrapes_fail(nth: int, scrape: int, tmp_path: Path) -> None:
+def test_healthy_stream_does_not_page_despite_failed_scrapes(nth: int, scrape: int, tmp_path: Path) -> None:
     target = Target(instance="a:1", facts=healthy, misses=every(nth))
     run(
         tmp_path,
@@ -244,8 +243,8 @@ def test_healthy_stream_does_not_page_although_scrapes_fail(nth: int, scrape: in
 
 @every_scrape_interval
 @pytest.mark.parametrize("nth", [0, 2, 4])
-def test_what_is_over_does_not_page(nth: int, scrape: int, tmp_path: Path) -> None:
-    """An error of three polls (45 s), and a low bitrate and score that were withdrawn after as long."""
+def test_short_problem_does_not_page(nth: int, scrape: int, tmp_path: Path) -> None:
+    """An error, a low bitrate and a low score last three polls (45 s)."""
 
     def facts(at: int) -> Facts:
         is_bad = 900 <= at < 945
@@ -258,12 +257,12 @@ def test_what_is_over_does_not_page(nth: int, scrape: int, tmp_path: Path) -> No
 
     target = Target(instance="a:1", facts=facts, misses=every(nth) if nth else never)
     failing = {"StreamScrapesFailing"} if nth else set()
-    # not every 30 s: no evaluation would see a scrape that succeeds, and notice that a fact is withdrawn
+    # with 30 s, no evaluation might see a successful scrape and notice that a fact was withdrawn
     run(tmp_path, [target], Expectations().only(failing, until=1800), scrape, 1800, PRESENCE | QUALITY, evaluation=15)
 
 
 def test_withdrawn_fact_does_not_come_back_while_scrapes_fail(tmp_path: Path) -> None:
-    """A low score is withdrawn at 945, and an error is over; from 960 on no scrape succeeds for two minutes."""
+    """A low score and an error end at 945; from 960 on, scrapes fail for two minutes."""
 
     def facts(at: int) -> Facts:
         is_bad = 900 <= at < 945
@@ -276,15 +275,15 @@ def test_withdrawn_fact_does_not_come_back_while_scrapes_fail(tmp_path: Path) ->
     run(tmp_path, [target], Expectations().only({"StreamScrapesFailing"}, until=1800), 15, 1800, PRESENCE | QUALITY)
 
 
-# -- upstreams that fail -----------------------------------------------------------------------------------------------
+# -- failing upstreams -------------------------------------------------------------------------------------------------
 
 
 @every_scrape_interval
 @pytest.mark.parametrize("offset", [5, 20])
-def test_dead_stream_pages_although_every_second_poll_fails(offset: int, scrape: int, tmp_path: Path) -> None:
-    """Polls are 15 s apart, so the upstream goes on answering; the stream is dead from 1200.
+def test_dead_stream_pages_despite_failed_polls(offset: int, scrape: int, tmp_path: Path) -> None:
+    """Every second poll fails, so the upstream is still answering; the stream is dead from 1200.
 
-    At longer scrape intervals every scrape sees a poll that succeeded, or every scrape sees one that failed.
+    At longer scrape intervals, the scrapes see only successful polls, or only failed ones.
     """
 
     def facts(at: int) -> Facts:
@@ -303,7 +302,7 @@ def test_dead_stream_pages_although_every_second_poll_fails(offset: int, scrape:
 @every_scrape_interval
 @pytest.mark.parametrize("nth", [0, 2])
 def test_blind_replica_does_not_hide_a_dead_stream(nth: int, scrape: int, tmp_path: Path) -> None:
-    """The second replica loses its network at 500 and serves its last facts; the stream is dead from 600."""
+    """The second replica loses its network at 500 and serves its last facts. The stream is dead from 600."""
 
     def blind(at: int) -> Facts:
         return upstream(up=at < 500, answering=at < 540) | stream(True)
@@ -319,7 +318,7 @@ def test_blind_replica_does_not_hide_a_dead_stream(nth: int, scrape: int, tmp_pa
 
 @every_scrape_interval
 def test_stream_that_dies_during_an_outage_pages_when_the_upstream_is_back(scrape: int, tmp_path: Path) -> None:
-    """The API fails from 600 to 900; the stream is dead from 700 on, which no poll can show before 900."""
+    """The API fails from 600 to 900. The stream is dead from 700, which no poll can show before 900."""
 
     def facts(at: int) -> Facts:
         fails = 600 <= at < 900
@@ -334,8 +333,8 @@ def test_stream_that_dies_during_an_outage_pages_when_the_upstream_is_back(scrap
 
 
 @every_scrape_interval
-def test_pending_alert_starts_again_after_an_outage(scrape: int, tmp_path: Path) -> None:
-    """Off air from 580, the API fails from 600 to 900: nothing of the stream is judged meanwhile."""
+def test_pending_alert_restarts_after_an_outage(scrape: int, tmp_path: Path) -> None:
+    """Off air from 580; the API fails from 600 to 900, when stream alerts do not advance."""
 
     def facts(at: int) -> Facts:
         fails = 600 <= at < 900
@@ -347,8 +346,8 @@ def test_pending_alert_starts_again_after_an_outage(scrape: int, tmp_path: Path)
 
 
 @every_scrape_interval
-def test_unknown_states_after_a_platform_upgrade(scrape: int, tmp_path: Path) -> None:
-    """30 % of the states are unknown from 600 on; none of those streams is expected."""
+def test_unknown_states_after_a_platform_upgrade_fire(scrape: int, tmp_path: Path) -> None:
+    """From 600, 30 % of the states are unknown; none of these streams is expected."""
 
     def facts(at: int) -> Facts:
         found = upstream()
@@ -372,15 +371,15 @@ SERVICE_MONITOR = {"namespace": "video", "service": "exporter", "container": "ex
     [SERVICE_MONITOR, {"cluster": "c1", "shard": "0", "team": "sports"}],
     ids=["service monitor", "target labels"],
 )
-def test_labels_of_targets_do_not_matter(labels: dict[str, str], scrape: int, tmp_path: Path) -> None:
-    """Two pods see one stream die at 600 and another one with little bitrate; one family has a label of its own."""
+def test_target_labels_do_not_affect_alerts(labels: dict[str, str], scrape: int, tmp_path: Path) -> None:
+    """Two pods see one stream die at 600 and another with a low bitrate; one family has an extra label."""
 
     def facts(at: int) -> Facts:
         found = dict(upstream())
         for name, live in (("main", at < 600), ("low", True)):
             bitrates = {"ingest_bitrate_bytes_per_second": 150e3, "expected_ingest_bitrate_bytes_per_second": 500e3}
             for series, value in stream(live, name, figures=bitrates if name == "low" else {}).items():
-                # as metric_relabel_configs may add to some families
+                # metric_relabel_configs may add labels to some families
                 more = ',team="x"}' if series.startswith("stream_live") and "team" not in labels else "}"
                 found[series.replace("}", more)] = value
         return found
@@ -398,8 +397,8 @@ def test_labels_of_targets_do_not_matter(labels: dict[str, str], scrape: int, tm
 
 
 @every_scrape_interval
-def test_clusters_with_the_same_names_are_told_apart(scrape: int, tmp_path: Path) -> None:
-    """In the second cluster the stream is off air and not expected; the first one's target fails every other scrape."""
+def test_clusters_with_equal_names_are_separate(scrape: int, tmp_path: Path) -> None:
+    """The stream is not expected in the second cluster; in the first, every other scrape fails."""
     targets = [
         Target(instance="a:1", facts=dead_from(600), misses=every(2), labels={"cluster": "c1"}),
         Target(instance="a:1", facts=lambda _: upstream() | stream(False, expected=False), labels={"cluster": "c2"}),
@@ -415,8 +414,8 @@ def test_clusters_with_the_same_names_are_told_apart(scrape: int, tmp_path: Path
     run(tmp_path, targets, expected, scrape, 1200)
 
 
-def test_target_labels_tell_sites_apart(tmp_path: Path) -> None:
-    """Two sites have the same job, upstream and stream; it is expected at one and off air at the other."""
+def test_sites_with_different_target_labels_are_separate(tmp_path: Path) -> None:
+    """Two sites have the same job, upstream and stream, which is live at one site and not expected at the other."""
     targets = [
         Target(instance="a:1", facts=lambda _: upstream() | stream(True), labels={"site": "north"}),
         Target(instance="b:1", facts=lambda _: upstream() | stream(False, expected=False), labels={"site": "south"}),
@@ -426,7 +425,7 @@ def test_target_labels_tell_sites_apart(tmp_path: Path) -> None:
     check_alerts(tmp_path, targets, expected, scrape_interval=15, duration=900, alerts=PRESENCE | QUALITY, rules=rules)
 
 
-def test_configured_upstream_that_was_never_served(tmp_path: Path) -> None:
+def test_configured_upstream_that_was_never_served_fires(tmp_path: Path) -> None:
     rules = alerts_file(rules_in_force(), Dialect(upstreams=(("storm", "edge"), ("storm", "forgotten"))))
     unwatched = "StreamUpstreamUnwatched/forgotten"
     for scrape in SCRAPES:
@@ -446,9 +445,9 @@ def test_configured_upstream_that_was_never_served(tmp_path: Path) -> None:
 
 
 def fleet(streams: int, bad: int, *, is_live: Bool = lambda _: True) -> Callable[[int], Facts]:
-    """Return the series of a fleet with some bad streams. Each live stream is observed every 15 s."""
+    """Return the series of a fleet with some bad streams. Every live stream is observed every 15 s."""
     polls_until = [0]
-    """By minute: the polls until then while the streams were live."""
+    """Number of polls with live streams, up to each minute."""
 
     def facts(at: int) -> Facts:
         while len(polls_until) <= at // 60:
@@ -490,7 +489,7 @@ def budget(
 
 @pytest.mark.parametrize("case", ["prometheus started", "new instance", "renamed job", "new upstream"])
 def test_budget_rules_wait_until_their_window_is_covered(case: str, tmp_path: Path) -> None:
-    """Two of twenty streams are bad from the start: a tenth, ten times the budget."""
+    """Two of twenty streams are bad from the start, which is ten times the budget."""
     hour = 3600
     facts = fleet(20, 2)
     begins = 0
@@ -500,7 +499,7 @@ def test_budget_rules_wait_until_their_window_is_covered(case: str, tmp_path: Pa
         begins = 3 * hour
         targets = [Target(instance="a:1", facts=lambda at: facts(at) if at >= begins else upstream("other"))]
     else:
-        # a new instance continues the window; another job is another upstream for Prometheus, and starts again
+        # a new instance continues the window; with another job, it is a new upstream
         later = {"job": "streams"} if case == "renamed job" else {}
         begins = 2 * hour if later else 0
         targets = [
@@ -514,8 +513,8 @@ def test_budget_rules_wait_until_their_window_is_covered(case: str, tmp_path: Pa
     budget(tmp_path, targets, expected.only({steady, slow}, until=duration), duration, ANY_JOB)
 
 
-def test_budget_of_an_upstream_that_is_live_three_hours_a_day(tmp_path: Path) -> None:
-    """Bad whenever it is live: nothing in its first hour, although all of its observations are bad."""
+def test_upstream_live_three_hours_a_day_fires_only_with_covered_windows(tmp_path: Path) -> None:
+    """Its streams are always bad, but nothing fires in the first hour."""
     hour, day = 3600, 86400
 
     def is_live(at: int) -> bool:
@@ -529,16 +528,16 @@ def test_budget_of_an_upstream_that_is_live_three_hours_a_day(tmp_path: Path) ->
 
 
 ENOUGH_FOR_THREE_DAYS = 38 * 3600
-"""Half of the window and some more."""
+"""A bit more than half of the window."""
 
 
-def test_one_camera_that_is_dead_for_days_does_not_spend_the_budget_of_the_others(tmp_path: Path) -> None:
-    """One of 30 is less than 5 %, and less than three."""
+def test_single_bad_stream_opens_no_budget_ticket(tmp_path: Path) -> None:
+    """One of 30 is less than 5 %, and less than three streams."""
     expected = Expectations().only(set(), until=ENOUGH_FOR_THREE_DAYS)
     budget(tmp_path, [Target(instance="a:1", facts=fleet(30, 1))], expected, ENOUGH_FOR_THREE_DAYS)
 
 
-def test_three_bad_streams_are_enough_for_a_ticket(tmp_path: Path) -> None:
+def test_three_bad_streams_open_a_budget_ticket(tmp_path: Path) -> None:
     """Three of 62 are less than 5 %."""
     expected = Expectations().fires_at("StreamHealthBudgetBurnCreeping/edge", ENOUGH_FOR_THREE_DAYS)
     budget(tmp_path, [Target(instance="a:1", facts=fleet(62, 3))], expected, ENOUGH_FOR_THREE_DAYS)

@@ -1,4 +1,4 @@
-"""An exporter under attack: a real process within the limits of the shipped manifests, watched by an observer."""
+"""An exporter under attack: a real process with the limits of the shipped manifests, monitored by an observer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.exporter_process import GENEROUS_SECONDS, Exporter
 MEMORY_MIB, DESCRIPTORS = 512, 1024
 """Limits of the manifests in ``deploy/``."""
 INTERVAL_SECONDS = 1.0
-"""Interval of the healthy upstream."""
+"""Polling interval of the healthy upstream."""
 LEAST_SHARE = 0.6
-"""Least share of the healthy upstream's polls that must be made during an attack, as a multiple of an idle exporter's.
+"""Minimum share of the healthy upstream's polls during an attack, as a multiple of an idle exporter's.
 
-Each attack left a fifth of them at most before the exporter withstood it; a busy machine leaves most.
+Before the exporter was hardened, each attack left at most a fifth of them; a busy machine leaves most.
 """
 RESULTS_VARIABLE = "ATTACK_RESULTS"
-"""Environment variable with the folder to write measurements to."""
+"""Environment variable with the folder for the measurements."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Observation:
     seconds: float
     polls: int
     scrapes: list[float | None]
-    """Seconds of each scrape; None for one that was not answered with 200."""
+    """Seconds of each scrape; None for a scrape without a 200."""
 
     @property
     def polls_due(self) -> int:
@@ -73,7 +73,7 @@ class Measurement:
     peak_mib: int
 
     def write(self) -> None:
-        """Keep the measurement for the table, if that is wanted."""
+        """Save the measurement for the table, if requested."""
         folder = os.environ.get(RESULTS_VARIABLE)
         if folder:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class Measurement:
 
 
 class Observer:
-    """The process of ``observer.py``."""
+    """The process that runs ``observer.py``."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -117,17 +117,17 @@ class Observer:
 
 @dataclass
 class AttackRun:
-    """One exporter that polls a healthy upstream once a second, beside those that a test adds."""
+    """An exporter that polls a healthy upstream once a second, and the upstreams that a test adds."""
 
     attack: str
     """Key in ``ATTACKS``."""
     folder: Path
     upstreams: Sequence[dict[str, Any]] = ()
-    """Further upstreams, as in the configuration."""
+    """Additional upstreams, as in the configuration."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Further sections of the configuration."""
+    """Additional sections of the configuration."""
     arguments: Sequence[str] = ()
-    """Further options of the command line."""
+    """Additional command line options."""
     scheme: str = "http"
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of the scrapes."""
@@ -137,7 +137,7 @@ class AttackRun:
     healthy_host: str = "127.0.0.1"
     """Host in the URL of the healthy upstream."""
     observation: Observation = field(init=False)
-    """What was seen during the attack."""
+    """Observation during the attack."""
     exporter: Exporter = field(init=False)
     idle_scrape_seconds: float = field(init=False)
     idle_share: float = field(init=False)
@@ -147,7 +147,7 @@ class AttackRun:
         self._observer = Observer()
         try:
             self.write_config()
-            # the address space, because a test has no cgroup of its own; it is never smaller than the memory in use
+            # a test has no cgroup, so limit the address space, which is never smaller than the memory in use
             limits = [f"--as={self.memory_mib << 20}", f"--nofile={self.descriptors}:{self.descriptors}"]
             self.exporter = Exporter(
                 ["--web.listen-address=127.0.0.1:0", *self.arguments],
@@ -168,13 +168,13 @@ class AttackRun:
         self.close()
 
     def close(self) -> None:
-        """End both processes."""
+        """Stop both processes."""
         self._observer.close()
         if hasattr(self, "exporter"):
             self.exporter.__exit__(None, None, None)
 
     def write_config(self, **sections: Any) -> None:
-        """Write the configuration, with these sections besides."""
+        """Write the configuration with additional sections."""
         url = self._observer.url.replace("127.0.0.1", self.healthy_host)
         healthy = {"name": "healthy", "platform": "node_media_server", "url": url, "auth": {}}
         settings = {
@@ -191,7 +191,7 @@ class AttackRun:
         return f"{self.scheme}://127.0.0.1:{self.exporter.port}"
 
     def memory_mib_of(self, name: str) -> int:
-        """Return a figure of the process: ``VmRSS`` now, ``VmHWM`` at most so far."""
+        """Return the process's ``VmRSS`` (current) or ``VmHWM`` (peak) in MiB."""
         status = Path(f"/proc/{self.exporter.process.pid}/status").read_text()
         return int(re.findall(rf"{name}:\s+(\d+) kB", status)[0]) // 1024
 
@@ -205,10 +205,9 @@ class AttackRun:
 
     @contextmanager
     def under_attack(self, seconds: float = 8.0) -> Iterator[None]:
-        """Watch the exporter while the block attacks it, for so long at least.
+        """Observe the exporter while the block attacks it, for at least ``seconds``.
 
-        Afterwards, the process must still run, and must have polled the healthy upstream and answered every scrape
-        meanwhile.
+        Afterwards, the process must still run, and must have polled the healthy upstream and served every scrape.
         """
         self.watch_idle()
         self._observer.start(f"{self.url}/metrics", self.headers)

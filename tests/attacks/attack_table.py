@@ -1,6 +1,6 @@
-"""The table of attacks in ``docs/reliability.md``, from measurements of the tests: see ``make attacks``.
+"""The table of attacks in ``docs/reliability.md``, from the tests' measurements; see ``make attacks``.
 
-``python -m tests.attacks.attack_table FOLDER`` writes it.
+``python -m tests.attacks.attack_table FOLDER`` updates it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEADER = (
 
 
 def row(measured: Measurement) -> str:
-    """Return the line of an attack."""
+    """Return the table row of an attack."""
     return (
         f"| {ATTACKS[measured.attack]} | {measured.limits} | {measured.polls_made} of {measured.polls_due} "
         f"| {measured.scrapes_answered} of {measured.scrapes} | {measured.scrape_multiple:.1f} × idle "
@@ -30,12 +30,12 @@ def row(measured: Measurement) -> str:
 
 
 def read(folder: Path) -> list[Measurement]:
-    """Return the measurement of every attack, in the order of the list."""
+    """Return the measurements of all attacks, in the order of the list."""
     return [Measurement(**json.loads((folder / f"{attack}.json").read_text())) for attack in ATTACKS]
 
 
 def split_page(page: str) -> tuple[str, str, str]:
-    """Return what stands before the table, the table, and what follows."""
+    """Return the text before the table, the table, and the text after it."""
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     return before, table, after

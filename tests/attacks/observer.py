@@ -1,6 +1,6 @@
-"""A healthy platform and a scraper in a process of their own, so that an attack by the test does not slow them.
+"""A healthy platform and a scraper in their own process, so that an attack by the test does not slow them.
 
-``python -m tests.attacks.observer`` prints its port, and then follows the lines of its standard input.
+``python -m tests.attacks.observer`` prints its port, then reads commands from its standard input.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCRAPE_TIMEOUT_SECONDS = 10.0
 
 
 class Observer:
-    """Counts the polls that reach the platform, and times the scrapes of an exporter."""
+    """Counts the polls that reach the platform, and times scrapes of the exporter."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class Observer:
             self._polls += 1
 
     def start(self, url: str, headers: dict[str, str]) -> None:
-        """Begin to count, and to scrape the URL with new connections."""
+        """Start counting, and scraping the URL over new connections."""
         with self._lock:
             self._polls, self._scrapes = 0, []
         self._began = time.monotonic()
@@ -46,7 +46,7 @@ class Observer:
         self._scraper.start()
 
     def stop(self) -> dict[str, Any]:
-        """Stop, and return what was seen: seconds, polls, and the seconds of each scrape, null for a failed one."""
+        """Stop; return the duration, the number of polls, and the seconds of each scrape (null if it failed)."""
         assert self._scraper is not None
         self._stop.set()
         seconds = time.monotonic() - self._began
@@ -65,7 +65,7 @@ class Observer:
 
 
 def scrape(url: str, headers: dict[str, str]) -> bool:
-    """Return whether the URL is answered with 200 and a whole body."""
+    """Return whether the URL returns 200 and a complete body."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     connection: http.client.HTTPConnection

@@ -1,4 +1,4 @@
-"""Attacks on a running exporter, one at a time and at random, for the soak."""
+"""Random attacks on a running exporter, one at a time, for the soak run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TINY_RECORDS = 624_000
 
 
 class HostilePlatform:
-    """node-media-server 4 that answers with far too many records while it is told to."""
+    """node-media-server 4 that returns far too many records on demand."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -72,7 +72,7 @@ class HostilePlatform:
 
 @contextmanager
 def descriptors_for(connections: int) -> Iterator[None]:
-    """Let this process have so many connections at once."""
+    """Raise this process's limit to this number of concurrent connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, connections + 512)), hard))
     try:
@@ -95,7 +95,7 @@ class RandomAttacks:
         seconds: float,
         seed: int,
     ) -> None:
-        """``headers``: of requests with a right password. ``upstream``: the one to probe."""
+        """``headers``: for requests with a correct password. ``upstream``: the one to probe."""
         self._process = process
         self._config = config
         self._good_config = config.read_text()
@@ -119,10 +119,10 @@ class RandomAttacks:
             "too many records": self._answer_with_too_many_records,
         }
         self.made: dict[str, int] = dict.fromkeys(self._attacks, 0)
-        """How often each attack was made."""
+        """Number of attacks by name."""
 
     def attack(self) -> None:
-        """Make one attack. Each comes once before one comes again."""
+        """Make one attack. Each is made once before any is repeated."""
         if not self._left:
             self._left = list(self._attacks)
             self._random.shuffle(self._left)
@@ -190,7 +190,7 @@ class RandomAttacks:
             time.sleep(self._seconds / SIGNALS)
 
     def _replace_config(self, write: Callable[[], object]) -> None:
-        """Reload with another file in place of the configuration, and then with the configuration again."""
+        """Reload with another file instead of the configuration, then with the configuration again."""
         self._config.unlink()
         try:
             write()

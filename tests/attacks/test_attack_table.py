@@ -17,7 +17,7 @@ def test_table_names_every_attack() -> None:
     assert re.findall(r"^\| (.+?) \| \d", table, re.MULTILINE) == list(ATTACKS.values())
 
 
-def test_every_attack_is_made_by_a_test() -> None:
+def test_every_attack_has_a_test() -> None:
     tests = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*_attacks.py"))
     assert [attack for attack in ATTACKS if f'"{attack}"' not in tests] == []
 

@@ -1,4 +1,4 @@
-"""Connections to the exporter's port that ask nothing."""
+"""Connections to the exporter's port that send nothing."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.no_cover
 
 TURN_SECONDS = 0.02
 CONNECTIONS_PER_TURN = 8
-"""Few enough that the queue of the listening socket does not overflow."""
+"""Few enough that the listening socket's queue does not overflow."""
 SECONDS = 11.0
 """Longer than a silent connection is kept."""
 
 
 @pytest.fixture(autouse=True)
 def many_descriptors() -> Iterator[None]:
-    """Sockets for every connection of the attacks."""
+    """Raise the limit of open files for the attacks' connections."""
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
@@ -38,7 +38,7 @@ def many_descriptors() -> Iterator[None]:
 
 @contextmanager
 def connections_held(number: int, port: int, said: bytes = b"") -> Iterator[None]:
-    """Keep so many connections open, each with these bytes sent; those that the other end closes are opened again."""
+    """Keep this number of connections open, each having sent these bytes; reopen those that the server closes."""
     over = threading.Event()
     attack = threading.Thread(target=_hold, args=(number, ("127.0.0.1", port), said, over))
     attack.start()
@@ -73,7 +73,7 @@ def _hold(number: int, address: tuple[str, int], said: bytes, over: threading.Ev
 
 
 def is_closed(client: socket.socket, said: bytes) -> bool:
-    """Whether the other end has closed the connection; if not, say this."""
+    """Return whether the server has closed the connection; if not, send this."""
     try:
         client.send(said)
         return client.recv(65536) == b""
@@ -83,7 +83,7 @@ def is_closed(client: socket.socket, said: bytes) -> bool:
         return True
 
 
-def test_silent_connections_keep_out_no_poll_and_no_scrape(tmp_path: Path) -> None:
+def test_silent_connections_block_no_poll_and_no_scrape(tmp_path: Path) -> None:
     with (
         AttackRun("silent_connections", tmp_path) as run,
         run.under_attack(),

@@ -1,4 +1,4 @@
-"""Name servers that do not answer."""
+"""Name servers that do not respond."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.no_cover
 
 UPSTREAMS = 12
 SECONDS = 14.0
-"""Longer than addresses are cached, so that the healthy upstream's host is looked up, too."""
+"""Longer than addresses are cached, so that the healthy upstream's host is looked up as well."""
 WITH_HANGING_LOOKUPS = """
 import socket, sys, threading
 from exporter.cli import main
@@ -34,7 +34,7 @@ def resolve(host, *arguments, **options):
 socket.getaddrinfo = resolve
 sys.exit(main())
 """
-"""The exporter, with a resolver that never answers for names below ``.invalid``."""
+"""The exporter, with a resolver that hangs for names below ``.invalid``."""
 WITH_RESOLV_CONF = """
 import os, sys
 mount = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
@@ -46,7 +46,7 @@ NAME_SERVER = "127.53.53.53"
 
 
 def attack(program: Sequence[str], folder: Path) -> None:
-    """Add the upstreams, and an Alertmanager; everything else must go on, and the process must end when it is told."""
+    """Add the upstreams and an Alertmanager; everything else must continue, and the process must stop on SIGTERM."""
     state_file = folder / "alerts.json"
     dead = [
         {"name": f"dead-{number}", "platform": "node_media_server", "url": f"http://dead-{number}.invalid", "auth": {}}
@@ -80,7 +80,7 @@ def test_hanging_lookups_delay_nothing_else(tmp_path: Path) -> None:
 
 @contextmanager
 def silent_name_server() -> Iterator[threading.Event]:
-    """A name server that reads every question and answers none; the event is set once one has come."""
+    """A name server that reads every question and never responds; the event is set after the first one."""
     is_asked, is_over = threading.Event(), threading.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind((NAME_SERVER, 53))
@@ -104,7 +104,7 @@ def silent_name_server() -> Iterator[threading.Event]:
 
 
 def may_mount() -> bool:
-    """Return whether this process may have mounts of its own."""
+    """Return whether this process may mount file systems."""
     unshare = shutil.which("unshare")
     return (
         os.geteuid() == 0

@@ -1,4 +1,4 @@
-"""Platforms that echo, in every text, the credentials that they were sent."""
+"""Platforms that echo, in every text, the credentials that they receive."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def platform() -> Iterator[str]:
 
 
 def responses(exporter: Exporter) -> str:
-    """Return everything that the exporter serves, with the details of some streams."""
+    """Return everything that the exporter serves, including the details of some streams."""
     listed = json.loads(exporter.ask("/api/v1/streams")[1])
     some = [stream for stream in listed["streams"] if stream["upstream"] != "healthy"][:: STREAMS // 3]
     addresses = [f"upstream={stream['upstream']}&stream={quote(stream['stream'], safe='')}" for stream in some]
@@ -122,7 +122,7 @@ def test_echoed_credentials_are_in_no_response_and_no_log_line(platform: str, tm
             shown = responses(run.exporter)
         said = run.exporter.said
     labels = re.findall(r'^stream_status\{.*upstream="(bearer|key|export)",stream="(.*)",status=', shown, re.MULTILINE)
-    # streams of one name stay apart
+    # streams with the same name stay separate
     assert len(set(labels)) == 2 * STREAMS + 1
     assert re.search(r'^wave_echo\{.*sent=".*<secret>.*"\} 1$', shown, re.MULTILINE)
     assert [secret for secret in (TOKEN, API_KEY, EXPORT_KEY) if secret in f"{shown}\n{said}"] == []

@@ -1,4 +1,4 @@
-"""Files that can't be read: FIFOs, devices and folders in their place, and a network mount that hangs."""
+"""Files that cannot be read: FIFOs, devices and folders in their place, and a hung network mount."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ os.stat = hang
 from exporter import cli
 sys.exit(cli.main())
 """
-"""The exporter on a file system that does not answer for two files, once there is a file ``hang``."""
+"""The exporter on a file system that hangs for two files once a file named ``hang`` exists."""
 
 
 class Platform(BaseHTTPRequestHandler):
@@ -71,7 +71,7 @@ def platform() -> Iterator[str]:
 
 @contextmanager
 def attack_run(attack: str, folder: Path, platform: str, **options: Any) -> Iterator[AttackRun]:
-    """An exporter that has read every kind of file, with upstreams that are up."""
+    """An exporter that has read every kind of file, and whose upstreams are up."""
     trustme.CA().cert_pem.write_to_path(folder / "ca.pem")
     for name, content in {"web.yml": "{}", "sessions": "sess_1\n", "token": "canary-token"}.items():
         (folder / name).write_text(content)
@@ -93,7 +93,7 @@ def is_up(run: AttackRun, name: str) -> bool:
 
 
 def reload(run: AttackRun) -> str:
-    """Ask for a reload, and return the errors that it logs."""
+    """Request a reload, and return the errors that it logs."""
     already = run.exporter.said.count('msg="configuration not reloaded"')
     run.exporter.send(signal.SIGHUP)
 
@@ -105,37 +105,39 @@ def reload(run: AttackRun) -> str:
     return errors()[0]
 
 
-def test_fifo_in_place_of_each_file_costs_only_what_needs_the_file(tmp_path: Path, platform: str) -> None:
+def test_fifo_in_place_of_each_file_affects_only_users_of_the_file(tmp_path: Path, platform: str) -> None:
     with attack_run("files", tmp_path, platform) as run:
         with run.under_attack():
             for name in ("web.yml", "sessions", "token", "ca.pem"):
                 put_obstacle(tmp_path / name, "FIFO")
-            run.exporter.wait_for(r'msg="web configuration not reloaded".*web.yml: cannot be read')
+            run.exporter.wait_for(r'msg="failed to reload web configuration".*web.yml: cannot read the file')
             run.exporter.wait_for(r'msg="sessions file not read" .*not a regular file')
-            run.exporter.wait_for(r'msg="upstream fails" .*upstream=protected .*reason=auth .*not a regular file')
+            run.exporter.wait_for(r'msg="upstream is failing" .*upstream=protected .*reason=auth .*not a regular file')
             errors = reload(run)
             for name in ("sessions", "token", "ca.pem"):
                 assert len(re.findall(rf"{name}\b[^,]*: not a regular file", errors)) == 1, errors
             put_obstacle(tmp_path / "config.yaml", "FIFO")
-            assert "config.yaml: cannot be read: not a regular file" in reload(run)
+            assert "config.yaml: cannot read the file: not a regular file" in reload(run)
             assert is_up(run, "wave"), "with the sessions that were read last"
             assert not is_up(run, "protected")
-        for message in ("web configuration not reloaded", "sessions file not read"):
+        for message in ("failed to reload web configuration", "sessions file not read"):
             assert run.exporter.said.count(message) == 1
         assert run.exporter.said.count("upstream=protected") == 2, "up, then failing"
 
 
-def test_hung_mount_costs_only_news_of_its_files(tmp_path: Path, platform: str) -> None:
+def test_hung_mount_affects_only_updates_of_its_files(tmp_path: Path, platform: str) -> None:
     with attack_run("hung_mount", tmp_path, platform, program=("-c", HANGING_MOUNT)) as run:
         threads = thread_count(run)
         with run.under_attack():
             (tmp_path / "hang").touch()
             run.exporter.wait_for(r"msg=\"cannot read secrets file; using its last content\"")
-            run.exporter.wait_for(r'msg="web configuration not reloaded".*no answer from the file system within 5 s')
+            run.exporter.wait_for(
+                r'msg="failed to reload web configuration".*no answer from the file system within 5 s'
+            )
             assert "token: no answer from the file system" in reload(run)
             assert is_up(run, "protected"), "with the token that was read last"
         assert run.exporter.said.count("using its last content") == 1
-        assert run.exporter.said.count("web configuration not reloaded") == 1
+        assert run.exporter.said.count("failed to reload web configuration") == 1
         assert thread_count(run) <= threads + 4, "one for each file, and those that load the configuration"
         (tmp_path / "hang").unlink()
         run.exporter.send(signal.SIGTERM)
@@ -148,7 +150,7 @@ def thread_count(run: AttackRun) -> int:
 
 @pytest.mark.parametrize("kind", OBSTACLES)
 @pytest.mark.parametrize("name", ["config.yaml", "web.yml"])
-def test_start_with_anything_but_a_file_ends_with_one_error(tmp_path: Path, kind: str, name: str) -> None:
+def test_start_without_a_regular_file_fails_with_one_error(tmp_path: Path, kind: str, name: str) -> None:
     (tmp_path / "config.yaml").write_text(
         "upstreams: [{name: a, platform: node_media_server, url: 'http://127.0.0.1:9', auth: {}}]"
     )
@@ -159,4 +161,4 @@ def test_start_with_anything_but_a_file_ends_with_one_error(tmp_path: Path, kind
     with Exporter(arguments, tmp_path, limits, "prlimit", measured=False) as started:
         assert started.ended() == 1
         assert started.said.count("level=error") == 1
-        assert f"cannot be read: {cause}" in started.said
+        assert f"cannot read the file: {cause}" in started.said

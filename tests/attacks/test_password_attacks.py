@@ -24,16 +24,16 @@ pytestmark = pytest.mark.no_cover
 ATTACKER, OTHER = "127.0.0.2", "127.0.0.1"
 CONNECTIONS = 100
 COST = 8
-"""Lower than usual, so that the test takes seconds on a busy machine; guesses fill any queue at any cost."""
+"""Lower than usual, so that the test takes seconds on a busy machine; guesses fill the queue at any cost."""
 PASSWORD = "the right one"
 USERS = [f"user-{number}" for number in range(25)]
 PROBES = [f"probe-{number}" for number in range(5)]
 GUESSED = [*USERS[:4], "unknown"]
 NEIGHBOUR = "neighbour"
-"""A user behind the attacker's address."""
+"""A user at the attacker's address."""
 
 
-def test_right_password_is_checked_while_others_are_guessed(tmp_path: Path) -> None:
+def test_correct_password_is_accepted_while_others_are_guessed(tmp_path: Path) -> None:
     hash_ = bcrypt_hash(PASSWORD, COST)
     file = write_web_config(
         tmp_path, {"basic_auth_users": dict.fromkeys(["prometheus", *USERS, *PROBES, NEIGHBOUR], hash_)}
@@ -46,14 +46,14 @@ def test_right_password_is_checked_while_others_are_guessed(tmp_path: Path) -> N
             assert [get_status(port, "/metrics", name) for name in USERS] == [200] * len(USERS)
             for name in PROBES:
                 statuses = list(probe_until_healthy(port, name))
-                # a busy machine may take long for a check
+                # a check may take long on a busy machine
                 assert set(statuses[:-1]) <= {401}, statuses
             assert get_status(port, "/metrics", NEIGHBOUR, address=ATTACKER) == 200
         assert not answers[200]
 
 
 def get_status(port: int, path: str, name: str, *, address: str = OTHER) -> int:
-    """Return the status for this user and the right password, over a new connection from this address."""
+    """Return the status for this user with the correct password, over a new connection from this address."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GENEROUS_SECONDS, source_address=(address, 0))
     try:
         connection.request("GET", path, headers=basic_auth(name, PASSWORD))
@@ -63,7 +63,7 @@ def get_status(port: int, path: str, name: str, *, address: str = OTHER) -> int:
 
 
 def probe_until_healthy(port: int, name: str) -> Iterator[int]:
-    """Yield the status of each probe, at most ten, up to the first 200."""
+    """Yield the status of each probe, at most ten, until the first 200."""
     for _ in range(10):
         status = get_status(port, "/-/healthy", name)
         yield status
@@ -75,7 +75,7 @@ def probe_until_healthy(port: int, name: str) -> Iterator[int]:
 
 @contextmanager
 def guessing(url: str) -> Iterator[Counter[int]]:
-    """Guess passwords over many connections during the block, and yield the number of answers by status."""
+    """Guess passwords over many connections during the block; yield the number of responses by status."""
     answers: Counter[int] = Counter()
     is_over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""``/probe`` in a loop, of an upstream whose platform has a request limit."""
+"""``/probe`` in a loop, for an upstream whose platform has a request limit."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ pytestmark = pytest.mark.no_cover
 CONNECTIONS = 20
 INTERVAL_SECONDS = 2.0
 REQUESTS_OF_A_START = 5
-"""Requests that the first poll on demand makes at most, to find out which version answers; later ones make one."""
+"""Maximum number of requests of the first poll on demand, to detect the server's version; later polls make one."""
 LIMIT, WINDOW_SECONDS = 18, 10.0
-"""Scheduled polls need 5 of them; polls on demand would take 10, once in half an interval."""
+"""Scheduled polls need 5 of them; polls on demand would use 10, at one per half interval."""
 
 
 UP = 'stream_upstream_up{platform="node_media_server",upstream="limited"} 1'
 
 
 class LimitedPlatform(ThreadingHTTPServer):
-    """node-media-server 2 with one stream, behind a proxy that allows so many requests in a window."""
+    """node-media-server 2 with one stream, behind a proxy that limits the requests per window."""
 
     daemon_threads = True
 
@@ -46,7 +46,7 @@ class LimitedPlatform(ThreadingHTTPServer):
         self.refused = 0
 
     def count(self) -> tuple[bool, dict[str, str]]:
-        """Count a request, and return whether it is allowed, with the headers of its response."""
+        """Count a request; return whether it is allowed, and the headers of its response."""
         with self._lock:
             now = time.monotonic()
             if now >= self._window_ends_at:
@@ -97,7 +97,7 @@ def serving_platform() -> Iterator[LimitedPlatform]:
 
 
 def probe_in_a_loop(port: int, over: threading.Event) -> list[str]:
-    """The texts of all probes over one connection until the end."""
+    """Return the texts of all probes over one connection until the event is set."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     texts = []
     try:
@@ -112,7 +112,7 @@ def probe_in_a_loop(port: int, over: threading.Event) -> list[str]:
 
 
 def total(text: str, name: str, **labels: str) -> float:
-    """The sum of the samples with this name and these labels."""
+    """Return the sum of the samples with this name and these labels."""
     return sum(
         sample.value
         for family in text_string_to_metric_families(text)
@@ -144,7 +144,7 @@ def test_probes_in_a_loop_share_polls_and_leave_the_limit_to_scheduled_polls(tmp
             metrics = run.exporter.ask("/metrics")[1]
     assert len(texts) > 10 * CONNECTIONS
     assert any(UP in text for text in texts)
-    # a scheduled poll in an interval, and two on demand
+    # a scheduled poll per interval, and two on demand
     polls = 3 * (seconds / INTERVAL_SECONDS + 1)
     assert requests <= polls + REQUESTS_OF_A_START
     assert platform.refused == 0

@@ -23,13 +23,13 @@ UNKNOWN_KEYS = 100_000
 
 
 def configured_upstream(streams: int) -> dict[str, Any]:
-    """Return an upstream where nothing listens, so that the configuration is all that its streams cost."""
+    """Return an upstream without a server, so that its streams cost only their configuration."""
     keys = [{"application": "live", "key": f"key-{number}"} for number in range(streams)]
     url = "http://127.0.0.1:9"
     return {"name": "configured", "platform": "node_media_server", "url": url, "auth": {}, "streams": keys}
 
 
-def test_thousands_of_signals_are_one_running_reload_and_one_pending(tmp_path: Path) -> None:
+def test_thousands_of_signals_cause_one_running_and_one_pending_reload(tmp_path: Path) -> None:
     with AttackRun("sighup", tmp_path, [configured_upstream(1000)]) as run:
         with run.under_attack(10.0):
             began = time.monotonic()
@@ -40,13 +40,13 @@ def test_thousands_of_signals_are_one_running_reload_and_one_pending(tmp_path: P
         run.exporter.send(signal.SIGHUP)
         wait_until(lambda: "retired" in run.exporter.ask("/config")[1], "the last configuration is in force")
         time.sleep(3.0)
-        # a queue of all signals would take minutes; one may have been pending
+        # a queue of all signals would take minutes; one reload may have been pending
         reloads = run.exporter.said.count("configuration reloaded")
         time.sleep(3.0)
         assert run.exporter.said.count("configuration reloaded") - reloads <= 1
 
 
-def test_configuration_page_of_thousands_of_streams_delays_nothing(tmp_path: Path) -> None:
+def test_configuration_page_with_thousands_of_streams_delays_nothing(tmp_path: Path) -> None:
     with AttackRun("config_page", tmp_path, [configured_upstream(CONFIGURED_STREAMS)]) as run:
         is_over = threading.Event()
 
@@ -66,7 +66,7 @@ def test_configuration_page_of_thousands_of_streams_delays_nothing(tmp_path: Pat
             assert set().union(*(reader.result() for reader in readers)) == {200}
 
 
-def test_page_of_another_site_reloads_nothing(tmp_path: Path) -> None:
+def test_page_of_another_site_cannot_reload(tmp_path: Path) -> None:
     with AttackRun("cross_site", tmp_path, arguments=["--web.enable-lifecycle"]) as run:
         with run.under_attack():
             for headers in (

@@ -1,4 +1,4 @@
-"""Platforms whose responses are far too large: they fail alone, cost little memory, and stop nobody else's polls."""
+"""Far too large responses: only their own poll fails, they use little memory, and no other poll is delayed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests.attacks.attack_run import AttackRun
 pytestmark = pytest.mark.no_cover
 
 BUDGET_MIB = 250
-"""Memory that any response of 16 MiB may cost above that of an idle exporter (design, section 11)."""
+"""Maximum memory for any response of 16 MiB, above that of an idle exporter."""
 MAX_BYTES = 2**24
 
 
 def surrogate_bomb() -> bytes:
-    """16 MiB that are 32 kB on the wire, and that only the lenient decoder reads."""
+    """16 MiB that are 32 kB on the wire, and that only the lenient decoder can read."""
     start = rb'{"data":{"streams":[]},"s":"\ud800","x":['
     return start + b",".join([b'{"a":{}}'] * ((MAX_BYTES - len(start)) // 9 - 1)) + b"]}"
 
 
 def many_streams() -> bytes:
-    """Version 2 of node-media-server with 1.5 million streams, cut to the size that is read."""
+    """Version 2 of node-media-server with 1.5 million streams, cut to the maximum size."""
     streams = b",".join(b'"%x":{}' % number for number in range(1_500_000))
     return b'{"live":{' + streams[: streams.rindex(b",", 0, MAX_BYTES - 16)] + b"}}"
 
@@ -39,20 +39,20 @@ def many_records() -> bytes:
 
 
 def livepeer_page() -> bytes:
-    """One of pages without end, of 15 MB each and with few values; every page is given other ids."""
+    """One of an endless number of pages, of 15 MB each with few values; every page has other ids."""
     return json.dumps([{"id": f"PAGE-{row}", "name": "n" * 16_000, "isActive": True} for row in range(900)]).encode()
 
 
 class Platform:
-    """Answers every list with the same body; until the attack begins, with one without streams."""
+    """Returns the same body for every list; before the attack, one without streams."""
 
     def __init__(self) -> None:
         self.empty = b""
         """The list without streams."""
         self.hostile = b""
-        """Answered from then on; ``PAGE`` in it becomes the number of the answer."""
+        """The response during the attack; ``PAGE`` is replaced by the number of the response."""
         self.health: dict[str, bytes] = {}
-        """By the last part of the path; a missing one is answered with 404."""
+        """By the last part of the path; others get a 404."""
         self.answers = 0
         self.url = ""
 
@@ -109,7 +109,7 @@ ATTACKERS: dict[str, tuple[Callable[[], bytes], bytes, dict[str, bytes], dict[st
 
 
 @pytest.mark.parametrize("attack", ATTACKERS)
-def test_far_too_large_response_fails_alone_and_costs_little_memory(
+def test_far_too_large_response_fails_only_its_poll_and_uses_little_memory(
     platform: Platform, attack: str, tmp_path: Path
 ) -> None:
     make_hostile, platform.empty, platform.health, upstream = ATTACKERS[attack]
@@ -120,5 +120,5 @@ def test_far_too_large_response_fails_alone_and_costs_little_memory(
         with run.under_attack(14.0):
             idle = run.memory_mib_of("VmRSS")
             platform.hostile = hostile_answer
-            run.exporter.wait_for(r'msg="upstream fails".* upstream=hostile .*reason=too_large')
+            run.exporter.wait_for(r'msg="upstream is failing".* upstream=hostile .*reason=too_large')
         assert run.memory_mib_of("VmHWM") - idle <= BUDGET_MIB

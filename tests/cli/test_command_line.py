@@ -1,3 +1,4 @@
+import platform
 import re
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import pytest
 from exporter import __version__
 from exporter.cli import main, make_parser
 from exporter.cli.run import web_options
+from exporter.runtime.revision import revision
 
 LIVEPEER = """
 upstreams:
@@ -40,11 +42,12 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
-def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_prints_version_revision_and_python_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0
-    assert capsys.readouterr().out == f"stream-exporter {__version__}\n"
+    python = platform.python_version()
+    assert capsys.readouterr().out == f"stream-exporter {__version__} (revision {revision()}, Python {python})\n"
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["metrics"]])
@@ -64,8 +67,8 @@ def test_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str])
     [
         (["--web.listen-address=10071"], "'10071': expected :PORT, HOST:PORT or [IPV6]:PORT"),
         (["--web.telemetry-path=metrics"], "must start with /"),
-        (["--web.telemetry-path=/config"], "this path is reserved"),
-        (["--web.telemetry-path=/-/ready"], "this path is reserved"),
+        (["--web.telemetry-path=/config"], "path is used by another endpoint"),
+        (["--web.telemetry-path=/-/ready"], "path is used by another endpoint"),
         (["--web.telemetry-path=/{x}"], "must start with /"),
         (["--log.level=loud"], "invalid choice"),
         (["--log.format=xml"], "invalid choice"),

@@ -201,8 +201,8 @@ def test_live_session_must_be_ended_before_it_is_deleted(simulated: Simulated, c
     refused = capsys.readouterr().err.splitlines()
     assert refused[0].startswith("DELETE http://")
     assert refused[1:] == [
-        "A session that is live is not deleted: the platform refuses it until the session has ended.",
-        "the platform refuses to delete it; while it is live, end it first: session end",
+        "A live session can't be deleted; end it first.",
+        'WAVE refused to delete the session; if it is live, end it first with "session end"',
         "DELETE /streaming/sessions/{id}: status 409",
         "message of the platform: Cannot delete active session",
     ]
@@ -228,8 +228,8 @@ def test_lost_response_to_a_change_leaves_the_outcome_open(simulated: Simulated,
         (["show", "--upstream", "nobody", "x"], "no upstream 'nobody' in config.yaml; its upstreams are wave, edge"),
         (["show", "--upstream", "origin", "x"], "show works only on livepeer, storm, wave"),
         (["end", "--upstream", "edge", "a/b"], "end works only on wave, but edge is on platform storm"),
-        (["show", "--upstream", "edge", "no-slash"], "named as application/key"),
-        (["show", "--upstream", "edge", "/key"], "named as application/key"),
+        (["show", "--upstream", "edge", "no-slash"], "application/key"),
+        (["show", "--upstream", "edge", "/key"], "application/key"),
         (["show", "--upstream", "wave", ".."], "'..' is not a valid id"),
         (["update", "--upstream", "wave", "keynote", "--yes"], "nothing to update"),
     ],
@@ -293,7 +293,7 @@ def test_help_names_the_platforms_of_each_action(capsys: Output) -> None:
     with pytest.raises(SystemExit):
         main(["session", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "`show` works on livepeer (ID is a session's or a stream's) and wave;" in text
+    assert "`show` works on livepeer (ID is a session id or a stream id) and wave;" in text
     assert "`update` works on storm (ID is application/key) and wave;" in text
     assert "`end` and `delete` work on wave." in text
 
@@ -378,8 +378,11 @@ def test_every_failure_has_a_meaning(reason: Reason, order: ManualRequest) -> No
 @pytest.mark.parametrize(
     ("order", "meaning"),
     [
-        (lambda: end_session("s"), "the platform refuses the request"),
-        (lambda: delete_session("s"), "the platform refuses to delete it; while it is live, end it first: session end"),
+        (lambda: end_session("s"), "the platform refused the request"),
+        (
+            lambda: delete_session("s"),
+            'WAVE refused to delete the session; if it is live, end it first with "session end"',
+        ),
     ],
 )
 def test_refusal_has_the_meaning_of_its_request(order: Callable[[], ManualRequest], meaning: str) -> None:

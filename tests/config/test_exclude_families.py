@@ -93,8 +93,8 @@ def test_warning_names_the_rules_that_read_an_excluded_family(tmp_path: Path) ->
           - {name: a, platform: node_media_server, url: "http://127.0.0.1:9", exclude_families: [stream_restarts_total]}
         """
     (warning,) = warnings_about(loaded(tmp_path, text))
-    assert warning.startswith("upstream a: exclude_families leaves out what these rules of Prometheus read: Stream")
-    assert set(warning.partition("read: ")[2].split(", ")) == set(
+    assert warning.startswith("upstream a: exclude_families ")
+    assert set(warning.partition("need: ")[2].split(", ")) == set(
         rules_that_read({"stream_restarts_total"}, AlertingSettings())
     )
 

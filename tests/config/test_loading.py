@@ -437,7 +437,7 @@ def write_files(folder: Path) -> None:
 def test_missing_or_invalid_path_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(tmp_path / "nowhere.yaml", {})
-    assert caught.value.errors == [f"{tmp_path}/nowhere.yaml: cannot be read: No such file or directory"]
+    assert caught.value.errors == [f"{tmp_path}/nowhere.yaml: cannot read the file: No such file or directory"]
     with pytest.raises(ConfigError, match="is a directory"):
         load_settings(tmp_path, {})
     with pytest.raises(ConfigError, match="not a valid path"):
@@ -582,7 +582,7 @@ def test_names_in_a_sessions_file_that_differ_only_in_outer_blanks_are_refused(l
     sessions.write_text('{id: a, name: main}\n{id: b, name: "my main"}\n')
     loaded(text)
     sessions.write_text('{id: a, name: "main "}\n{id: b, name: main}\n{id: c, name: "my main"}\n')
-    with pytest.raises(ConfigError, match=f"{sessions}:2: its id or name is another session's") as caught:
+    with pytest.raises(ConfigError, match=f"{sessions}:2: another session has the same id or name") as caught:
         loaded(text)
     assert "sessions:3" not in str(caught.value)
 

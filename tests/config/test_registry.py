@@ -92,10 +92,10 @@ def test_platform_of_another_package_is_found() -> None:
     [
         ("no_such_module:Platform", "ModuleNotFoundError"),
         (f"{__name__}:no_such_name", "AttributeError"),
-        (f"{__name__}:GROUP", "it is no Platform"),
-        (f"{__name__}:WithoutSettings", "its settings_class is no UpstreamSettings"),
+        (f"{__name__}:GROUP", "it is not a subclass of Platform"),
+        (f"{__name__}:WithoutSettings", "its settings_class is not a subclass of UpstreamSettings"),
         (f"{__name__}:WithoutName", "it has no name"),
-        (f"{__name__}:Taken", "platform storm exists already"),
+        (f"{__name__}:Taken", "platform storm already exists"),
         ("exits_when_imported:Platform", "SystemExit"),
     ],
 )
@@ -106,7 +106,7 @@ def test_broken_platform_is_left_out_with_a_warning(
     monkeypatch.syspath_prepend(tmp_path)
     found = registry.find(registry.shipped(), [point("broken", value)])
     assert list(found.platforms) == SHIPPED
-    assert found.warnings == (f"entry point broken of {GROUP} ({value}) is left out: {cause}",)
+    assert found.warnings == (f"entry point broken of {GROUP} ({value}) is ignored: {cause}",)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Read the committed dashboards, with their queries as Grafana sends them and as PromQL syntax trees."""
+"""Read the committed dashboards, and parse their PromQL."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DASHBOARDS = Path(__file__).parents[2] / "dashboards"
 
 Json = dict[str, Any]
 Node = Any
-"""Of promql_parser, which has no types."""
+"""A node of promql_parser, which has no type hints."""
 
 RATE_INTERVAL = "$__rate_interval"
 _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
@@ -23,7 +23,7 @@ _VARIABLE = re.compile(r"\$(?:\{(\w+)(?::\w+)?\}|(\w+))")
 
 @dataclass(frozen=True)
 class Target:
-    """One query of one panel."""
+    """A query of a panel."""
 
     dashboard: Json
     panel: Json
@@ -43,7 +43,7 @@ def read_dashboards() -> list[Json]:
 
 
 def panels(dashboard: Json) -> Iterator[Json]:
-    """The panels, those within collapsed rows too, without the rows."""
+    """Yield the panels, including those in collapsed rows, without the rows."""
     for panel in dashboard["panels"]:
         if panel["type"] == "row":
             yield from panel["panels"]
@@ -62,7 +62,7 @@ def variables(dashboard: Json) -> dict[str, Json]:
 
 
 def fill_variables(expression: str, values: Mapping[str, str]) -> str:
-    """With values in place of the variables; one that has none is left as it is."""
+    """Replace variables by their values; variables without a value stay."""
 
     def value(match: re.Match[str]) -> str:
         return values.get(match[1] or match[2], match[0])
@@ -71,16 +71,16 @@ def fill_variables(expression: str, values: Mapping[str, str]) -> str:
 
 
 TIMES = {"__rate_interval": "1m", "__interval": "15s", "__range": "15m"}
-"""As for a dashboard over 15 minutes of a Prometheus that scrapes every 15 s."""
+"""Values for a dashboard over 15 minutes, with scrapes every 15 s."""
 
 # -- PromQL -----------------------------------------------------------------------------------------------------------
 
 _RATE_INTERVAL_VALUE = "8869990ms"
-"""No panel asks for such a time by hand."""
+"""A duration that no panel uses otherwise."""
 
 
 def parse(expression: str) -> Node:
-    """The tree of a panel's expression, times filled in."""
+    """Parse a panel's expression, with times filled in."""
     return promql_parser.parse(fill_variables(expression, TIMES | {"__rate_interval": _RATE_INTERVAL_VALUE}))
 
 
@@ -89,7 +89,7 @@ def is_rate_interval(matrix: Node) -> bool:
 
 
 def walk(node: Node, above: tuple[Node, ...] = ()) -> Iterator[tuple[Node, tuple[Node, ...]]]:
-    """Every node with those above it, the nearest last."""
+    """Yield every node with its ancestors, the nearest last."""
     yield node, above
     for name in ("expr", "lhs", "rhs", "vector_selector", "args", "param"):
         child = getattr(node, name, None)
@@ -105,14 +105,14 @@ _NODES = {
 
 
 def selectors(expression: str) -> Iterator[tuple[Node, tuple[Node, ...]]]:
-    """Every vector selector, with what is above it."""
+    """Yield every vector selector with its ancestors."""
     for node, above in walk(parse(expression)):
         if type(node).__name__ == "VectorSelector":
             yield node, above
 
 
 def metric_name(selector: Node) -> str:
-    """The metric's name."""
+    """Return the metric's name."""
     if selector.name:
         return str(selector.name)
     matchers = {m.name: m.value for m in selector.matchers.matchers}

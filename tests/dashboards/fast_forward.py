@@ -1,6 +1,6 @@
-"""Run the demo's fleet and an exporter that polls it through minutes or hours, without waiting for them.
+"""Run an exporter with the demo's fleet on a fast-forward clock.
 
-The exporter polls the simulator on a clock that runs ahead, and sends its alerts to a real Alertmanager.
+The exporter polls the simulator and sends its alerts to a real Alertmanager.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from tests.fake_clock import FakeClock
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 
 BEGIN = 1_790_000_000.0
-"""Any time of day will do, as long as it is the same each time."""
+"""Start of every run."""
 STEP_SECONDS = 15.0
-GENEROUS_ROUNDS, PATIENT_ROUNDS = 20_000, 100
+MAX_ROUNDS, ROUNDS_WITHOUT_ADVANCE = 20_000, 100
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ScheduledFault:
     begin: float
     end: float
     which: int | None = 0
-    """The place among the platform's streams; None: the whole platform."""
+    """Position among the platform's streams; None for the whole platform."""
 
 
 SCHEDULED_FAULTS: Sequence[ScheduledFault] = (
@@ -62,17 +62,17 @@ SCHEDULED_FAULTS: Sequence[ScheduledFault] = (
 
 
 class FastForwardClock(FakeClock):
-    """Runs as the machine's clock does, and ahead of it by what it is advanced: so requests take their real time."""
+    """The real clock plus the time by which it was advanced, so that requests take their real time."""
 
     def __init__(self) -> None:
         super().__init__(now=BEGIN)
-        self._began = time.monotonic()
+        self._started = time.monotonic()
 
     def now(self) -> float:
-        return super().now() + time.monotonic() - self._began
+        return super().now() + time.monotonic() - self._started
 
     def monotonic(self) -> float:
-        return super().monotonic() + time.monotonic() - self._began
+        return super().monotonic() + time.monotonic() - self._started
 
     def advance_to(self, now: float) -> None:
         self.advance(max(0.0, now - self.now()))
@@ -80,7 +80,7 @@ class FastForwardClock(FakeClock):
 
 @dataclass(frozen=True)
 class FastForwardRun:
-    """An exporter over a simulated fleet, ready to run."""
+    """An exporter with a simulated fleet."""
 
     fleet: Fleet
     clock: FastForwardClock
@@ -94,7 +94,7 @@ class FastForwardRun:
         faults: Sequence[ScheduledFault] = SCHEDULED_FAULTS,
         each: Callable[[], None] = lambda: None,
     ) -> None:
-        """Run for a time; ``each`` is called after every round of polls."""
+        """Run for ``seconds`` of simulated time; call ``each`` after every round of polls."""
         pending = sorted(faults, key=lambda fault: fault.begin)
         at = BEGIN
         while at <= BEGIN + seconds:
@@ -108,9 +108,9 @@ class FastForwardRun:
 
 @asynccontextmanager
 async def fast_forward_run(directory: Path, streams: int = 60) -> AsyncIterator[FastForwardRun]:
-    """An exporter with a sidecar, over a fleet of so many streams."""
+    """Start an exporter and its sidecar with a fleet of ``streams`` streams."""
     clock, fleet = FastForwardClock(), Fleet(streams)
-    platforms = web.Application(middlewares=[_spoil_one_session(fleet)])
+    platforms = web.Application(middlewares=[_corrupt_one_session(fleet)])
     platforms.add_subapp("/simulator", make_simulator(Context(fleet, clock)))
     platforms.router.add_post("/pager", _accept)
     with running_alertmanager(directory) as alertmanager:
@@ -133,43 +133,43 @@ async def _accept(_request: web.Request) -> web.Response:
     return web.Response()
 
 
-def _spoil_one_session(fleet: Fleet) -> Middleware:
-    """A session of WAVE that is refused every third time, and another third has a field of the wrong type.
+def _corrupt_one_session(fleet: Fleet) -> Middleware:
+    """Refuse every third request for one WAVE session, and put a wrong type into every other third.
 
-    The simulator has no such faults; and the session is never lost for long.
+    The simulator has no such faults.
     """
     path = f"/sessions/{fleet.streams(Platform.WAVE)[0].id}"
-    turns = cycle(("answered", "refused", "odd"))
+    outcomes = cycle(("valid", "refused", "wrong type"))
 
     @web.middleware
-    async def spoil(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def corrupt(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
         if not request.path.endswith(path) or answer.status != 200 or not isinstance(answer, web.Response):
             return answer
-        # the headers, the simulator's time among them, stay
-        match next(turns):
+        # Keep the headers, which contain the simulated time.
+        match next(outcomes):
             case "refused":
                 answer.set_status(403)
-            case "odd":
+            case "wrong type":
                 answer.text = json.dumps(json.loads(answer.text or "") | {"viewers": "several"})
         return answer
 
-    return spoil
+    return corrupt
 
 
 async def _wait_until_settled(service: Service, clock: FastForwardClock) -> None:
-    """Until every poll that is due has been made, and every alert sent.
+    """Wait until all due polls are complete and all alerts are sent.
 
-    Some wait on the clock within a poll: it is moved a little then.
+    Advance the clock a little for polls that wait on it.
     """
-    for round_ in range(GENEROUS_ROUNDS):
+    for round_ in range(MAX_ROUNDS):
         coordinators = service._coordinators.values()
         polled = all(not c._busy and c._schedule.due > clock.monotonic() for c in coordinators)
         if polled and _are_all_alerts_sent(service.sidecar):
             return
         await asyncio.sleep(0.002)
-        clock.advance(0.0 if round_ < PATIENT_ROUNDS else 0.05)
-    raise AssertionError("the polls do not end")
+        clock.advance(0.0 if round_ < ROUNDS_WITHOUT_ADVANCE else 0.05)
+    raise AssertionError("polls do not complete")
 
 
 def _are_all_alerts_sent(sidecar: Sidecar) -> bool:

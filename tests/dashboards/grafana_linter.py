@@ -1,6 +1,6 @@
-"""The rules of Grafana's dashboard linter, on a dashboard's JSON; some are stricter, as their texts say.
+"""The rules of Grafana's dashboard linter (https://github.com/grafana/dashboard-linter).
 
-https://github.com/grafana/dashboard-linter; each function yields what it has to complain about.
+Each function yields the problems in a dashboard's JSON. Some are stricter than the original, as described.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ UNITS = {
     "dateTimeAsIso", "dateTimeFromNow", "cps", "ops", "reqps", "rps", "wps", "iops", "cpm", "opm", "rpm", "bool",
     "bool_yes_no", "bool_on_off",
 }  # fmt: skip
-"""Of its list those that a dashboard of streams could use. It has neither ``fps`` nor units of one's own."""
+"""Units from the linter's list that fit streams. The list has neither ``fps`` nor custom units."""
 WITHOUT_INSTANCE = {
-    "ALERTS": "rules take the maximum over the instances",
-    "ALERTS_FOR_STATE": "rules take the maximum over the instances",
+    "ALERTS": "rules aggregate over instances",
+    "ALERTS_FOR_STATE": "rules aggregate over instances",
 }
 
 
@@ -48,14 +48,14 @@ def template_datasource(dashboard: Json) -> Iterator[str]:
 
 
 def template_job(dashboard: Json) -> Iterator[str]:
-    yield from _many_valued(dashboard, "job", "Job")
+    yield from _check_multi_value(dashboard, "job", "Job")
 
 
 def template_instance(dashboard: Json) -> Iterator[str]:
-    yield from _many_valued(dashboard, "instance", "Instance")
+    yield from _check_multi_value(dashboard, "instance", "Instance")
 
 
-def _many_valued(dashboard: Json, name: str, label: str) -> Iterator[str]:
+def _check_multi_value(dashboard: Json, name: str, label: str) -> Iterator[str]:
     variable: Json = variables(dashboard).get(name, {})
     wanted = {"type": "query", "label": label, "multi": True, "allValue": ".+", "includeAll": True}
     found = {key: variable.get(key) for key in wanted}
@@ -78,11 +78,11 @@ def template_label_promql(dashboard: Json) -> Iterator[str]:
 def template_on_time_change_reload(dashboard: Json) -> Iterator[str]:
     for name, variable in variables(dashboard).items():
         if variable["type"] == "query" and variable["refresh"] != 2:
-            yield f"variable {name} is not read again when the time changes"
+            yield f"variable {name} is not refreshed when the time range changes"
 
 
 def panel_datasource(dashboard: Json) -> Iterator[str]:
-    """Stricter: every kind of panel, and every target."""
+    """Stricter: every panel type, and every target."""
     for panel in panels(dashboard):
         for part in (panel, *panel["targets"]):
             if part["datasource"] != {"type": "prometheus", "uid": "${datasource}"}:
@@ -90,14 +90,14 @@ def panel_datasource(dashboard: Json) -> Iterator[str]:
 
 
 def panel_title_description(dashboard: Json) -> Iterator[str]:
-    """Stricter: every kind of panel, and the description is a sentence."""
+    """Stricter: every panel type, and the description is a sentence."""
     for panel in panels(dashboard):
         if not panel["title"].strip() or not panel["description"].endswith("."):
             yield f"{panel['title']!r}: {panel['description']!r}"
 
 
 def panel_units(dashboard: Json) -> Iterator[str]:
-    """Stricter: with mappings too, and for each column of a table that has one."""
+    """Stricter: also with mappings, and for each table column with a unit."""
     for panel in panels(dashboard):
         overrides = panel["fieldConfig"]["overrides"]
         properties = [p for override in overrides for p in override["properties"] if p["id"] == "unit"]
@@ -111,7 +111,7 @@ def panel_no_targets(dashboard: Json) -> Iterator[str]:
 
 
 def target_logql(dashboard: Json) -> Iterator[str]:
-    """Stricter, as is the next: nothing here asks Loki."""
+    """Stricter, like the next rule: no queries to Loki."""
     yield from (str(t) for t in targets(dashboard) if t.json["datasource"]["type"] == "loki")
 
 
@@ -120,7 +120,7 @@ def target_logql_auto(dashboard: Json) -> Iterator[str]:
 
 
 def target_promql(dashboard: Json) -> Iterator[str]:
-    """Stricter: heatmaps too."""
+    """Stricter: also heatmaps."""
     for target in targets(dashboard):
         try:
             parse(target.expression)
@@ -141,23 +141,23 @@ def target_rate_interval(dashboard: Json) -> Iterator[str]:
 
 
 def target_job(dashboard: Json) -> Iterator[str]:
-    yield from _selected(dashboard, "job", {})
+    yield from _check_matcher(dashboard, "job", {})
 
 
 def target_instance(dashboard: Json) -> Iterator[str]:
-    yield from _selected(dashboard, "instance", WITHOUT_INSTANCE)
+    yield from _check_matcher(dashboard, "instance", WITHOUT_INSTANCE)
 
 
-def _selected(dashboard: Json, label: str, left_out: dict[str, str]) -> Iterator[str]:
+def _check_matcher(dashboard: Json, label: str, exceptions: dict[str, str]) -> Iterator[str]:
     for target in targets(dashboard):
         for selector, _ in selectors(target.expression):
             found = [(str(m.op), m.value) for m in selector.matchers.matchers if m.name == label]
-            if metric_name(selector) not in left_out and found != [("MatchOp.Re", f"${label}")]:
+            if metric_name(selector) not in exceptions and found != [("MatchOp.Re", f"${label}")]:
                 yield f"{target}: {selector}"
 
 
 def target_counter_agg(dashboard: Json) -> Iterator[str]:
-    """Stricter: by the metric's name, whatever else the selector says."""
+    """Stricter: any selector of a metric with such a name."""
     for target in targets(dashboard):
         for selector, above in selectors(target.expression):
             if metric_name(selector).endswith("_total") and not _is_in_rate(above):

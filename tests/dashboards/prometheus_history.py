@@ -1,6 +1,6 @@
-"""Minutes or hours of the demo fleet in a real Prometheus, without waiting for them.
+"""A real Prometheus with minutes or hours of data of the demo fleet.
 
-What the exporter exposes is kept with the time of its clock, and promtool makes Prometheus' own blocks of it.
+The exporter runs on a fast-forward clock; promtool converts its recorded scrapes to Prometheus blocks.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tests.real.tools import tool
 
 JOB, INSTANCE = "stream-exporter", "exporter:10071"
 _ADDED = f'job="{JOB}",instance="{INSTANCE}"'
-_OF_SIDECAR = re.compile(r"^stream_exporter_(?:notifications|webhook|alerts).*$", re.MULTILINE)
+_SIDECAR_LINES = re.compile(r"^stream_exporter_(?:notifications|webhook|alerts).*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class History:
-    """What is in a Prometheus, from when to when."""
+    """A Prometheus server and the time range of its data."""
 
     prometheus: Prometheus
     begin: float
@@ -38,7 +38,7 @@ class History:
 
     @property
     def best_known_streams(self) -> dict[str, str]:
-        """{platform: the label of the expected stream that most is known of}."""
+        """Return, by platform, the label of the expected stream with the most series."""
         counted = (
             'count by (platform, stream) ({stream=~".+"}) and on (platform, stream) stream_live == 1 '
             "and on (platform, stream) stream_expected == 1"
@@ -49,9 +49,9 @@ class History:
 
 @contextmanager
 def history(directory: Path, *, seconds: float, streams: int = 60, sidecar: bool = False) -> Iterator[History]:
-    """A Prometheus that knows so many seconds of the demo fleet; the exporter is gone.
+    """Run a Prometheus with ``seconds`` of recorded data of the demo fleet.
 
-    The alerts stand there as if Prometheus had evaluated them; with ``sidecar``, as if the sidecar had, too.
+    Alerts are recorded as if Prometheus had evaluated them; with ``sidecar``, the sidecar's metrics are included.
     """
     file = directory / "history.txt"
     with file.open("w", encoding="utf-8") as out:
@@ -74,7 +74,7 @@ def _serve_blocks(directory: Path, blocks: Path) -> Iterator[Prometheus]:
             "config.file": configuration,
             "storage.tsdb.path": blocks,
             "storage.tsdb.retention.time": "100y",
-            # a series that has left is not marked so in blocks: this stands in for it
+            # Blocks have no staleness markers, so limit how far queries look back.
             "query.lookback-delta": f"{1500 * STEP_SECONDS:g}ms",
             "web.listen-address": f"127.0.0.1:{port}",
             "log.level": "warn",
@@ -86,26 +86,25 @@ def _serve_blocks(directory: Path, blocks: Path) -> Iterator[Prometheus]:
 
 
 async def _record(out: TextIO, directory: Path, seconds: float, streams: int, *, sidecar: bool) -> None:
-    """Write what a Prometheus would scrape, whose job says ``alertmanager:9093`` for where the alerts go."""
+    """Record scrapes and alerts, with ``alertmanager:9093`` as the Alertmanager's address."""
     async with fast_forward_run(directory, streams) as run:
 
         def scrape() -> None:
             began = time.perf_counter()
             text = run.service.exposition.render().decode()
             if not sidecar:
-                text = _OF_SIDECAR.sub("", text)
+                text = _SIDECAR_LINES.sub("", text)
             scraped_at = run.clock.now()
             text = text.replace(f'"{run.alertmanager.url}"', '"http://alertmanager:9093"')
             _write_scrape(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
-            # the sidecar's evaluator stands in for that of Prometheus, which has no rules over a past that it did
-            # not live through
+            # Prometheus cannot evaluate rules over imported data, so record the sidecar's alerts instead.
             _write_alerts(out, run.service, scraped_at)
 
         await run.run_for(seconds, each=scrape)
 
 
 def _write_scrape(out: TextIO, exposition: str, at: float, *, scrape_seconds: float) -> None:
-    """An answer, as Prometheus would keep it."""
+    """Write a scrape as Prometheus would store it."""
     samples = 0
     for line in exposition.splitlines():
         if not line or line.startswith("#"):
@@ -121,7 +120,7 @@ def _write_scrape(out: TextIO, exposition: str, at: float, *, scrape_seconds: fl
 
 
 def _write_alerts(out: TextIO, service: Service, at: float) -> None:
-    """The alerts, as Prometheus keeps those that it evaluates."""
+    """Write the alerts as Prometheus stores the alerts that it evaluates."""
     for alert in service.sidecar.alerts((Phase.PENDING, Phase.FIRING)):
         rule = RULES_BY_NAME[alert.key.rule]
         labels: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The dashboards pass the linter's rules, and the rules find what they are there to find."""
+"""The dashboards pass the linter's rules, and each rule finds a problem."""
 
 import copy
 from collections.abc import Callable
@@ -18,10 +18,6 @@ def test_dashboard_passes_the_linter_rule(rule: Rule, title: str) -> None:
     assert list(rule(DASHBOARDS[title])) == []
 
 
-def test_all_linter_rules_are_implemented() -> None:
-    assert len(set(RULES)) == 17
-
-
 def _panel(dashboard: Json) -> Json:
     panel: Json = dashboard["panels"][0]
     return panel
@@ -31,7 +27,7 @@ def _expression(text: str) -> Callable[[Json], None]:
     return lambda dashboard: _panel(dashboard)["targets"][0].update(expr=text)
 
 
-SPOILT: list[tuple[Rule, Callable[[Json], None]]] = [
+BROKEN: list[tuple[Rule, Callable[[Json], None]]] = [
     (linter.template_datasource, lambda d: d["templating"]["list"][0].update(name="source")),
     (linter.template_datasource, lambda d: d["templating"]["list"][0].update(label="Prometheus")),
     (linter.template_job, lambda d: d["templating"]["list"][1].update(allValue=".*")),
@@ -55,12 +51,12 @@ SPOILT: list[tuple[Rule, Callable[[Json], None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "spoil"), SPOILT, ids=lambda value: getattr(value, "__name__", ""))
-def test_linter_rule_finds_the_spoilt_dashboard(rule: Rule, spoil: Callable[[Json], None]) -> None:
+@pytest.mark.parametrize(("rule", "break_it"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
+def test_linter_rule_finds_the_problem(rule: Rule, break_it: Callable[[Json], None]) -> None:
     dashboard = copy.deepcopy(DASHBOARDS["Streams / Overview"])
-    spoil(dashboard)
+    break_it(dashboard)
     assert list(rule(dashboard))
 
 
-def test_every_linter_rule_has_a_spoilt_dashboard() -> None:
-    assert {rule for rule, _ in SPOILT} == set(RULES)
+def test_every_linter_rule_is_tested() -> None:
+    assert {rule for rule, _ in BROKEN} == set(RULES)

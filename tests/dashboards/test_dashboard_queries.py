@@ -1,4 +1,4 @@
-"""Every query of every dashboard, asked of a real Prometheus that knows a quarter of an hour of the demo fleet."""
+"""Run every query of every dashboard on a real Prometheus with 15 minutes of data of the demo fleet."""
 
 import re
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ RARE = (
     "stream_recording_status", "stream_multistream_target_connected", "stream_health_grade", "stream_health_reason",
     "stream_viewer_error_ratio", "stream_ice_candidates", "stream_egress_bitrate_bytes_per_second",
 )  # fmt: skip
-"""What some streams of a platform have and others have not."""
+"""Metrics that only some streams of a platform have."""
 
 EMPTY = {
-    "Streams / Stream: Viewers of the stream: C": "the simulated platforms have no clients of their own",
-    "Streams / Upstreams and exporter: Fields and records left out: B": "the simulated platforms list each stream once",
+    "Streams / Stream: Viewers over time: C": "the simulated platforms have no system clients",
+    "Streams / Upstreams and exporter: Dropped fields and records: B": "the simulated platforms list each stream once",
 }
-"""What stays empty on the demo fleet, and why; a query that is not empty any more has to leave."""
+"""Queries without a result on the demo fleet, and why."""
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[History]:
         yield made
 
 
-def chosen(dashboard: Json, history: History) -> list[dict[str, str]]:
-    """The values of the variables: all, and for the dashboard of one stream several, each in its turn."""
+def variable_values(dashboard: Json, history: History) -> list[dict[str, str]]:
+    """Return sets of values for the variables: one for all streams, or several for the stream dashboard."""
     everything = {name: variable.get("allValue", "") for name, variable in variables(dashboard).items()}
     if dashboard["title"] != STREAM:
         return [everything]
@@ -49,8 +49,8 @@ def chosen(dashboard: Json, history: History) -> list[dict[str, str]]:
     return [everything | {"platform": platform, "stream": label} for platform, label in sorted(streams)]
 
 
-def asked(target: Target, values: dict[str, str], history: History) -> list[Any]:
-    """The result, as the panel gets it."""
+def run_query(target: Target, values: dict[str, str], history: History) -> list[Any]:
+    """Return the result as the panel gets it."""
     step = 120 if target.json.get("interval") else STEP_SECONDS
     times = TIMES | {"__interval": f"{step:g}s", "__rate_interval": f"{max(60, step + STEP_SECONDS):g}s"}
     query = fill_variables(target.expression, times | values)
@@ -68,27 +68,26 @@ def asked(target: Target, values: dict[str, str], history: History) -> list[Any]
 @pytest.mark.parametrize("title", ALL)
 def test_every_query_has_a_result(known: History, title: str) -> None:
     found = {
-        str(target): [asked(target, values, known) for values in chosen(ALL[title], known)]
+        str(target): [run_query(target, values, known) for values in variable_values(ALL[title], known)]
         for target in targets(ALL[title])
     }
     empty = {name for name, answers in found.items() if not any(answers)}
     assert empty == {name for name in EMPTY if name.startswith(f"{title}: ")}
 
 
-def named_by(legend: str, labels: dict[str, str]) -> str:
+def render_legend(legend: str, labels: dict[str, str]) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda match: labels.get(match[1], ""), legend)
 
 
 @pytest.mark.parametrize("title", ALL)
 def test_legends_are_unique_and_not_empty(known: History, title: str) -> None:
-    """Two lines of one panel never have one name."""
-    for values in chosen(ALL[title], known):
+    for values in variable_values(ALL[title], known):
         names: dict[str, list[str]] = {}
         for target in targets(ALL[title]):
             if target.panel["type"] not in ("timeseries", "state-timeline"):
                 continue
-            for series in asked(target, values, known):
-                legend = named_by(target.json["legendFormat"], series["metric"])
+            for series in run_query(target, values, known):
+                legend = render_legend(target.json["legendFormat"], series["metric"])
                 assert legend.strip(), str(target)
                 names.setdefault(target.panel["title"], []).append(legend)
         for panel, legends in names.items():
@@ -96,7 +95,7 @@ def test_legends_are_unique_and_not_empty(known: History, title: str) -> None:
                 assert len(set(legends)) == len(legends), f"{panel}: {sorted(legends)}"
 
 
-SAME_NAMES = {"Health": "streams of several upstreams may have one name; the tooltip and the link tell them apart"}
+SAME_NAMES = {"Health": "streams of different upstreams may have the same name"}
 
 
 @pytest.mark.parametrize("title", ALL)
@@ -128,19 +127,19 @@ def test_annotations_find_events(known: History, title: str) -> None:
             continue
         query = annotation["target"]["expr"]
         for values in [TIMES | dict.fromkeys(variables(ALL[title]), ".+")]:
-            # a stream to which something happened is found by a pattern here
+            # Match any stream, because the annotated stream is not known.
             expression = fill_variables(query, values).replace('stream=".+"', 'stream=~".+"')
             times = {"start": known.begin, "end": known.end, "step": STEP_SECONDS}
             assert known.prometheus.get("query_range", query=expression, **times)["result"], annotation["name"]
 
 
-def test_health_timeline_begins_with_the_worst_stream(known: History) -> None:
+def test_health_timeline_starts_with_the_worst_stream(known: History) -> None:
     [dashboard] = [d for d in ALL.values() if d["uid"] == "stream-exporter-overview"]
     [target] = [target for target in targets(dashboard) if target.panel["type"] == "state-timeline"]
-    answer = asked(target, dict.fromkeys(variables(dashboard), ".+"), known)
+    answer = run_query(target, dict.fromkeys(variables(dashboard), ".+"), known)
     assert len(answer) == 24
     healths = [[float(value) for _, value in series["values"]] for series in answer]
-    # the dashboard looks once a minute: a moment that it misses may turn around two that are nearly alike
+    # The query samples once a minute, so streams with nearly the same health may be swapped.
     lost = [sum(max(0.0, 0.8 - health) for health in series) / len(series) for series in healths]
     assert all(after - before < 0.02 for before, after in pairwise(lost))
     assert lost[0] > 0.1
@@ -148,11 +147,11 @@ def test_health_timeline_begins_with_the_worst_stream(known: History) -> None:
 
 
 def test_every_stream_of_the_table_has_a_sort_value(known: History) -> None:
-    """Rows without a value would stand before the least healthy."""
+    """Grafana would put rows without a value first."""
     [dashboard] = [d for d in ALL.values() if d["uid"] == "stream-exporter-overview"]
     [health] = [target for target in targets(dashboard) if "stream_health_score_ratio" in target.expression
                 and target.panel["type"] == "table"]  # fmt: skip
-    answer = asked(health, dict.fromkeys(variables(dashboard), ".+"), known)
+    answer = run_query(health, dict.fromkeys(variables(dashboard), ".+"), known)
     values = {identity(series): float(series["value"][1]) for series in answer}
     everything = known.prometheus.get("query", query="stream_status or stream_expected", time=known.end)["result"]
     assert values.keys() == {identity(series) for series in everything}
@@ -167,30 +166,30 @@ def identity(series: Json) -> tuple[str, ...]:
 
 
 RULE_FILES = sorted((Path(__file__).parents[2] / "alerts").glob("stream-*.yaml"))
-OF_THE_SCRAPE = {"job", "instance", "pod"}
+SCRAPE_LABELS = {"job", "instance", "pod"}
 
 
-def named_by_rules() -> set[tuple[str, str]]:
-    """Every metric of the exporter with every label that a rule names beside it; an empty label where it names none."""
-    named: set[tuple[str, str]] = set()
+def selected_by_rules() -> set[tuple[str, str]]:
+    """Return pairs of metric and label in the rules' selectors; the label is empty if a selector has none."""
+    selected: set[tuple[str, str]] = set()
     for rule in (
         r for file in RULE_FILES for group in yaml.safe_load(file.read_text())["groups"] for r in group["rules"]
     ):
         expression = re.sub(r'"(?:[^"\\]|\\.)*"', '""', rule["expr"])
         for metric, matchers in re.findall(r"(?<![\w:])(stream_\w+)\{([^}]*)\}", expression):
-            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) - OF_THE_SCRAPE
-            named |= {(metric, label) for label in labels or {""}}
-    return named
+            labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", matchers)) - SCRAPE_LABELS
+            selected |= {(metric, label) for label in labels or {""}}
+    return selected
 
 
 NOT_IN_THE_HISTORY = {"stream_former_label", "stream_upstream_retired"}
-"""No stream is renamed in it, and no upstream is retired."""
+"""Metrics of renamed streams and retired upstreams, which the data does not contain."""
 
 
 def test_every_metric_and_label_of_the_rules_is_exposed(known: History) -> None:
-    named = {(metric, label) for metric, label in named_by_rules() if metric not in NOT_IN_THE_HISTORY}
-    assert len({metric for metric, _ in named}) > 25
-    for metric, label in sorted(named):
+    selected = {(metric, label) for metric, label in selected_by_rules() if metric not in NOT_IN_THE_HISTORY}
+    assert len({metric for metric, _ in selected}) > 25
+    for metric, label in sorted(selected):
         selector = f'{metric}{{{label}!=""}}' if label else metric
         series = {"match[]": selector, "start": known.begin, "end": known.end}
         assert known.prometheus.get("series", **series), selector

@@ -1,4 +1,4 @@
-"""What the dashboards say, against what Grafana takes, what the exporter exposes, and what the rules fire at."""
+"""The dashboards fit Grafana's schema, the exporter's metrics, and the rules' thresholds."""
 
 import json
 import re
@@ -33,41 +33,41 @@ from tests.dashboards.dashboard_files import (
 ALL = {dashboard["title"]: dashboard for dashboard in read_dashboards()}
 SCHEMAS = sorted((Path(__file__).parent / "schemas").glob("*.json"))
 
-OF_PROMETHEUS = {
+OTHER_METRICS = {
     "up": (), "scrape_duration_seconds": (), "scrape_samples_scraped": (),
     "ALERTS": ("alertname", "alertstate", "severity", "scope", "platform", "upstream", "stream"),
     "ALERTS_FOR_STATE": ("alertname", "severity", "scope", "platform", "upstream", "stream"),
     "process_cpu_seconds_total": (), "process_resident_memory_bytes": (), "process_open_fds": (), "process_max_fds": (),
     "process_start_time_seconds": (),
 }  # fmt: skip
-"""What others make: {metric: its labels besides job and instance}."""
+"""Metrics from Prometheus and its client library, with their labels besides job and instance."""
 
 NOT_SHOWN = {
-    "stream_end_timestamp_seconds": "the status tells that it ended",
-    "stream_status_last_change_timestamp_seconds": "the timeline of the status shows every change",
-    "stream_former_label": "for an alert rule: a renamed stream has not vanished",
-    "stream_last_seen_timestamp_seconds": "part of how Livepeer tells that a stream is live",
-    "stream_ingest_bytes_total": "moves in steps; the bitrate gauges are what is shown",
+    "stream_end_timestamp_seconds": "the status shows that it ended",
+    "stream_status_last_change_timestamp_seconds": "the status timeline shows every change",
+    "stream_former_label": "used by an alert rule: a renamed stream has not vanished",
+    "stream_last_seen_timestamp_seconds": "used to decide whether a Livepeer stream is live",
+    "stream_ingest_bytes_total": "the bitrate gauges are shown instead",
     "stream_egress_bytes_total": "as above",
     "stream_transcoded_bytes_total": "as above",
-    "stream_source_media_seconds_total": "the segments tell the same",
-    "stream_transcoded_media_seconds_total": "the segments tell the same",
+    "stream_source_media_seconds_total": "the number of segments is shown",
+    "stream_transcoded_media_seconds_total": "the number of segments is shown",
     "stream_renditions": "their bitrates are shown, one line each",
-    "stream_substreams": "a fact for searches, not for watching",
-    "stream_video_width_pixels": "goes with the height",
+    "stream_substreams": "not useful over time",
+    "stream_video_width_pixels": "the height is shown",
     "stream_upstream_failing": "the failed polls are shown by reason",
-    "stream_upstream_retired": "of use in an alert rule: nothing is known about an upstream that was removed",
-    "stream_upstream_statistics_frozen": "bitrates and scores are missing meanwhile, and it has an alert",
-    "stream_upstream_foreign_series_dropped": "the export of a platform is its own matter",
+    "stream_upstream_retired": "used by an alert rule only",
+    "stream_upstream_statistics_frozen": "has an alert",
+    "stream_upstream_foreign_series_dropped": "dropped series are logged",
     "stream_exporter_config_last_reload_success_timestamp_seconds": "whether it succeeded is shown",
-    "stream_exporter_alert_state_write_failures_total": "has an entry in the runbook, and is logged",
-    "stream_exporter_shard_ordinal": "which share of the streams an instance has: of use in a join",
+    "stream_exporter_alert_state_write_failures_total": "is logged and described in the runbook",
+    "stream_exporter_shard_ordinal": "useful in joins only",
     "stream_exporter_shards": "as above",
-    "stream_exporter_web_connections": "of use under attack; the log tells of the limit",
+    "stream_exporter_web_connections": "reaching the limit is logged",
     "stream_exporter_web_connections_max": "as above",
     "stream_exporter_web_connections_closed_total": "as above",
-    "stream_exporter_config_hash": "a fingerprint to compare, which an alert rule does",
-    "stream_exporter_wave_events_total": "events of the sidecar are counted in WAVE itself",
+    "stream_exporter_config_hash": "used by an alert rule only",
+    "stream_exporter_wave_events_total": "WAVE counts these events itself",
 }
 
 
@@ -80,10 +80,10 @@ def family_of(metric: str) -> Family | None:
 
 
 def labels_of(metric: str) -> set[str]:
-    """Of a metric that exists; KeyError for another."""
+    """Return the labels of a metric. Raises ``KeyError`` for an unknown one."""
     family = family_of(metric)
     if family is None:
-        return {"job", "instance", *OF_PROMETHEUS[metric]}
+        return {"job", "instance", *OTHER_METRICS[metric]}
     bucket = {"le"} if metric.endswith("_bucket") else set()
     return {"job", "instance", "pod", *family.labels} | bucket
 
@@ -105,10 +105,10 @@ def test_committed_dashboards_are_up_to_date() -> None:
 @pytest.mark.parametrize("title", ALL)
 def test_dashboard_is_valid_by_grafanas_schema(title: str, schema: Path) -> None:
     content = json.loads(schema.read_text())
-    # The types know the annotations of Grafana's own store only; those of a data source have its query.
+    # The schema covers only annotations in Grafana's own store, not those from a data source.
     content["definitions"]["AnnotationQuery"]["additionalProperties"] = True
     content["definitions"]["AnnotationTarget"] = {"type": "object", "required": ["expr", "refId"]}
-    # null is what asks Grafana for an id of its own
+    # null lets Grafana assign an id, but the schema does not allow it.
     dashboard = {key: value for key, value in ALL[title].items() if key != "id"}
     jsonschema.validate(dashboard, content)
 
@@ -135,7 +135,7 @@ def test_uids_and_titles_are_stable() -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_links_lead_to_existing_dashboards_and_variables(title: str) -> None:
+def test_links_use_existing_dashboards_and_variables(title: str) -> None:
     known = {dashboard["uid"]: dashboard for dashboard in ALL.values()}
     links = re.findall(r'"url": "/d/([^?"]+)\?([^"]*)"', json.dumps(ALL[title]))
     assert {uid for uid, _ in links} >= known.keys() - {ALL[title]["uid"]}
@@ -150,7 +150,7 @@ def test_links_lead_to_existing_dashboards_and_variables(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_ids_are_unique(title: str) -> None:
+def test_ids_titles_and_references_are_unique(title: str) -> None:
     everything = [panel for top in ALL[title]["panels"] for panel in (top, *top.get("panels", ()))]
     assert len({panel["id"] for panel in everything}) == len(everything)
     names = [panel["title"] for panel in panels(ALL[title])]
@@ -161,7 +161,7 @@ def test_ids_are_unique(title: str) -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_panels_fill_their_lines_without_overlap(title: str) -> None:
+def test_panels_fill_the_grid_without_overlap(title: str) -> None:
     places = [panel["gridPos"] for panel in ALL[title]["panels"]]
     for place in places:
         assert place["x"] >= 0
@@ -186,7 +186,7 @@ def test_collapsed_row_contains_its_panels() -> None:
     assert [p["title"] for p in made[0]["panels"]] == ["A"]
 
 
-# -- what is asked ---------------------------------------------------------------------------------------------------
+# -- queries ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("title", ALL)
@@ -196,8 +196,8 @@ def test_every_metric_and_label_exists(title: str) -> None:
         for selector, _ in selectors(target.expression):
             for metric in metric_name(selector).split("|"):
                 labels |= labels_of(metric)
-                asked = {matcher.name for matcher in selector.matchers.matchers} - {"__name__"}
-                assert asked <= labels_of(metric), f"{target}: {selector}"
+                matched = {matcher.name for matcher in selector.matchers.matchers} - {"__name__"}
+                assert matched <= labels_of(metric), f"{target}: {selector}"
         made = set(re.findall(r'count_values by \([^()]*\) \("(\w+)"', target.expression))
         labels |= made
         grouped = re.findall(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^()]*)\)", target.expression)
@@ -226,14 +226,13 @@ def test_columns_show_existing_labels_and_values(title: str) -> None:
         assert panel["options"]["sortBy"][0]["displayName"] in shown.values()
 
 
-def test_every_family_is_shown_or_has_a_reason_not_to_be() -> None:
+def test_every_family_is_shown_or_listed_with_a_reason() -> None:
     shown = {family_of(m) for d in ALL.values() for t in targets(d) for m in metrics_of(t.expression)}
     assert {family.name for family in FAMILIES} - {family.name for family in shown if family} == NOT_SHOWN.keys()
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_replicas_are_not_added_up(title: str) -> None:
-    """Whatever both tell is reduced to one before anything is added or counted."""
+def test_replicas_are_merged_before_any_other_aggregation(title: str) -> None:
     for target in targets(ALL[title]):
         for selector, above in selectors(target.expression):
             family = family_of(metric_name(selector).split("|")[0])
@@ -265,7 +264,7 @@ def test_only_the_heatmap_of_bitrates_shows_bytes() -> None:
 
 
 @pytest.mark.parametrize("title", ALL)
-def test_graph_of_many_streams_names_them(title: str) -> None:
+def test_legend_of_per_stream_graphs_names_the_stream(title: str) -> None:
     for target in targets(ALL[title]):
         if target.panel["type"] in ("timeseries", "state-timeline") and "legendFormat" in target.json:
             legend = target.json["legendFormat"]
@@ -281,14 +280,14 @@ def test_graph_of_many_streams_names_them(title: str) -> None:
             assert names_of_one or not (per_stream and is_of_streams) or "{{stream}}" in legend, str(target)
 
 
-def test_selector_of_a_single_stream_is_not_a_pattern() -> None:
+def test_selector_of_a_single_stream_is_an_exact_match() -> None:
     for target in targets(ALL["Streams / Stream"]):
         for selector, _ in selectors(target.expression):
             [matcher] = [m for m in selector.matchers.matchers if m.name == "stream"]
             assert (str(matcher.op), matcher.value) == ("MatchOp.Equal", "$stream")
 
 
-def test_node_types_names_the_parents() -> None:
+def test_node_types_lists_the_ancestors() -> None:
     (_, above), *_ = selectors("sum(rate(a_total[5m]))")
     assert node_types(above) == ["AggregateExpr", "Call", "MatrixSelector"]
 
@@ -297,7 +296,7 @@ def test_node_types_names_the_parents() -> None:
 
 
 def steps(panel: Json, column: str | None = None) -> list[float]:
-    """The values of the thresholds of a panel, or of a table's column."""
+    """Return the threshold values of a panel, or of a table column."""
     thresholds: Any = panel["fieldConfig"]["defaults"]["thresholds"]
     for override in panel["fieldConfig"]["overrides"]:
         if override["matcher"]["options"] == column:
@@ -309,29 +308,29 @@ SHARED = [
     ("Streams / Overview", "Health", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Overview", "Mean health by platform", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Overview", "Streams", "Health", ["StreamUnhealthy", "StreamDegraded"]),
-    ("Streams / Overview", "Streams", "Expected", ["StreamBitrateCritical", "StreamBitrateLow"]),
+    ("Streams / Overview", "Streams", "Of expected", ["StreamBitrateCritical", "StreamBitrateLow"]),
     ("Streams / Stream", "Health", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Stream", "Health score", None, ["StreamUnhealthy", "StreamDegraded"]),
     ("Streams / Stream", "Of expected", None, ["StreamBitrateCritical", "StreamBitrateLow"]),
     ("Streams / Stream", "Dropped frames", None, ["StreamDroppedFramesHigh", "StreamDroppedFramesCritical"]),
     ("Streams / Stream", "Packet loss", None, ["StreamPacketLossHigh", "StreamPacketLossCritical"]),
-    ("Streams / Stream", "Round trip", None, ["StreamRoundTripTimeHigh"]),
+    ("Streams / Stream", "Round-trip time", None, ["StreamRoundTripTimeHigh"]),
     ("Streams / Stream", "Jitter", None, ["StreamJitterHigh"]),
-    ("Streams / Stream", "Pace of transcoding", None, ["StreamTranscodeBelowRealtime"]),
-    ("Streams / Upstreams and exporter", "Requests that fail", None, ["StreamUpstreamErrorRatioHigh"]),
+    ("Streams / Stream", "Transcoding speed", None, ["StreamTranscodeBelowRealtime"]),
+    ("Streams / Upstreams and exporter", "Request error ratio", None, ["StreamUpstreamErrorRatioHigh"]),
 ]
 
 
 @pytest.mark.parametrize("thresholds", [{}, {"StreamUnhealthy": 0.45, "StreamPacketLossHigh": 0.03}])
 @pytest.mark.parametrize(("dashboard", "panel", "column", "alerts"), SHARED)
-def test_panel_thresholds_equal_those_of_the_rules(
+def test_panel_thresholds_equal_the_rules_thresholds(
     dashboard: str, panel: str, column: str | None, alerts: list[str], thresholds: dict[str, float]
 ) -> None:
     rules = rules_in_force(AlertingSettings.model_validate({"thresholds": thresholds}))
     in_force = {active.rule.name: active.threshold for active in rules}
     made = {d.title: d.as_json() for d in all_dashboards(RuleThresholds(rules))}[dashboard]
     [found] = [p for p in panels(made) if p["title"] == panel]
-    # below 0 is what the timeline shows for a stream that is not live
+    # In the timeline, 0 is the threshold for missing streams.
     assert [value for value in steps(found, column) if value] == [in_force[alert] for alert in alerts]
 
 
@@ -347,7 +346,7 @@ def test_empty_cell_has_no_threshold_colour(title: str) -> None:
 
 @pytest.mark.parametrize("title", ALL)
 def test_override_patterns_are_delimited_by_slashes(title: str) -> None:
-    """Without slashes Grafana would match the whole name."""
+    """Without slashes, Grafana would match the whole name."""
     for panel in panels(ALL[title]):
         for override in panel["fieldConfig"]["overrides"]:
             if override["matcher"]["id"] == "byRegexp":
@@ -356,7 +355,7 @@ def test_override_patterns_are_delimited_by_slashes(title: str) -> None:
 
 @pytest.mark.parametrize("title", ALL)
 def test_timeline_uses_the_colours_of_its_mappings(title: str) -> None:
-    """Where Grafana merges by thresholds it looks at no mapping: https://github.com/grafana/grafana/issues/71804."""
+    """Grafana ignores mappings if it merges by thresholds: https://github.com/grafana/grafana/issues/71804."""
     for panel in panels(ALL[title]):
         defaults = panel["fieldConfig"]["defaults"]
         if panel["type"] == "state-timeline":

@@ -1,4 +1,4 @@
-"""The sample stack: each part's own checker, and that the parts fit each other. It needs no Docker."""
+"""The sample stack in deploy/: check each part, and that the parts fit each other. Needs no Docker."""
 
 import json
 import shutil
@@ -31,12 +31,12 @@ PROMETHEUS = read(DEPLOY / "prometheus" / "prometheus.yml")
 
 
 def mounts(service: str) -> dict[str, Path]:
-    """{path in the container: path in the checkout}, named volumes left out."""
+    """Return the bind mounts: paths in the checkout by path in the container."""
     found = [volume.split(":") for volume in SERVICES[service]["volumes"]]
     return {target: (DEPLOY / source).resolve() for source, target, *_ in found if source.startswith(".")}
 
 
-def test_compose_file_is_valid_by_its_schema() -> None:
+def test_compose_file_is_valid() -> None:
     schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     jsonschema.validate(COMPOSE, json.loads(schema.read_text(encoding="utf-8")))
     with pytest.raises(jsonschema.ValidationError):
@@ -54,7 +54,7 @@ def test_mounts_exist_and_are_read_only(service: str) -> None:
     assert all(volume.endswith(":ro") for volume in SERVICES[service]["volumes"] if volume.startswith("."))
 
 
-def test_ports_are_local_and_images_have_versions() -> None:
+def test_ports_are_local_and_images_are_pinned() -> None:
     for name, service in SERVICES.items():
         assert all(port.startswith("127.0.0.1:") for port in service["ports"]), name
         if "image" in service:
@@ -87,14 +87,13 @@ def test_grafana_gets_the_dashboards() -> None:
     home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert str(home.parent) == provider["options"]["path"]
     assert home.name in {file.name for file in DASHBOARDS.iterdir()}
-    # a variable of type datasource takes the default one of its kind
+    # A variable of type datasource uses the default data source of its type.
     assert DATASOURCE["isDefault"] is True
     assert all(d["templating"]["list"][0]["query"] == DATASOURCE["type"] for d in read_dashboards())
 
 
 @pytest.mark.real
 def test_prometheus_accepts_its_configuration_with_the_rules(tmp_path: Path) -> None:
-    """At the places where the container has them."""
     paths = mounts("prometheus")
     shutil.copy(paths["/etc/prometheus/prometheus.yml"], tmp_path)
     shutil.copytree(paths["/etc/prometheus/alerts"], tmp_path / "alerts")

@@ -1,4 +1,4 @@
-"""A platform whose responses a test replaces between polls: documents in, exposition text and alerts out."""
+"""A platform whose responses a test replaces between polls: responses in, exposition text and alerts out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.sidecar.sidecar_harness import SidecarHarness, sidecar_harness
 
 PLATFORMS: Mapping[str, type[Platform[Any]]] = {platform.name: platform for platform in shipped()}
 PAGES = ("StreamExpectedOffline", "StreamUnhealthy", "StreamError")
-"""The alerts that call somebody for a single stream."""
+"""Alerts about a single stream that page someone."""
 RATES = (
     "stream_ingest_bitrate_bytes_per_second", "stream_egress_bitrate_bytes_per_second",
     "stream_transcode_bitrate_bytes_per_second", "stream_transcode_realtime_ratio",
@@ -36,13 +36,13 @@ LIVE_ONLY = (
     *RATES, "stream_viewers", "stream_latency_seconds", "stream_round_trip_time_seconds", "stream_jitter_seconds",
     "stream_packet_loss_ratio", "stream_video_frames_per_second", "stream_health_score_ratio", "stream_healthy",
 )  # fmt: skip
-"""The families that no off-air stream has."""
+"""Families that off-air streams do not have."""
 
 Labels = tuple[tuple[str, str], ...]
 
 
 class Served:
-    """The exposition text, read as Prometheus does."""
+    """A parsed exposition."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -50,13 +50,13 @@ class Served:
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 key = sample.name, tuple(sorted(sample.labels.items()))
-                assert key not in self._samples, f"{key} comes twice"
+                assert key not in self._samples, f"duplicate series {key}"
                 self._samples[key] = sample.value
         for stream in self.streams():
             self.status(stream)
 
     def value(self, name: str, stream: str | None = None, /, **labels: str) -> float | None:
-        """Return the value of the one series of a family with these labels; None if there is none."""
+        """Return the value of the only series of a family with these labels; None if there is none."""
         wanted = labels if stream is None else {"stream": stream, **labels}
         found = [
             value for (own, own_labels), value in self._samples.items()
@@ -74,7 +74,7 @@ class Served:
         return {dict(labels)["stream"] for (name, labels), v in self._samples.items() if name == "stream_live" and v}
 
     def status(self, stream: str) -> str:
-        """Return the stream's status; exactly one applies, and it agrees with ``stream_live``."""
+        """Return the stream's status, and check that it is the only one and agrees with ``stream_live``."""
         (status,) = [
             dict(labels)["status"] for (name, labels), value in self._samples.items()
             if name == "stream_status" and dict(labels)["stream"] == stream and value == 1
@@ -92,7 +92,7 @@ class Served:
         return self.value("stream_ingest_bitrate_bytes_per_second", stream)
 
     def reasons(self, stream: str) -> set[str]:
-        """Return why the stream's health is low."""
+        """Return the stream's health reasons."""
         return {
             dict(labels)["reason"] for (name, labels) in self._samples
             if name == "stream_health_reason" and dict(labels)["stream"] == stream
@@ -103,7 +103,7 @@ class Served:
         return {key: value for key, value in self._samples.items() if dict(key[1]).get("stream") == stream}
 
     def of_streams(self) -> dict[tuple[str, Labels], float]:
-        """Return the series of all streams, without those of the upstream and its analytics."""
+        """Return the series of all streams, without those of upstream and analytics."""
         streams = self.streams()
         return {key: value for key, value in self._samples.items() if dict(key[1]).get("stream") in streams}
 
@@ -113,16 +113,16 @@ class Served:
 
 
 class EvidenceHarness:
-    """An upstream, its responses and (where ``alerts`` is used) the sidecar that evaluates its states."""
+    """An upstream, its responses and (with ``alerting``) the sidecar that evaluates its states."""
 
     def __init__(self, upstream: PolledUpstream, responses: dict[str, Any], sidecar: SidecarHarness | None) -> None:
         self.upstream = upstream
         self.responses = responses
-        """By request, as ``Recording`` has them; a test replaces them between polls."""
+        """By request, as in ``Recording.responses``; a test replaces them between polls."""
         self._sidecar = sidecar
         self.state: UpstreamState | None = None
         self.alerts: set[str] = set()
-        """The alerts that are, or were, pending or firing: ``Name stream``."""
+        """Alerts that are or were pending or firing, as ``Name stream``."""
 
     @property
     def clock(self) -> FakeClock:
@@ -131,9 +131,9 @@ class EvidenceHarness:
     async def poll(
         self, times: int = 1, *, after: float | None = None, change: Callable[[], None] | None = None
     ) -> Served:
-        """Poll, an interval (or ``after`` seconds) after the last time, and return what is served then.
+        """Poll an interval (or ``after`` seconds) after the last poll, and return what is served.
 
-        ``change`` is called before every poll.
+        ``change`` is called before each poll.
         """
         for _ in range(times):
             if self.state is not None:
@@ -154,7 +154,7 @@ class EvidenceHarness:
         self.alerts |= sidecar.states().keys()
 
     def pages(self) -> set[str]:
-        """Return the alerts about single streams that would call somebody, if only after their time."""
+        """Return the alerts about single streams that page someone, including pending ones."""
         return {alert for alert in self.alerts if alert.startswith(PAGES)}
 
 
@@ -167,7 +167,7 @@ async def evidence_harness(
     alerting: bool = False,
     **settings: Any,
 ) -> AsyncIterator[EvidenceHarness]:
-    """Yield a platform's upstream over these responses, which are copied; ``alerting``: with a sidecar."""
+    """Yield an upstream with a copy of these responses. ``alerting``: with a sidecar."""
     served = copy.deepcopy(responses)
     async with polled_upstream(PLATFORMS[platform], Recording(served, settings, at)) as upstream:
         if not alerting:
@@ -183,7 +183,7 @@ async def evidence_harness(
 
 
 def changed(document: Any, changes: Mapping[str, Any]) -> Any:
-    """Return a copy with other values at paths such as ``data/list/0/healthScore``; ``MISSING`` removes one."""
+    """Return a copy with values replaced, by paths such as ``data/list/0/healthScore``; ``MISSING`` removes a value."""
     copied = copy.deepcopy(document)
     for path, value in changes.items():
         *way, last = path.split("/")
@@ -202,12 +202,12 @@ MISSING = object()
 
 
 def json_of(document: Any) -> RecordedResponse:
-    """Return a response with a document that may be a list: the kit takes a bare one for several responses in turn."""
+    """Return a response with a JSON document, which may be a list; in a recording, a bare list is a sequence."""
     return RecordedResponse(json.dumps(document).encode())
 
 
 def raw_json(document: Any, **replacements: bytes) -> RecordedResponse:
-    """Return a document as JSON in which the text of each name is replaced by these bytes."""
+    """Return a document as JSON in which each name is replaced by these bytes."""
     body = document.body if isinstance(document, RecordedResponse) else json_of(document).body
     for name, replacement in replacements.items():
         assert name.encode() in body
@@ -297,7 +297,7 @@ def storm(*streams: Any, **fields: Any) -> dict[str, Any]:
 
 
 def livepeer(*streams: Any) -> dict[str, Any]:
-    """Return the responses of Livepeer with these active streams, and nobody watching."""
+    """Return the responses of Livepeer with these active streams and no viewers."""
     return {"GET /stream": json_of(streams), "GET /data/views/now": json_of([])}
 
 

@@ -1,4 +1,4 @@
-"""Rows of a response, by paths such as ``publisher/inBytes``: values are set and read alike in JSON and XML."""
+"""Set and read values in rows of JSON and XML responses, by paths such as ``publisher/inBytes``."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Path = tuple[str | int, ...]
 
 
 def with_values(row: Row, values: Mapping[str, Any]) -> Row:
-    """Return a row with other values; None removes an element of XML and is null in JSON.
+    """Return a row with values replaced; None removes an element of XML and is null in JSON.
 
-    A value whose holder is not there is left out.
+    Values whose parent is missing are skipped.
     """
     row = copy.deepcopy(row)
     for path, value in values.items():
@@ -29,7 +29,7 @@ def with_values(row: Row, values: Mapping[str, Any]) -> Row:
 
 
 def read_value(row: Row, path: str) -> Any:
-    """Return the value at a path, None if there is none."""
+    """Return the value at a path; None if there is none."""
     *way, name = path.split("/")
     holder = _holder(row, way)
     if isinstance(holder, ElementTree.Element):

@@ -1,7 +1,7 @@
-"""What is true: the streams of one platform from publish to end, and a server that tells it, well or badly.
+"""Ground truth for the lifecycle tests: the streams of one platform, and a server that reports them, with faults.
 
-``Server`` serves the responses of a platform's recording with rows for these streams. It also notes what each stream's
-row told in the last poll: ``Told`` is all that an exporter could know.
+``Server`` serves the responses of a platform's recording with rows for these streams. It also records what each row
+reported in the last poll: ``RowFacts`` is all that an exporter can know.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from tests.platforms.row_documents import Document, Row
 
 BYTES_PER_SECOND = 500_000
 HEARTBEAT_SECONDS = 30.0
-"""A heartbeat comes in steps, not with every poll."""
+"""Time between two heartbeats, which is longer than a poll."""
 NOT_FOUND = RecordedResponse(b'{"message": "Not found"}', 404)
-ELSEWHERE = RecordedResponse(b"<html>Not found</html>", 404, "text/html")
+NOT_SERVED = RecordedResponse(b"<html>Not found</html>", 404, "text/html")
 
 
 class Flag(StrEnum):
-    """What the platform says of a stream in its row."""
+    """The state that the platform reports for a stream."""
 
     LIVE = "live"
     OFF_AIR = "off air"
     UNKNOWN = "unknown"
 
 
-class Trouble(StrEnum):
-    """What is wrong with a poll's responses."""
+class Fault(StrEnum):
+    """What is wrong with the responses of a poll."""
 
     NONE = "none"
     OUTAGE = "outage"
@@ -44,18 +44,18 @@ class Trouble(StrEnum):
     DAMAGED_HEALTH = "damaged health facts"
     DAMAGED_TOTAL = "damaged total"
     TWO_RECORDS = "another record of the stream, off air"
-    CUT_LIST = "a list that is shorter than it says"
+    CUT_LIST = "a list that is shorter than its count"
     PAGES = "a list of two pages"
-    SLIPPED = "a list of two pages, between which a stream slipped"
+    SLIPPED = "a list of two pages that misses a stream between them"
 
 
 @dataclass
 class TrueStream:
-    """One stream."""
+    """The real state of one stream."""
 
     number: int
     name: int = 0
-    """Number of its name: streams may share one."""
+    """Number of its name; streams may share a name."""
     flag: Flag = Flag.OFF_AIR
     is_listed: bool = False
     is_moving: bool = False
@@ -67,47 +67,49 @@ class TrueStream:
 
 @dataclass(frozen=True)
 class Poll:
-    """How the server behaves in one poll."""
+    """Behaviour of the server in one poll."""
 
-    trouble: Trouble = Trouble.NONE
-    victims: frozenset[int] = frozenset()
+    fault: Fault = Fault.NONE
+    affected: frozenset[int] = frozenset()
     variant: int = 0
-    """Which way of all in which the trouble can come."""
+    """Selects one of the variants of the fault."""
     order: Sequence[int] = ()
-    """The order of the rows."""
+    """Order of the rows."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a stream's row told in a poll that succeeded."""
+class RowFacts:
+    """What the row of a stream reported in a successful poll."""
 
     flag: Flag
     total: float | None
     heartbeat: float | None
     is_health_readable: bool
+    has_off_air_record: bool = False
+    """Whether another record of the stream is off air. It counts while the live one is not proven."""
 
 
 @dataclass
-class Answer:
-    """What the server told in one poll."""
+class Reported:
+    """What the server reported in one poll."""
 
     is_usable: bool = True
-    """Whether any response told of a stream, or that there is none."""
-    told: dict[int, Told] = field(default_factory=dict)
+    """Whether any response reported a stream, or that there is none."""
+    facts: dict[int, RowFacts] = field(default_factory=dict)
     absent: set[int] = field(default_factory=set)
-    """Streams that were left out of the list, or that the platform says it does not know."""
+    """Streams that are missing from the list, or that the platform reports as not found."""
     unreadable_rows: int = 0
     is_doubtful: bool = False
     is_shifting: bool = False
     is_direct: bool = False
-    """Whether streams were requested one by one: absence is what the platform says of the stream itself."""
+    """Whether streams were requested individually, so that absence is a not-found response."""
 
 
 class Server(dict[str, Any]):
-    """The responses of a platform, made anew for each request."""
+    """The responses of a platform, generated for each request."""
 
     def __init__(self, recording: PlatformRecording, clock: FakeClock, health_paths: Sequence[str]) -> None:
-        """``health_paths``: paths, in a row, of facts that the health depends on."""
+        """``health_paths``: paths within a row of the facts on which the health score depends."""
         super().__init__(recording.recording.responses)
         self.recording = recording
         self.evidence = recording.proofs
@@ -117,18 +119,18 @@ class Server(dict[str, Any]):
         self._started_at = self._moved_at = clock.monotonic()
         self._wall = recording.recording.recorded_at
         self.ahead = 0.0
-        """Seconds that the platform's clock is ahead."""
+        """Seconds by which the platform's clock is ahead."""
         self.is_list = recording.has_list
         count = 4 if self.is_list else len(self._rows.rows)
         self.streams = [TrueStream(number, name=number, total=1e6 * (number + 1)) for number in range(count)]
         self.poll = Poll()
-        self.answer = Answer()
+        self.reported = Reported()
         self._requested: Counter[str] = Counter()
 
-    # -- the truth -----------------------------------------------------------------------------------------------------
+    # -- ground truth -------------------------------------------------------------------------------------------------
 
     def advance(self) -> None:
-        """Let the streams be published up to now."""
+        """Advance totals and heartbeats to the current time."""
         now = self._clock.monotonic()
         for stream in self.streams:
             if stream.is_moving:
@@ -143,22 +145,22 @@ class Server(dict[str, Any]):
 
     # -- polls ---------------------------------------------------------------------------------------------------------
 
-    def troubles(self) -> list[Trouble]:
-        """Return the troubles that this platform can have."""
+    def faults(self) -> list[Fault]:
+        """Return the faults that this platform can have."""
         is_paged = self.recording.pages is not None and self.is_list
         possible = {
-            Trouble.DAMAGED_TOTAL: bool(self.evidence.ingest_total),
-            Trouble.DAMAGED_HEALTH: bool(self._health_paths),
-            Trouble.TWO_RECORDS: self.is_list,
-            Trouble.CUT_LIST: bool(self.recording.rows.count),
-            Trouble.PAGES: is_paged,
-            Trouble.SLIPPED: is_paged,
+            Fault.DAMAGED_TOTAL: bool(self.evidence.ingest_total),
+            Fault.DAMAGED_HEALTH: bool(self._health_paths),
+            Fault.TWO_RECORDS: self.is_list,
+            Fault.CUT_LIST: bool(self.recording.rows.count),
+            Fault.PAGES: is_paged,
+            Fault.SLIPPED: is_paged,
         }
-        return [trouble for trouble in Trouble if possible.get(trouble, True)]
+        return [fault for fault in Fault if possible.get(fault, True)]
 
     def begin(self, poll: Poll) -> None:
-        """Behave like this from now on."""
-        self.poll, self.answer = poll, Answer(is_usable=False, is_direct=not self.is_list)
+        """Set the behaviour for the next poll."""
+        self.poll, self.reported = poll, Reported(is_usable=False, is_direct=not self.is_list)
         self._requested.clear()
 
     def get(self, request: str, default: RecordedResponse | None = None) -> Any:  # type: ignore[override]
@@ -170,35 +172,35 @@ class Server(dict[str, Any]):
 
     def _respond(self, request: str) -> RecordedResponse:
         is_login = self.recording.login is not None and request == self.recording.login.request
-        if self.poll.trouble is Trouble.OUTAGE and not is_login:
+        if self.poll.fault is Fault.OUTAGE and not is_login:
             return RecordedResponse(b'{"errors": ["down"]}', (500, 502, 503)[self.poll.variant % 3])
         if request in self._rows.rows:
             return self._list(request) if self.is_list else self._single(request)
         known = request in self.recording.recording.responses
-        return self.recording.response(request) if known else ELSEWHERE
+        return self.recording.response(request) if known else NOT_SERVED
 
     # -- a list --------------------------------------------------------------------------------------------------------
 
     def _list(self, request: str) -> RecordedResponse:
-        answer, good = self.answer, self.recording.response(request)
+        reported, good = self.reported, self.recording.response(request)
         path = self._rows.rows[request]
         document = self.recording.document(request)
-        if self.poll.trouble is Trouble.WRONG_DOCUMENT:
+        if self.poll.fault is Fault.WRONG_DOCUMENT:
             wrong = wrong_documents(good, document.without_list(path))
             return wrong[self.poll.variant % len(wrong)]
         base = document.rows(path)[0]
         listed = [self.streams[number] for number in self.poll.order if self.streams[number].is_listed]
-        others = [stream for stream in listed if stream.number not in self.poll.victims]
-        in_pages = len(listed) > 1 and self.poll.trouble is Trouble.PAGES
-        has_slipped = len(others) > 1 and self.poll.trouble is Trouble.SLIPPED
+        others = [stream for stream in listed if stream.number not in self.poll.affected]
+        in_pages = len(listed) > 1 and self.poll.fault is Fault.PAGES
+        has_slipped = len(others) > 1 and self.poll.fault is Fault.SLIPPED
         in_pages |= has_slipped
-        shown = others if has_slipped or self.poll.trouble is Trouble.CUT_LIST else listed
-        total = len(listed) if self.poll.trouble is Trouble.CUT_LIST else len(shown)
+        shown = others if has_slipped or self.poll.fault is Fault.CUT_LIST else listed
+        total = len(listed) if self.poll.fault is Fault.CUT_LIST else len(shown)
         is_first = self._requested[request] == 1
         middle = (len(shown) + 1) // 2
         page = (shown[:middle] if is_first else shown[middle:]) if in_pages else shown
         if is_first:
-            self.answer = answer = Answer(
+            self.reported = reported = Reported(
                 is_doubtful=len(shown) != total,
                 is_shifting=in_pages,
                 absent={stream.number for stream in self.streams} - {stream.number for stream in shown},
@@ -207,8 +209,8 @@ class Server(dict[str, Any]):
         _replace_rows(document, path, rows)
         response = replace(good, body=document.body())
         response = self._with_counts(response, total, pages=2 if in_pages else 1, announces=in_pages and is_first)
-        # a list of rows that can't be read is not the platform's list
-        answer.is_usable = bool(answer.told) or not answer.unreadable_rows
+        # a list in which no row is readable is a wrong document
+        reported.is_usable = bool(reported.facts) or not reported.unreadable_rows
         return response
 
     def _with_counts(self, response: RecordedResponse, total: int, *, pages: int, announces: bool) -> RecordedResponse:
@@ -223,14 +225,16 @@ class Server(dict[str, Any]):
 
     def _rows_of(self, document: Document, base: Row, stream: TrueStream) -> list[Row]:
         row = self._row(document, base, stream)
-        is_victim = stream.number in self.poll.victims
-        if is_victim and self.poll.trouble is Trouble.DAMAGED_ROWS:
-            self.answer.unreadable_rows += 1
-            self.answer.absent.add(stream.number)
+        is_affected = stream.number in self.poll.affected
+        if is_affected and self.poll.fault is Fault.DAMAGED_ROWS:
+            self.reported.unreadable_rows += 1
+            self.reported.absent.add(stream.number)
             return [document.renamed(row)]
-        row = self._told(row, stream, is_victim=is_victim)
-        if is_victim and self.poll.trouble is Trouble.TWO_RECORDS and stream.flag is Flag.LIVE:
+        row = self._report_row(row, stream, is_affected=is_affected)
+        if is_affected and self.poll.fault is Fault.TWO_RECORDS and stream.flag is Flag.LIVE:
             other = with_values(row, self.evidence.off_air)
+            facts = self.reported.facts
+            facts[stream.number] = replace(facts[stream.number], has_off_air_record=True)
             return [row, other] if self.poll.variant % 2 else [other, row]
         return [row]
 
@@ -246,20 +250,20 @@ class Server(dict[str, Any]):
         names = list(self._rows.rows)
         stream = self.streams[names.index(request)]
         good, document = self.recording.response(request), self.recording.document(request)
-        is_victim = stream.number in self.poll.victims
-        if is_victim and self.poll.trouble is Trouble.WRONG_DOCUMENT:
+        is_affected = stream.number in self.poll.affected
+        if is_affected and self.poll.fault is Fault.WRONG_DOCUMENT:
             wrong = wrong_documents(good, [])
             return wrong[self.poll.variant % len(wrong)]
         if not stream.is_listed:
-            self.answer.is_usable = True
-            self.answer.absent.add(stream.number)
+            self.reported.is_usable = True
+            self.reported.absent.add(stream.number)
             return NOT_FOUND
         row = self._with_state(document.rows(self._rows.rows[request])[0], stream)
-        if is_victim and self.poll.trouble is Trouble.DAMAGED_ROWS:
+        if is_affected and self.poll.fault is Fault.DAMAGED_ROWS:
             row = document.renamed(row)
         else:
-            self.answer.is_usable = True
-            row = self._told(row, stream, is_victim=is_victim)
+            self.reported.is_usable = True
+            row = self._report_row(row, stream, is_affected=is_affected)
         document.change_rows(self._rows.rows[request], lambda _: [row])
         return replace(good, body=document.body())
 
@@ -274,22 +278,22 @@ class Server(dict[str, Any]):
         flags = {Flag.OFF_AIR: self.evidence.off_air, Flag.UNKNOWN: self.evidence.unknown}
         return with_values(with_values(row, values), flags.get(stream.flag, {}))
 
-    def _told(self, row: Row, stream: TrueStream, *, is_victim: bool) -> Row:
-        """Return the row with what is wrong with its values, and note what it tells."""
+    def _report_row(self, row: Row, stream: TrueStream, *, is_affected: bool) -> Row:
+        """Return the row with the fault applied, and record what it reports."""
         damaged: list[str] = []
-        if is_victim and self.poll.trouble is Trouble.DAMAGED_TOTAL:
+        if is_affected and self.poll.fault is Fault.DAMAGED_TOTAL:
             damaged = [self.evidence.ingest_total]
-        elif is_victim and self.poll.trouble is Trouble.DAMAGED_HEALTH:
+        elif is_affected and self.poll.fault is Fault.DAMAGED_HEALTH:
             damaged = [self._health_paths[self.poll.variant % len(self._health_paths)]]
         row = with_values(
             row, {path: value for path in damaged for value in ["limbo"] if read_value(row, path) is not None}
         )
-        is_damaged = self.poll.trouble is Trouble.DAMAGED_HEALTH and any(
+        is_damaged = self.poll.fault is Fault.DAMAGED_HEALTH and any(
             read_value(row, path) == "limbo" for path in damaged
         )
         total = _number(read_value(row, self.evidence.ingest_total)) if self.evidence.ingest_total else None
         heartbeat = _number(read_value(row, self.evidence.heartbeat)) if self.evidence.heartbeat else None
-        self.answer.told[stream.number] = Told(
+        self.reported.facts[stream.number] = RowFacts(
             flag=Flag.LIVE if stream.flag is Flag.UNKNOWN and not self.evidence.unknown else stream.flag,
             total=total,
             heartbeat=None if heartbeat is None else heartbeat / 1000,
@@ -306,7 +310,7 @@ def _number(value: Any) -> float | None:
 
 
 def _replace_rows(document: Document, path: str, rows: list[Row]) -> None:
-    """Put these rows in place of all rows at a path."""
+    """Replace all rows at a path."""
     first, *others = document.rows(path)
     remove: Callable[[Row], list[Row]] = lambda row: [] if any(row is other for other in others) else [row]  # noqa: E731
     document.change_rows(path, remove)
@@ -314,7 +318,7 @@ def _replace_rows(document: Document, path: str, rows: list[Row]) -> None:
 
 
 def wrong_documents(good: RecordedResponse, without_list: Sequence[bytes]) -> list[RecordedResponse]:
-    """Return responses that are not the platform's answer, whatever their status."""
+    """Return responses that are not the platform's, with various statuses."""
     envelopes: list[Any] = [
         {"errors": ["temporarily unavailable"]},
         {"error": {"status": {"code": 503}}},

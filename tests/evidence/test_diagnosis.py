@@ -1,4 +1,4 @@
-"""A 404 that is not the platform's own says that the address is wrong, not that a stream is idle."""
+"""A 404 that is not the platform's own means a wrong URL, not an idle stream."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ LOGIN: dict[str, Any] = {"auth": {"username": "u", "password": "correct horse"}}
 TOKEN = {"data": {"accessToken": "token", "remainingTime": 900_000}}
 
 
-class Everything(dict[str, Any]):
-    """Responds to every request for which there is nothing else."""
+class DefaultingResponses(dict[str, Any]):
+    """Responses with a default for all default_response requests."""
 
-    def __init__(self, other: RecordedResponse, responses: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, default_response: RecordedResponse, responses: Mapping[str, Any] | None = None) -> None:
         super().__init__(responses or {})
-        self.other = other
+        self.default_response = default_response
 
     def get(self, request: str, default: Any = None) -> Any:
-        return super().get(request, self.other)
+        return super().get(request, self.default_response)
 
-    def __deepcopy__(self, memo: Any) -> Everything:
+    def __deepcopy__(self, memo: Any) -> DefaultingResponses:
         return self
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-async def test_login_at_a_wrong_base_path_is_not_a_wrong_password(foreign: str) -> None:
+async def test_login_at_a_wrong_base_path_is_not_found(foreign: str) -> None:
     settings: dict[str, Any] = {"base_path": "/wrong", **LOGIN, **STREAM}
-    async with evidence_harness(STORM, Everything(FOREIGN[foreign]), alerting=True, **settings) as harness:
+    async with evidence_harness(STORM, DefaultingResponses(FOREIGN[foreign]), alerting=True, **settings) as harness:
         with structlog.testing.capture_logs() as logs:
             served = await harness.poll(3)
         assert served.upstream("failing", reason="not_found") == 1
@@ -70,12 +70,12 @@ async def test_login_at_a_wrong_base_path_is_not_a_wrong_password(foreign: str) 
     assert harness.state is not None
     assert "base_path" in harness.state.last_error
     assert "password" not in harness.state.last_error
-    failed = next(entry for entry in logs if entry["event"] == "upstream fails")
+    failed = next(entry for entry in logs if entry["event"] == "upstream is failing")
     assert (failed["reason"], "base_path" in failed["error"]) == ("not_found", True)
 
 
 @pytest.mark.parametrize("status", [401, 403, 400])
-async def test_login_that_is_refused_is_a_wrong_password(status: int) -> None:
+async def test_refused_login_is_an_auth_failure(status: int) -> None:
     responses = {"POST /api/auth/login": RecordedResponse(b'{"message": "Invalid credentials"}', status)}
     async with evidence_harness(STORM, responses, **LOGIN, **STREAM) as harness:
         served = await harness.poll()
@@ -85,9 +85,9 @@ async def test_login_that_is_refused_is_a_wrong_password(status: int) -> None:
 @pytest.mark.parametrize("discover", ["auto", True, False])
 @pytest.mark.parametrize("foreign", FOREIGN)
 @pytest.mark.parametrize("has_login", [True, False])
-async def test_doubled_api_is_a_wrong_address(foreign: str, discover: Any, *, has_login: bool) -> None:
-    """The login may be served at the doubled path too, by something that takes any path."""
-    responses = Everything(FOREIGN[foreign], {"POST /api/api/auth/login": TOKEN})
+async def test_doubled_base_path_is_not_found(foreign: str, discover: Any, *, has_login: bool) -> None:
+    """The login may succeed at the doubled path, too, if the server accepts any path."""
+    responses = DefaultingResponses(FOREIGN[foreign], {"POST /api/api/auth/login": TOKEN})
     settings: dict[str, Any] = {"base_path": "/api/api", "discover": discover, **(LOGIN if has_login else {}), **STREAM}
     async with evidence_harness(STORM, responses, alerting=True, **settings) as harness:
         with structlog.testing.capture_logs() as logs:
@@ -97,13 +97,13 @@ async def test_doubled_api_is_a_wrong_address(foreign: str, discover: Any, *, ha
         assert harness.pages() == set()
     assert harness.state is not None
     assert "base_path" in harness.state.last_error
-    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["upstream fails"]
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["upstream is failing"]
 
 
 @pytest.mark.parametrize("own", OWN)
 @pytest.mark.parametrize("discover", ["auto", False])
-async def test_404_in_the_platforms_own_words_is_an_idle_stream(own: str, discover: Any) -> None:
-    responses = Everything(OWN[own])
+async def test_404_for_every_storm_request_is_an_idle_stream(own: str, discover: Any) -> None:
+    responses = DefaultingResponses(OWN[own])
     async with evidence_harness(STORM, responses, alerting=True, discover=discover, **STREAM) as harness:
         served = await harness.poll(2)
         assert (served.upstream("up"), served.status("a/k")) == (1, "idle")
@@ -112,7 +112,7 @@ async def test_404_in_the_platforms_own_words_is_an_idle_stream(own: str, discov
 
 SINGLE: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
     "storm": (STORM, {"discover": False, **STREAM}, {}, "a/k"),
-    "storm beside its list": (STORM, STREAM, storm(storm_stream("other")), "a/k"),
+    "storm beside its list": (STORM, STREAM, storm(storm_stream("default_response")), "a/k"),
     "livepeer stream": (LIVEPEER, {"streams": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}, {}, "s1"),
     "livepeer session": (LIVEPEER, {"sessions": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}, {}, "s1"),
     "wave": (WAVE, {"sessions": [{"id": "s1", "expected": True}], "auth": {"bearer_token": "t"}}, {}, "s1"),
@@ -127,10 +127,10 @@ SINGLE: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 
 @pytest.mark.parametrize("foreign", FOREIGN)
 @pytest.mark.parametrize("name", SINGLE)
-async def test_404_of_another_server_leaves_a_stream_unknown(name: str, foreign: str) -> None:
+async def test_404_of_another_server_is_an_unknown_stream(name: str, foreign: str) -> None:
     platform, settings, responses, label = SINGLE[name]
     async with evidence_harness(
-        platform, Everything(FOREIGN[foreign], responses), alerting=True, **settings
+        platform, DefaultingResponses(FOREIGN[foreign], responses), alerting=True, **settings
     ) as harness:
         served = await harness.poll(3)
         assert served.status(label) == "unknown"
@@ -143,21 +143,21 @@ async def test_404_of_another_server_leaves_a_stream_unknown(name: str, foreign:
 @pytest.mark.parametrize("name", SINGLE)
 async def test_404_of_the_platform_is_an_idle_stream(name: str, own: str) -> None:
     platform, settings, responses, label = SINGLE[name]
-    async with evidence_harness(platform, Everything(OWN[own], responses), **settings) as harness:
+    async with evidence_harness(platform, DefaultingResponses(OWN[own], responses), **settings) as harness:
         served = await harness.poll(2)
     assert (served.upstream("up"), served.status(label)) == (1, "idle")
 
 
 async def test_server_without_lists_and_configured_streams_names_the_base_path() -> None:
-    async with evidence_harness(STORM, Everything(FOREIGN["page"]), base_path="/wrong") as harness:
+    async with evidence_harness(STORM, DefaultingResponses(FOREIGN["page"]), base_path="/wrong") as harness:
         served = await harness.poll()
     assert served.upstream("failing", reason="not_found") == 1
     assert harness.state is not None
     assert "base_path" in harness.state.last_error
 
 
-async def test_address_that_becomes_right_is_found_without_a_restart() -> None:
-    responses = Everything(FOREIGN["page"])
+async def test_corrected_server_is_detected_without_a_restart() -> None:
+    responses = DefaultingResponses(FOREIGN["page"])
     async with evidence_harness(STORM, responses, **STREAM) as harness:
         assert (await harness.poll(3)).status("a/k") == "unknown"
         responses["GET /api/streams"] = storm_list(storm_stream(), storm_stream("found"))

@@ -1,6 +1,6 @@
-"""Random lives of streams through every platform's responses; nothing is served that the responses do not prove.
+"""Random lifecycles of streams on every platform: nothing is served that the responses do not prove.
 
-The platforms are those of the registry: a new one takes part as soon as its recording has the key ``evidence``.
+Every registered platform takes part; its recording must have the key ``evidence``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from exporter.model import Reason, UpstreamState
 from exporter.platforms.testing import FakeClock, PolledUpstream, serve_responses
 from tests.evidence.lifecycle_model import WITHDRAWN_FAMILIES, Knowledge, Known, Served, shortcomings, violations
-from tests.evidence.lifecycle_world import Flag, Poll, Server, Trouble
+from tests.evidence.lifecycle_world import Fault, Flag, Poll, Server
 from tests.faults.fuzzed_upstream import exposed
 from tests.faults.health_facts import health_paths
 from tests.platforms.recordings import PlatformRecording, main_recordings
@@ -26,16 +26,16 @@ from tests.platforms.recordings import PlatformRecording, main_recordings
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 12, 1000
 STEPS = 30
 INTERVAL, STALE_AFTER = 15.0, 60.0
-NEVER_FORGOTTEN = "30d"
+ENDED_TTL = "30d"
 NUMBERS = st.integers(0, 3)
-VICTIMS = st.frozensets(NUMBERS, min_size=1)
+AFFECTED = st.frozensets(NUMBERS, min_size=1)
 ORDERS = st.permutations([0, 1, 2, 3])
 PAUSES = st.sampled_from([INTERVAL, INTERVAL, INTERVAL, 2.0, 45.0, STALE_AFTER + 1, 200.0])
 STEPS_OF_THE_CLOCK = st.sampled_from([-3600.0, -30.0, 30.0, 3600.0, 86_400.0])
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """The lives of a few streams, and an exporter that polls them."""
+    """Lifecycles of a few streams, and an exporter that polls them."""
 
     recording: PlatformRecording
 
@@ -63,9 +63,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     def _make_upstream(self) -> PolledUpstream:
         given = {**self.recording.recording.settings, "interval": "15s", "stale_after": "60s"}
-        recording = replace(
-            self.recording.recording, settings={**given, "ended_ttl": NEVER_FORGOTTEN, "health_grace": 0}
-        )
+        recording = replace(self.recording.recording, settings={**given, "ended_ttl": ENDED_TTL, "health_grace": 0})
         upstream = PolledUpstream(self.recording.platform, recording, self._url, self.clock, per_stream=False)
         self._started.append(upstream)
         return upstream
@@ -80,7 +78,7 @@ class Lifecycle(RuleBasedStateMachine):
         )
         self.served: Served | None = None
 
-    # -- what happens to the streams -----------------------------------------------------------------------------------
+    # -- events of the streams ----------------------------------------------------------------------------------------
 
     @initialize(
         live=st.lists(NUMBERS, max_size=4, unique=True), names=st.lists(st.integers(0, 2), min_size=4, max_size=4)
@@ -113,12 +111,12 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, is_moving=st.booleans())
     def freeze_or_move(self, number: int, *, is_moving: bool) -> None:
-        """The media stops or comes, whatever the flag says."""
+        """Stop or start the media, regardless of the flag."""
         self._stream(number).is_moving = is_moving
 
     @rule()
     def freeze_everything(self) -> None:
-        """The platform's statistics stand still after the streams were seen moving."""
+        """Freeze the platform's statistics after the totals were seen moving."""
         for stream in self.server.streams:
             self.publish(stream.number)
         self.poll_for_a_while(3)
@@ -128,21 +126,21 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, flag=st.sampled_from(Flag))
     def flag(self, number: int, flag: Flag) -> None:
-        """The flag changes, whatever the media does."""
+        """Change the flag, regardless of the media."""
         self._stream(number).flag = flag
 
-    # -- what the exporter does ----------------------------------------------------------------------------------------
+    # -- actions of the exporter ---------------------------------------------------------------------------------------
 
     @rule(pause=PAUSES, order=ORDERS)
     def poll(self, pause: float, order: list[int]) -> None:
         self._poll(Poll(order=self._existing(order)), pause)
 
-    @rule(trouble=st.sampled_from(Trouble), victims=VICTIMS, variant=st.integers(0, 23), order=ORDERS, pause=PAUSES)
-    def poll_in_trouble(
-        self, trouble: Trouble, victims: frozenset[int], variant: int, order: list[int], pause: float
+    @rule(fault=st.sampled_from(Fault), affected=AFFECTED, variant=st.integers(0, 23), order=ORDERS, pause=PAUSES)
+    def poll_with_fault(
+        self, fault: Fault, affected: frozenset[int], variant: int, order: list[int], pause: float
     ) -> None:
-        if trouble in self.server.troubles():
-            self._poll(Poll(trouble, victims, variant, self._existing(order)), pause)
+        if fault in self.server.faults():
+            self._poll(Poll(fault, affected, variant, self._existing(order)), pause)
 
     def _existing(self, order: list[int]) -> list[int]:
         return [number for number in order if number in self._order]
@@ -154,7 +152,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([5.0, STALE_AFTER / 2, STALE_AFTER + 1]))
     def wait(self, seconds: float) -> None:
-        """Nothing is polled: facts are served until they are stale."""
+        """Do not poll: facts are served until they are stale."""
         self.clock.advance(seconds)
         self._refresh()
         if self.state is not None:
@@ -168,7 +166,7 @@ class Lifecycle(RuleBasedStateMachine):
         before = self.upstream.text()
         self.clock.step(seconds)
         self._refresh()
-        assert self.upstream.text() == before, "the exporter's wall clock was set"
+        assert self.upstream.text() == before, "stepping the exporter's wall clock must not change anything"
 
     @rule(seconds=STEPS_OF_THE_CLOCK)
     def set_the_platforms_clock(self, seconds: float) -> None:
@@ -177,7 +175,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     @rule(order=ORDERS)
     def restart(self, order: list[int]) -> None:
-        """A new exporter, and another that is given the rows in the opposite order: both have the same labels."""
+        """Restart the exporter, and compare its labels with a replica that gets the rows in reverse order."""
         order = self._existing(order)
         self._start()
         self._poll(Poll(order=order), 1.0)
@@ -187,7 +185,7 @@ class Lifecycle(RuleBasedStateMachine):
         assert self.state is not None
         assert _labels(state) == _labels(self.state)
 
-    # -- what must hold ------------------------------------------------------------------------------------------------
+    # -- invariants ---------------------------------------------------------------------------------------------------
 
     def _refresh(self) -> None:
         self._run(self.upstream._coordinator.refresh())
@@ -198,44 +196,44 @@ class Lifecycle(RuleBasedStateMachine):
         self.state = self._run(self.upstream.poll(after=pause))
         assert self.state is not None
         assert self.state.last_error_reason is not Reason.INTERNAL
-        answer, now = self.server.answer, self.clock.monotonic()
-        assert self.state.up is answer.is_usable, self.state.last_error
-        self.knowledge.learn(answer, now, is_calm=poll.trouble is Trouble.NONE)
+        reported, now = self.server.reported, self.clock.monotonic()
+        assert self.state.up is reported.is_usable, self.state.last_error
+        self.knowledge.learn(reported, now, is_calm=poll.fault is Fault.NONE)
         served = self._read()
-        silent = {number for number, known in self.knowledge.streams.items() if known.known_at != now}
-        self._check_unchanged(served, silent)
+        unreported = {number for number, known in self.knowledge.streams.items() if known.known_at != now}
+        self._check_unchanged(served, unreported)
         self.knowledge.note_names({s.report.id: s.report.name for s in self.state.streams if s.report.id})
         self._check(served, now)
         self.served = served
 
     def _read(self) -> Served:
-        """Read what is served; streams are known by their ids, those without facts by their labels of before."""
+        """Read what is served; streams without facts are identified by their previous labels."""
         assert self.state is not None
         before = {} if self.served is None else {label: id_ for id_, label in self.served.labels.items()}
         ids = {}
         for stream in self.state.streams:
             label = stream.identity.stream
             ids[label] = stream.report.id or before.get(label, label)
-        assert len(ids) == len(self.state.streams), "two streams have one label"
+        assert len(ids) == len(self.state.streams), "two streams have the same label"
         return Served.of(self.upstream.text(), ids)
 
     def _number(self, id_: str) -> int | None:
-        """Return the number of a stream; None for one that only the recording's settings name."""
+        """Return the number of a stream; None if it is only in the recording's settings."""
         if self.server.is_list:
             number = id_.rpartition("-")[2]
             return int(number) if number.isdigit() and int(number) in self._order else None
         requests = list(self.recording.rows.rows)
         return next((number for number in self._order if requests[number].endswith(id_)), None)
 
-    def _check_unchanged(self, served: Served, silent: set[int]) -> None:
-        """Check that series of streams of which nothing was told are as before, or withdrawn when they are stale."""
+    def _check_unchanged(self, served: Served, unreported: set[int]) -> None:
+        """Check that series of unreported streams are unchanged, or withdrawn once stale."""
         assert self.state is not None
         interval = self.state.poll_interval_seconds
         stale_after = max(STALE_AFTER, 3 * interval if interval > INTERVAL else 0.0)
         now = self.clock.monotonic()
         for id_ in served.series:
             number = self._number(id_)
-            if number is None or number not in silent or self.knowledge.streams[number].is_unsure:
+            if number is None or number not in unreported or self.knowledge.streams[number].is_unsure:
                 continue
             known_at = self.knowledge.streams[number].known_at
             age = 0.0 if known_at is None else now - known_at
@@ -266,8 +264,8 @@ def _labels(state: UpstreamState) -> dict[str, str]:
     return {stream.report.id: stream.identity.stream for stream in state.streams if stream.report.id}
 
 
-def live_through(platform: str, examples: int) -> None:
-    """Try this many series of events."""
+def run_lifecycles(platform: str, examples: int) -> None:
+    """Run this many random sequences of events."""
     machine = type(f"Lifecycle_{platform}", (Lifecycle,), {"recording": main_recordings()[platform]})
     run_state_machine_as_test(
         machine, settings=settings(max_examples=examples, stateful_step_count=STEPS, deadline=None)
@@ -276,11 +274,11 @@ def live_through(platform: str, examples: int) -> None:
 
 @pytest.mark.no_cover
 @pytest.mark.parametrize("platform", sorted(main_recordings()))
-def test_nothing_is_served_that_no_response_proves(platform: str) -> None:
-    live_through(platform, EXAMPLES)
+def test_only_proven_facts_are_served_over_random_lifecycles(platform: str) -> None:
+    run_lifecycles(platform, EXAMPLES)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("platform", sorted(main_recordings()))
-def test_nothing_is_served_that_no_response_proves_in_a_long_run(platform: str) -> None:
-    live_through(platform, EXAMPLES_OF_THE_LONG_RUN)
+def test_only_proven_facts_are_served_over_long_lifecycles(platform: str) -> None:
+    run_lifecycles(platform, EXAMPLES_OF_THE_LONG_RUN)

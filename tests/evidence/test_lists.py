@@ -1,4 +1,4 @@
-"""A list proves absence only where every page was read and its paging fields agree."""
+"""A list proves absence only if every page was read and its paging fields agree."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MANY = 50
 
 
 def page(key: str, **fields: Any) -> dict[str, Any]:
-    """Return a page with one stream; without paging fields other than these."""
+    """Return a page with one stream and only these paging fields."""
     paged: dict[str, Any] = changed(
         storm_list(storm_stream(key)), {f"data/{name}": v for name, v in {**NO_COUNTS, **fields}.items()}
     )
@@ -55,7 +55,7 @@ PAGED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("fields", PAGED)
-async def test_second_page_is_read(fields: str) -> None:
+async def test_second_page_is_read_with_any_paging_fields(fields: str) -> None:
     first, second = PAGED[fields]
     responses = {STREAMS: [page("k1", **first), page("k2", **second)] * MANY}
     async with evidence_harness(STORM, responses) as harness:
@@ -76,7 +76,7 @@ DOUBTFUL: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("fields", DOUBTFUL)
 async def test_doubtful_list_ends_no_stream(fields: str) -> None:
-    """A missing stream becomes unknown after ``stale_after``, and ends with the next list that is complete."""
+    """A missing stream becomes unknown after ``stale_after``, and ends with the next complete list."""
     both = storm(storm_stream("k1"), storm_stream("k2"))
     async with evidence_harness(STORM, both, alerting=True, interval="15s", stale_after="60s") as harness:
         assert (await harness.poll()).upstream("list_complete") == 1
@@ -97,7 +97,7 @@ async def test_doubtful_list_ends_no_stream(fields: str) -> None:
         assert harness.pages() == set()
 
 
-async def test_configured_streams_are_requested_one_by_one_where_the_list_is_doubtful() -> None:
+async def test_doubtful_list_requests_configured_streams_individually() -> None:
     streams = [{"application": "live", "key": key, "expected": True} for key in ("n1", "n2", "n3")]
     responses = {
         **nms4(nms4_stream("n1")),
@@ -114,7 +114,7 @@ async def test_configured_streams_are_requested_one_by_one_where_the_list_is_dou
 
 
 @pytest.mark.parametrize("total", [5, 0])
-async def test_total_that_contradicts_the_rows_is_doubtful(total: int) -> None:
+async def test_list_whose_total_contradicts_the_rows_is_doubtful(total: int) -> None:
     async with evidence_harness(NMS, nms4(nms4_stream("n1"), nms4_stream("n2"))) as harness:
         await harness.poll()
         harness.responses["GET /api/v1/streams"] = nms4_list(nms4_stream("n1"), total=total)
@@ -123,7 +123,7 @@ async def test_total_that_contradicts_the_rows_is_doubtful(total: int) -> None:
     assert served.upstream("list_complete") == 0
 
 
-async def test_list_that_is_cut_off_is_doubtful() -> None:
+async def test_list_truncated_at_max_streams_is_doubtful() -> None:
     rows = [storm_stream(key) for key in ("k1", "k2", "k3")]
     async with evidence_harness(STORM, storm(*rows), max_streams=2) as harness:
         served = await harness.poll()
@@ -131,7 +131,7 @@ async def test_list_that_is_cut_off_is_doubtful() -> None:
     assert served.upstream("streams_dropped") == 1
 
 
-async def test_absence_from_a_list_of_several_pages_counts_after_two_polls() -> None:
+async def test_absence_from_a_shifting_list_counts_after_two_polls() -> None:
     def pages(*keys: str) -> list[Any]:
         return [page(keys[0], hasNext=True)] + [page(key, hasNext=key != keys[-1]) for key in keys[1:]]
 
@@ -141,7 +141,7 @@ async def test_absence_from_a_list_of_several_pages_counts_after_two_polls() -> 
     assert statuses == ["live", "live", "ended", "ended"]
 
 
-async def test_polls_at_once_are_no_evidence_of_absence() -> None:
+async def test_polls_in_quick_succession_do_not_prove_absence() -> None:
     def pages(*keys: str) -> list[Any]:
         return [page(keys[0], hasNext=True), page(keys[1], hasNext=False)]
 
@@ -153,7 +153,7 @@ async def test_polls_at_once_are_no_evidence_of_absence() -> None:
 
 
 @pytest.mark.parametrize("has_link", [True, False])
-async def test_next_page_of_livepeer_is_its_link(*, has_link: bool) -> None:
+async def test_livepeer_link_header_is_followed(*, has_link: bool) -> None:
     link = {"Link": '</stream?cursor=two>; rel="next"'} if has_link else {}
     first = RecordedResponse(json_of([livepeer_stream("s1")]).body, headers=link)
     responses = {

@@ -1,4 +1,4 @@
-"""Movement outranks flags, clocks and rates: what moves is live, what stands still is believed only for a while."""
+"""Movement outranks flags, clocks and rates: what moves is live, what does not is trusted only for a while."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 async def poll_livepeer(harness: EvidenceHarness, *, date: float, seen: float) -> Served:
-    """Poll while the responses' ``Date`` is ``date`` seconds ahead of ours, with this last sign of life."""
+    """Poll while the ``Date`` header is ``date`` seconds ahead of the exporter's clock, with this heartbeat."""
 
     def dated(document: Any) -> RecordedResponse:
         moment = formatdate(harness.clock.now() + date, usegmt=True)
@@ -60,12 +60,12 @@ async def poll_livepeer(harness: EvidenceHarness, *, date: float, seen: float) -
 
 @pytest.mark.parametrize("date", [300.0, 3600.0, -300.0, -3600.0])
 @pytest.mark.parametrize("way", WAYS)
-async def test_heartbeat_that_advances_is_live_whatever_the_clocks_show(way: str, date: float) -> None:
+async def test_advancing_heartbeat_is_live_whatever_the_clocks_show(way: str, date: float) -> None:
     settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, alerting=True, **settings) as harness:
         statuses = []
         for index in range(20):
-            # the platform writes it every 30 s
+            # the platform updates it every 30 s
             seen = START + 30 * (index // 2) - 10
             statuses.append((await poll_livepeer(harness, date=date, seen=seen)).status("s1"))
         first = "unknown" if date > 0 else "live"
@@ -79,7 +79,7 @@ async def test_heartbeat_that_advances_is_live_whatever_the_clocks_show(way: str
     ("date", "ahead"),
     [(-300.0, 0.0), (0.0, 3600.0), (300.0, 3600.0), (-300.0, 3600.0), (0.0, 86_400.0)],
 )
-async def test_heartbeat_that_stands_still_is_no_sign_of_life(way: str, date: float, ahead: float) -> None:
+async def test_stopped_heartbeat_is_off_air_after_90_s(way: str, date: float, ahead: float) -> None:
     settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, **settings) as harness:
         lives = [(await poll_livepeer(harness, date=date, seen=START + ahead)).status("s1") for _ in range(9)]
@@ -88,7 +88,7 @@ async def test_heartbeat_that_stands_still_is_no_sign_of_life(way: str, date: fl
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_old_heartbeat_at_the_first_poll_proves_nothing(way: str) -> None:
+async def test_old_heartbeat_at_the_first_poll_is_unknown(way: str) -> None:
     settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, alerting=True, **settings) as harness:
         for _ in range(6):
@@ -125,7 +125,7 @@ async def poll_totals(harness: EvidenceHarness, platform: str, **totals: int) ->
 
 
 @pytest.mark.parametrize("platform", TOTALS)
-async def test_rate_is_0_once_its_total_no_longer_moves(platform: str) -> None:
+async def test_rate_is_0_once_its_total_is_stalled(platform: str) -> None:
     label = LABELS[platform].format("k")
     async with evidence_harness(platform, {}, alerting=True, **settings_of(platform, "k")) as harness:
         total = 1_000_000
@@ -136,7 +136,7 @@ async def test_rate_is_0_once_its_total_no_longer_moves(platform: str) -> None:
         assert served.score(label) == pytest.approx(MOVING[platform])
         for _ in range(2):
             served = await poll_totals(harness, platform, k=total)
-            assert served.bitrate(label) == pytest.approx(300_000), "until the stall time the last value is kept"
+            assert served.bitrate(label) == pytest.approx(300_000), "the last value is kept until the stall time"
         served = await poll_totals(harness, platform, k=total)
         assert served.bitrate(label) == 0, "three polls and 45 s"
         assert "silent" in served.reasons(label)
@@ -152,7 +152,7 @@ async def test_rate_is_0_once_its_total_no_longer_moves(platform: str) -> None:
 
 
 @pytest.mark.parametrize("pause", [2, 3, 4])
-async def test_total_that_moves_in_steps_is_not_stalled_between_them(pause: int) -> None:
+async def test_total_updated_in_steps_is_not_stalled_between_them(pause: int) -> None:
     async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
         for index in range(12 * pause):
             served = await poll_totals(harness, STORM, k=1_000_000 + 4_500_000 * (index // pause))
@@ -168,7 +168,7 @@ async def test_total_that_moves_in_steps_is_not_stalled_between_them(pause: int)
 
 
 @pytest.mark.parametrize("platform", [STORM, WAVE])
-async def test_total_that_never_moved_is_a_stall_after_three_minutes(platform: str) -> None:
+async def test_total_that_never_moved_is_stalled_after_three_minutes(platform: str) -> None:
     label = LABELS[platform].format("k")
     async with evidence_harness(platform, {}, **settings_of(platform, "k")) as harness:
         for index in range(16):
@@ -178,7 +178,7 @@ async def test_total_that_never_moved_is_a_stall_after_three_minutes(platform: s
             assert (served.score(label) or 0) == (0 if stalled else pytest.approx(MOVING[platform]))
 
 
-async def test_two_polls_at_once_are_no_evidence_of_a_stall() -> None:
+async def test_polls_in_quick_succession_do_not_prove_a_stall() -> None:
     async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
         for index in range(4):
             await poll_totals(harness, STORM, k=1_000_000 + 4_500_000 * index)
@@ -188,7 +188,7 @@ async def test_two_polls_at_once_are_no_evidence_of_a_stall() -> None:
 
 
 @pytest.mark.parametrize("platform", TOTALS)
-async def test_statistics_of_all_streams_that_freeze_at_once_are_withdrawn(platform: str) -> None:
+async def test_rates_are_withdrawn_if_all_statistics_freeze_at_once(platform: str) -> None:
     keys = ("k1", "k2", "k3")
     labels = [LABELS[platform].format(key) for key in keys]
     async with evidence_harness(platform, {}, alerting=True, **settings_of(platform, *keys)) as harness:
@@ -202,16 +202,16 @@ async def test_statistics_of_all_streams_that_freeze_at_once_are_withdrawn(platf
         for label in labels:
             assert served.status(label) == "live"
             assert [family for family in RATES if served.value(family, label) is not None] == []
-            assert served.score(label) is None, "the other figures are as old"
+            assert served.score(label) is None, "all other values are as old"
             assert "silent" not in served.reasons(label)
         assert harness.pages() == set()
         totals["k1"] += 4_500_000
         served = await poll_totals(harness, platform, **totals)
-        assert served.bitrate(labels[1]) == 0, "one stream moves again: the others stand still"
+        assert served.bitrate(labels[1]) == 0, "one stream moves again, so the others are stalled"
 
 
 @pytest.mark.parametrize("platform", TOTALS)
-async def test_one_stream_of_three_that_stands_still_is_silent(platform: str) -> None:
+async def test_one_stalled_stream_of_three_is_silent(platform: str) -> None:
     keys = ("k1", "k2", "k3")
     labels = [LABELS[platform].format(key) for key in keys]
     async with evidence_harness(platform, {}, **settings_of(platform, *keys)) as harness:
@@ -252,27 +252,27 @@ async def test_frozen_statistics_are_reported_until_one_total_moves_again(platfo
 async def test_frozen_statistics_are_reported_after_a_restart_of_the_exporter() -> None:
     async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
         found = [await poll_storm(harness, 1_000_000, 2_000_000, 3_000_000) for _ in range(14)]
-    assert found == [None] * 12 + [1] * 2, "not known for three minutes, because the totals were never seen moving"
+    assert found == [None] * 12 + [1] * 2, "unknown for three minutes, because the totals were never seen moving"
 
 
-async def test_whether_statistics_are_frozen_is_not_known_with_fewer_than_three_totals() -> None:
+async def test_frozen_statistics_are_unknown_with_fewer_than_three_totals() -> None:
     async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
         for index in range(16):
             total = 1_000_000 + 4_500_000 * min(index, 8)
             assert await poll_storm(harness, total, total, None) is None
 
 
-async def test_whether_statistics_are_frozen_is_not_known_while_a_live_stream_has_no_total() -> None:
+async def test_frozen_statistics_are_unknown_while_a_live_stream_has_no_total() -> None:
     async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
         for index in range(8):
             total = 1_000_000 + 4_500_000 * index
             found = await poll_storm(harness, total, total, total, None)
-            assert found == (0 if index else None), "three totals are enough for what moves"
+            assert found == (0 if index else None), "three totals are enough while they move"
         assert [await poll_storm(harness, total, total, total, None) for _ in range(4)] == [0, 0, None, None]
         assert [await poll_storm(harness, total, total, total) for _ in range(2)] == [1, 1]
 
 
-async def test_streams_that_stop_one_after_the_other_are_not_frozen() -> None:
+async def test_statistics_are_not_frozen_if_streams_stop_one_by_one() -> None:
     async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
         await poll_storm(harness, 0, 0, 0)
         for index in range(1, 20):
@@ -280,7 +280,7 @@ async def test_streams_that_stop_one_after_the_other_are_not_frozen() -> None:
             assert found == 0
 
 
-async def test_whether_statistics_are_frozen_is_withdrawn_once_the_upstream_does_not_answer() -> None:
+async def test_frozen_statistics_are_withdrawn_when_the_upstream_stops_answering() -> None:
     async with evidence_harness(STORM, {}, **settings_of(STORM)) as harness:
         for total in (1_000_000, 2_000_000, *[3_000_000] * 6):
             found = await poll_storm(harness, total, total, total)
@@ -300,7 +300,7 @@ OFF_AIR: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("platform", OFF_AIR)
-async def test_off_air_stream_whose_ingest_total_rises_is_unknown_then_live(platform: str) -> None:
+async def test_off_air_stream_with_a_rising_total_is_unknown_then_live(platform: str) -> None:
     label = LABELS[platform].format("k")
     async with evidence_harness(platform, {}, **settings_of(platform, "k")) as harness:
         await poll_totals(harness, platform, k=1_000_000)
@@ -308,13 +308,13 @@ async def test_off_air_stream_whose_ingest_total_rises_is_unknown_then_live(plat
         for index in range(10):
             harness.responses.update(RESPONSES[platform](OFF_AIR[platform]("k", 2_000_000 + 4_500_000 * index)))
             statuses.append((await harness.poll()).status(label))
-    assert statuses[:3] == ["ended", "ended", "unknown"], "accepted at first, doubted after two rises"
+    assert statuses[:3] == ["ended", "ended", "unknown"], "accepted at first, unknown after two rises"
     assert statuses[6] == "unknown", "75 s after the first rise"
     assert set(statuses[7:]) == {"live"}, "three rises in 90 s"
 
 
 @pytest.mark.parametrize("platform", OFF_AIR)
-async def test_off_air_stream_whose_total_stands_still_stays_off_air(platform: str) -> None:
+async def test_off_air_stream_with_a_stalled_total_stays_off_air(platform: str) -> None:
     label = LABELS[platform].format("k")
     async with evidence_harness(platform, {}, **settings_of(platform, "k")) as harness:
         await poll_totals(harness, platform, k=1_000_000)
@@ -323,7 +323,7 @@ async def test_off_air_stream_whose_total_stands_still_stays_off_air(platform: s
             assert (await harness.poll()).status(label) == "ended"
 
 
-async def test_egress_total_is_no_sign_of_life() -> None:
+async def test_rising_egress_total_does_not_make_a_stream_live() -> None:
     async with evidence_harness(STORM, {}) as harness:
         for index in range(12):
             row = storm_stream(state="UNPUBLISHED", outTotalBytes=3_000_000 + index * 1_000_000)
@@ -331,7 +331,7 @@ async def test_egress_total_is_no_sign_of_life() -> None:
             assert (await harness.poll()).status("a/k") == "ended"
 
 
-async def test_heartbeat_alone_makes_an_off_air_stream_unknown_and_not_live() -> None:
+async def test_off_air_stream_with_only_a_heartbeat_is_unknown() -> None:
     async with evidence_harness(LIVEPEER, {}, interval="30s", discover=True, **LIVEPEER_KEY) as harness:
         statuses = []
         for _ in range(10):
@@ -342,7 +342,7 @@ async def test_heartbeat_alone_makes_an_off_air_stream_unknown_and_not_live() ->
     assert set(statuses[3:]) == {"unknown"}
 
 
-async def test_outage_forgets_nothing_about_the_movement_of_totals() -> None:
+async def test_rate_continues_after_an_outage() -> None:
     async with evidence_harness(NMS, {}, interval="15s") as harness:
         for total in (1_000_000, 2_500_000):
             harness.responses.update(nms4(nms4_stream(publisher={"inBytes": total})))

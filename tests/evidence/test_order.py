@@ -1,4 +1,4 @@
-"""The order of rows decides nothing: neither which record is served, nor labels, nor restarts."""
+"""The order of rows affects neither which record is served, nor labels, nor restarts."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ VIEWS = {"GET /data/views/now": json_of([])}
 async def serve_in_every_order(
     platform: str, respond: Respond, rows: Sequence[Any], polls: int = 3, **settings: Any
 ) -> Served:
-    """Return what is served after some polls: the same for any order of the rows, also one that changes each time."""
+    """Return what is served after some polls, and check that it is the same for any and for changing row orders."""
     texts = []
     orders = list(itertools.permutations(rows))
     for order in orders:
@@ -61,7 +61,7 @@ async def serve_in_every_order(
 
 STATES = ["PUBLISHED", "AWAITING", "UNPUBLISHED", "ERROR", "GLITCH"]
 STATUSES = ["live", "idle", "ended", "error", "unknown"]
-"""Their statuses: the record that receives media comes first."""
+"""Their statuses, in the order in which records are preferred."""
 
 
 def storm_batch(*records: Any) -> dict[str, Any]:
@@ -96,7 +96,7 @@ async def test_record_that_receives_media_wins(source: str, states: tuple[str, s
 
 
 @pytest.mark.parametrize("source", ["list", "batch"])
-async def test_largest_audience_of_several_records_counts(source: str) -> None:
+async def test_largest_viewer_count_of_several_records_is_served(source: str) -> None:
     respond: Respond = {"list": storm, "batch": storm_batch}[source]
     rows = [
         storm_stream(state=state, viewerCount=viewers, inTotalBytes=total)
@@ -127,7 +127,7 @@ async def test_live_row_of_a_list_wins(
 
 
 @pytest.mark.parametrize("views", [(5, 9), (9, 0), (0, 9, 5), (None, 9), ("many", 9), (9, 9)], ids=str)
-async def test_largest_audience_of_a_playback_id_counts(views: tuple[Any, ...]) -> None:
+async def test_largest_viewer_count_of_a_playback_id_is_served(views: tuple[Any, ...]) -> None:
     def respond(*rows: Any) -> dict[str, Any]:
         return {**livepeer(livepeer_stream()), "GET /data/views/now": json_of(rows)}
 
@@ -136,7 +136,7 @@ async def test_largest_audience_of_a_playback_id_counts(views: tuple[Any, ...]) 
     assert served.value("stream_viewers", "s1") == 9
 
 
-async def test_equal_records_alternate_without_a_restart() -> None:
+async def test_alternating_equal_records_are_not_restarts() -> None:
     rows = [storm_stream(startTime=START_MS - 1000 * age, inBandwidth=age) for age in (10, 20, 30)]
     served = await serve_in_every_order(STORM, storm, rows, polls=8)
     assert served.value("stream_restarts_total", "a/k") == 0
@@ -145,7 +145,7 @@ async def test_equal_records_alternate_without_a_restart() -> None:
 
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("created", ["same", "different"])
-async def test_sessions_listed_alternately_are_no_restarts(created: str, count: int) -> None:
+async def test_sessions_listed_in_alternating_order_are_not_restarts(created: str, count: int) -> None:
     sessions = [
         livepeer_session(f"e{index}", createdAt=START_MS - (1000 * index if created == "different" else 0), seen=START)
         for index in range(count)
@@ -161,7 +161,7 @@ async def test_sessions_listed_alternately_are_no_restarts(created: str, count: 
     assert served.value("stream_info", "s1", session="e0") == 1
 
 
-async def test_new_session_is_one_restart() -> None:
+async def test_new_session_counts_one_restart() -> None:
     settings: dict[str, Any] = {"streams": [{"id": "s1"}], **LIVEPEER_KEY}
     async with evidence_harness(LIVEPEER, {}, **settings) as harness:
         for poll in range(6):
@@ -199,7 +199,7 @@ async def test_storm_keys_with_slashes_are_different_streams() -> None:
     assert len(served.live_streams()) == len(SLASHES)
 
 
-async def test_configured_stream_with_a_slash_is_its_own() -> None:
+async def test_configured_streams_with_slashes_are_not_confused() -> None:
     streams = [
         {"application": "live", "key": "a/b", "name": "one"},
         {"application": "live/a", "key": "b", "name": "two"},
@@ -233,14 +233,14 @@ async def test_streams_with_the_same_name_have_labels_that_depend_on_their_ids()
     [{"include": ["s1"]}, {"exclude": ["s2", "s3"]}, {"max_streams": 1}],
     ids=lambda given: next(iter(given)),
 )
-async def test_label_counts_the_streams_that_are_not_served(settings: dict[str, Any]) -> None:
+async def test_label_considers_streams_that_are_filtered_out(settings: dict[str, Any]) -> None:
     async with evidence_harness(LIVEPEER, livepeer(*TWINS), **settings, **LIVEPEER_KEY) as harness:
         served = await harness.poll()
     assert served.streams() <= TWIN_LABELS
     assert len(served.streams()) == 1
 
 
-async def test_label_stays_while_the_stream_with_the_same_name_is_remembered() -> None:
+async def test_label_does_not_change_after_its_namesake_has_ended() -> None:
     label = shared_label("cam", "s1")
     async with evidence_harness(LIVEPEER, {}, ended_ttl="60s", interval="15s", **LIVEPEER_KEY) as harness:
         for poll in range(20):

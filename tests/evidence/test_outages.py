@@ -1,4 +1,4 @@
-"""An outage changes only the upstream's own series, until the facts are withdrawn; a set clock changes nothing."""
+"""An outage changes only the upstream's own series until facts are withdrawn; a stepped clock changes nothing."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FAILURES: dict[str, RecordedResponse] = {
 
 
 def failing(responses: Mapping[str, Any], failure: RecordedResponse) -> dict[str, Any]:
-    """Return the responses of a server on which every request fails."""
+    """Return the responses of a server that fails every request."""
     return dict.fromkeys(responses, failure)
 
 
@@ -54,8 +54,13 @@ def harness_of(recording: PlatformRecording, **settings: Any) -> Any:
     )
 
 
-LEFT_OF_A_STREAM = {"stream_info", "stream_status", "stream_status_last_change_timestamp_seconds", "stream_expected"}
-"""The families of a stream about which nothing is known any more."""
+WITHDRAWN_FAMILIES = {
+    "stream_info",
+    "stream_status",
+    "stream_status_last_change_timestamp_seconds",
+    "stream_expected",
+}
+"""Families of a stream whose facts were withdrawn."""
 NO_FACTS = dict.fromkeys(("name", "application", "protocol", "session", "kind", "resolution", "playback_id"), "")
 
 # -- what was served stays, and is withdrawn ---------------------------------------------------------------------------
@@ -63,9 +68,7 @@ NO_FACTS = dict.fromkeys(("name", "application", "protocol", "session", "kind", 
 
 @pytest.mark.parametrize("failure", FAILURES)
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-async def test_failed_polls_change_no_series_of_a_stream_until_they_are_withdrawn(
-    recording: PlatformRecording, failure: str
-) -> None:
+async def test_failed_polls_change_no_stream_series_until_withdrawn(recording: PlatformRecording, failure: str) -> None:
     async with harness_of(recording, stale_after="2m") as harness:
         before = await harness.poll()
         stale_at = harness.clock.monotonic() + 120
@@ -82,13 +85,13 @@ async def test_failed_polls_change_no_series_of_a_stream_until_they_are_withdraw
         assert served.streams() == before.streams()
         for stream in served.streams():
             assert served.status(stream) == "unknown"
-            assert {family for family, _ in served.of_stream(stream)} <= LEFT_OF_A_STREAM
+            assert {family for family, _ in served.of_stream(stream)} <= WITHDRAWN_FAMILIES
             if served.value("stream_info", stream) is not None:
                 assert served.value("stream_info", stream, **NO_FACTS) == 1
         assert served.upstream("answering") == 0
         assert harness.pages() == pages
         harness.responses.update(good)
-        # a refused login is not repeated soon
+        # long enough for the wait after a refused login
         served = await harness.poll(after=600.0)
         assert served.upstream("up") == 1
         assert served.streams() == before.streams()
@@ -125,7 +128,7 @@ async def test_outage_does_not_lower_scores() -> None:
         assert harness.pages() == set()
 
 
-async def test_time_of_the_last_change_is_that_of_a_change_that_was_seen() -> None:
+async def test_time_of_last_change_is_absent_until_a_change_is_seen() -> None:
     changed_at = "stream_status_last_change_timestamp_seconds"
     async with evidence_harness(STORM, storm(storm_stream()), interval="15s", stale_after="60s") as harness:
         assert (await harness.poll(3)).value(changed_at, "a/k") is None
@@ -137,7 +140,7 @@ async def test_time_of_the_last_change_is_that_of_a_change_that_was_seen() -> No
 
 
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-async def test_status_of_every_stream_is_exported_with_the_upstreams_new_series(recording: PlatformRecording) -> None:
+async def test_answering_and_list_complete_are_exported(recording: PlatformRecording) -> None:
     async with harness_of(recording) as harness:
         served = await harness.poll(2)
         assert served.upstream("answering") == 1
@@ -146,7 +149,7 @@ async def test_status_of_every_stream_is_exported_with_the_upstreams_new_series(
 
 
 @pytest.mark.parametrize("polls", [1, 2, 3])
-async def test_single_failed_polls_leave_the_upstream_answering(polls: int) -> None:
+async def test_upstream_is_answering_for_two_failed_polls(polls: int) -> None:
     async with evidence_harness(STORM, storm(storm_stream()), interval="15s") as harness:
         await harness.poll()
         harness.responses.update(failing(harness.responses, FAILURES["server error"]))
@@ -161,7 +164,7 @@ STEPS = [-3600.0, -86_400.0, 3600.0, 86_400.0]
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-async def test_setting_the_clock_neither_keeps_nor_ends_facts(recording: PlatformRecording, step: float) -> None:
+async def test_clock_step_does_not_change_when_facts_are_withdrawn(recording: PlatformRecording, step: float) -> None:
     async with harness_of(recording, stale_after="60s") as harness:
         before, pages = await harness.poll(), harness.pages()
         harness.responses.update(failing(harness.responses, FAILURES["server error"]))
@@ -175,7 +178,7 @@ async def test_setting_the_clock_neither_keeps_nor_ends_facts(recording: Platfor
 
 
 @pytest.mark.parametrize("step", STEPS)
-async def test_setting_the_clock_of_a_healthy_upstream_changes_nothing(step: float) -> None:
+async def test_clock_step_changes_nothing_on_a_healthy_upstream(step: float) -> None:
     async with evidence_harness(LIVEPEER, {}, alerting=True, interval="15s", **LIVEPEER_KEY) as harness:
         platform_time = START
 
@@ -200,7 +203,7 @@ async def test_setting_the_clock_of_a_healthy_upstream_changes_nothing(step: flo
 
 
 class TimedResponses(dict[str, Any]):
-    """Responses that remember when they were requested, and call ``then`` after the first request."""
+    """Responses that record the time of requests and call ``then`` at the first one."""
 
     def __init__(self, responses: Mapping[str, Any], then: Any) -> None:
         super().__init__(responses)
@@ -216,10 +219,10 @@ class TimedResponses(dict[str, Any]):
 
 
 async def run_until(upstream: PolledUpstream, responses: TimedResponses, requests: int) -> None:
-    """Poll on schedule until so many requests have come; the clock moves on while nothing is to be done."""
+    """Poll on schedule until this many requests were received; the clock advances by itself."""
     task = asyncio.create_task(upstream._coordinator.run())
     async with asyncio.timeout(30):
-        while len(responses.at) < requests:  # noqa: ASYNC110 - the server notes the requests
+        while len(responses.at) < requests:  # noqa: ASYNC110 - the server records the requests
             await asyncio.sleep(0)
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -228,7 +231,7 @@ async def run_until(upstream: PolledUpstream, responses: TimedResponses, request
 
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("is_limited", [True, False])
-async def test_setting_the_clock_does_not_stop_polls(step: float, *, is_limited: bool) -> None:
+async def test_clock_step_does_not_stop_polls(step: float, *, is_limited: bool) -> None:
     good = storm(storm_stream())
     limited = RecordedResponse(b'{"message": "slow down"}', 429, headers={"Retry-After": "20"})
 
@@ -254,7 +257,7 @@ def events(logs: list[Any]) -> list[str]:
 
 
 async def flap(harness: EvidenceHarness, seconds: float) -> None:
-    """Fail every other poll for a time."""
+    """Fail every other poll for some time."""
     good = dict(harness.responses)
     until = harness.clock.monotonic() + seconds
     while harness.clock.monotonic() < until:
@@ -264,16 +267,16 @@ async def flap(harness: EvidenceHarness, seconds: float) -> None:
         await harness.poll()
 
 
-async def test_upstream_that_fails_every_other_poll_is_logged_once_in_ten_minutes() -> None:
+async def test_flapping_upstream_is_logged_once_in_ten_minutes() -> None:
     async with evidence_harness(STORM, storm(storm_stream()), interval="15s") as harness:
         await harness.poll()
         with structlog.testing.capture_logs() as logs:
             await flap(harness, 590.0)
-        assert events(logs).count("upstream fails") == 1
+        assert events(logs).count("upstream is failing") == 1
         assert len(events(logs)) <= 2
         with structlog.testing.capture_logs() as logs:
             await flap(harness, 1800.0)
-        assert 2 <= events(logs).count("upstream fails") <= 4
+        assert 2 <= events(logs).count("upstream is failing") <= 4
         assert len(events(logs)) <= 8
 
 
@@ -289,13 +292,13 @@ async def test_first_success_of_an_upstream_is_logged_once() -> None:
             await harness.poll(2)
     (first,) = [entry for entry in logs if entry["event"] == "upstream is up"]
     assert (first["streams"], first["live"], first["upstream"]) == (20, 19, "test")
-    assert events(logs) == ["upstream is up", "upstream fails", "upstream is back"]
+    assert events(logs) == ["upstream is up", "upstream is failing", "upstream is back"]
 
 
-async def test_first_success_after_failures_is_logged_as_such() -> None:
+async def test_first_success_after_failures_is_logged_as_up() -> None:
     async with evidence_harness(STORM, failing(storm(), FAILURES["server error"]), interval="15s") as harness:
         with structlog.testing.capture_logs() as logs:
             await harness.poll(3)
             harness.responses.update(storm(storm_stream()))
             await harness.poll(2)
-    assert events(logs) == ["upstream fails", "upstream is up"]
+    assert events(logs) == ["upstream is failing", "upstream is up"]

@@ -1,4 +1,4 @@
-"""A value that can't be read is not good news, an unknown word means unknown, and one bad value spoils nothing else."""
+"""Unreadable health facts give no score, unknown words mean unknown, and a bad value affects nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Case(NamedTuple):
     label: str
     settings: Mapping[str, Any] = {}
     total: str = ""
-    """The path of the ingest total in the row."""
+    """Path of the ingest total in the row."""
 
 
 STORM_CASE = Case(
@@ -82,7 +82,7 @@ CASES = {
     "nms2": NMS2_CASE,
 }  # fmt: skip
 WRONG_NUMBERS = ["many", "1 2", "NaN", "", True, [], {}, [1], -1, float("nan"), float("inf"), 10**400]
-"""What is no number of 0 or more."""
+"""Values that are not numbers >= 0."""
 
 
 def with_ids(cases: dict[tuple[str, str], list[Any]]) -> list[Any]:
@@ -96,7 +96,7 @@ def with_ids(cases: dict[tuple[str, str], list[Any]]) -> list[Any]:
 async def poll_row(
     harness: EvidenceHarness, case: Case, changes: Mapping[str, Any], times: int = 1, *, is_moving: bool = False
 ) -> Served:
-    """Poll with other values in the row; Livepeer's heartbeats follow the clock, and so does a total that moves."""
+    """Poll with values in the row replaced; Livepeer's heartbeats, and totals with ``is_moving``, follow the clock."""
 
     def serve() -> None:
         now: dict[str, Any] = {"lastSeen": int(harness.clock.now()) * 1000} if case.platform == LIVEPEER else {}
@@ -107,7 +107,7 @@ async def poll_row(
     return await harness.poll(times, change=serve)
 
 
-# -- unreadable becomes perfect ----------------------------------------------------------------------------------------
+# -- unreadable health facts ------------------------------------------------------------------------------------------
 
 UNREADABLE_HEALTH: dict[tuple[str, str], list[Any]] = {
     ("storm", "healthScore"): [120, -1, "12.5 %", "Bad", True, [], {}, float("nan"), 10**400, "100.5"],
@@ -127,11 +127,11 @@ UNREADABLE_HEALTH: dict[tuple[str, str], list[Any]] = {
     ("nms2", "publisher/bytes"): WRONG_NUMBERS,
 }
 IS_REPORTED = {"storm inBandwidth"}
-"""The platform's own score stays: it does not depend on the value."""
+"""Values on which the platform's own score does not depend."""
 
 
 @pytest.mark.parametrize(("name", "path", "value"), with_ids(UNREADABLE_HEALTH))
-async def test_unreadable_health_fact_leaves_a_live_stream_without_score(name: str, path: str, value: Any) -> None:
+async def test_unreadable_health_fact_gives_no_score(name: str, path: str, value: Any) -> None:
     case = CASES[name]
     async with evidence_harness(case.platform, case.responses(case.row), alerting=True, **case.settings) as harness:
         before = await poll_row(harness, case, {}, times=6, is_moving=True)
@@ -161,7 +161,7 @@ async def test_storm_score_given_as_text_is_read(score: Any) -> None:
 @pytest.mark.parametrize(
     "grade", ["No Data", "NO DATA", "no_data", "no-data", "NoData", " no  data ", "No_Data", None, MISSING, ""]
 )
-async def test_storm_grade_without_data_means_no_score(grade: Any, score: Any) -> None:
+async def test_storm_grade_no_data_gives_no_score(grade: Any, score: Any) -> None:
     case = STORM_CASE
     async with evidence_harness(STORM, case.responses(case.row), alerting=True, **case.settings) as harness:
         served = await poll_row(harness, case, {"healthScore": score, "healthGrade": grade}, times=12)
@@ -179,7 +179,7 @@ async def test_platform_that_reports_scores_gets_no_derived_score(score: Any) ->
     assert served.score("a/k") is None
 
 
-async def test_storm_score_of_0_with_a_grade_is_a_score() -> None:
+async def test_storm_score_of_0_with_a_grade_is_served() -> None:
     async with evidence_harness(STORM, storm(storm_stream(healthScore=0, healthGrade="Bad"))) as harness:
         assert (await harness.poll()).score("a/k") == 0
 
@@ -232,7 +232,7 @@ UNKNOWN_WORDS: dict[tuple[str, str], list[Any]] = {
 
 
 @pytest.mark.parametrize(("name", "path", "value"), with_ids(UNKNOWN_WORDS))
-async def test_stream_whose_state_is_not_understood_is_unknown(name: str, path: str, value: Any) -> None:
+async def test_stream_with_an_unreadable_state_is_unknown(name: str, path: str, value: Any) -> None:
     case = CASES[name]
     async with evidence_harness(case.platform, case.responses(case.row), alerting=True, **case.settings) as harness:
         assert (await poll_row(harness, case, {})).status(case.label) == "live"
@@ -252,7 +252,7 @@ async def test_unknown_word_is_logged_once(name: str, field: str, word: str) -> 
     async with evidence_harness(case.platform, case.responses(case.row), **case.settings) as harness:
         with structlog.testing.capture_logs() as logs:
             await poll_row(harness, case, {field: word}, times=4)
-    (entry,) = [entry for entry in logs if entry["event"] == "words without a known meaning"]
+    (entry,) = [entry for entry in logs if entry["event"] == "platform reports unknown values"]
     assert word in str(entry["words"])
 
 
@@ -264,7 +264,7 @@ async def test_unknown_word_is_logged_once(name: str, field: str, word: str) -> 
         ("nms4", "status", "publisher/inBytes"),
     ],
 )
-async def test_stream_with_an_unknown_word_is_live_where_its_total_moves(name: str, field: str, total: str) -> None:
+async def test_stream_with_an_unknown_word_is_live_if_its_total_moves(name: str, field: str, total: str) -> None:
     case = CASES[name]
     async with evidence_harness(case.platform, case.responses(case.row), **case.settings) as harness:
         first = await poll_row(harness, case, {field: "GLITCH", total: 1_000_000})
@@ -283,7 +283,7 @@ async def test_stream_with_an_unknown_word_is_live_where_its_total_moves(name: s
         ("nms4", "status", ["Publishing", "PUBLISHING"], "live"),
     ],
 )
-async def test_words_are_compared_without_case_and_separators(
+async def test_words_are_compared_ignoring_case_and_separators(
     name: str, field: str, words: list[str], status: str
 ) -> None:
     case = CASES[name]
@@ -327,7 +327,7 @@ async def test_off_air_stream_has_no_rates_and_no_viewers(
         served = await poll_row(harness, case, {path: value})
     assert served.status(case.label) == status
     assert [family for family in LIVE_ONLY if served.value(family, case.label) is not None] == []
-    assert served.value("stream_ingest_bytes_total", case.label), "totals stay"
+    assert served.value("stream_ingest_bytes_total", case.label), "totals are kept"
 
 
 # -- one bad value -----------------------------------------------------------------------------------------------------
@@ -356,23 +356,23 @@ BAD_NUMBERS = [
 
 
 @pytest.mark.parametrize(("name", "path", "text"), BAD_NUMBERS)
-async def test_number_that_is_none_drops_only_its_field(name: str, path: str, text: bytes) -> None:
+async def test_invalid_number_drops_only_its_field(name: str, path: str, text: bytes) -> None:
     case, make, request = LISTS[name]
     rows = [make(stream) for stream in ("one", "two", "three")]
     async with evidence_harness(case.platform, case.responses(*rows), **LIVEPEER_KEY_OF[name]) as harness:
         good = await harness.poll()
-        spoilt = case.responses(changed(rows[0], {path: "SPOILT"}), *rows[1:])[request]
-        harness.responses[request] = raw_json(spoilt, **{'"SPOILT"': text})
+        damaged = case.responses(changed(rows[0], {path: "DAMAGED"}), *rows[1:])[request]
+        harness.responses[request] = raw_json(damaged, **{'"DAMAGED"': text})
         served = await harness.poll(after=1.0)
-    spoilt_label, *others = sorted(good.streams(), key=lambda label: "one" not in label)
+    damaged_label, *others = sorted(good.streams(), key=lambda label: "one" not in label)
     assert served.upstream("up") == 1
     assert served.streams() == good.streams()
     for label in others:
         assert served.of_stream(label).keys() == good.of_stream(label).keys()
         assert served.status(label) == "live"
-    assert served.status(spoilt_label) == ("unknown" if path == "lastSeen" else "live")
+    assert served.status(damaged_label) == ("unknown" if path == "lastSeen" else "live")
     if path != "lastSeen":
-        lost = {family for family, _ in good.of_stream(spoilt_label).keys() - served.of_stream(spoilt_label).keys()}
+        lost = {family for family, _ in good.of_stream(damaged_label).keys() - served.of_stream(damaged_label).keys()}
         lost -= {"stream_health_score_ratio", *(RATES if path == NMS4_CASE.total else ())}
         assert len(lost) <= 1, lost
 
@@ -391,35 +391,35 @@ BAD_TEXTS = {
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
 @pytest.mark.parametrize("name", LISTS)
-async def test_damaged_name_spoils_only_itself(name: str, text: str) -> None:
+async def test_damaged_name_affects_only_itself(name: str, text: str) -> None:
     body, shown = BAD_TEXTS[text]
     case, make, request = LISTS[name]
-    rows = [make(stream) for stream in ("SPOILT", "two", "three")]
+    rows = [make(stream) for stream in ("DAMAGED", "two", "three")]
     async with evidence_harness(case.platform, case.responses(*rows), **LIVEPEER_KEY_OF[name]) as harness:
         good = await harness.poll()
-        harness.responses[request] = raw_json(harness.responses[request], SPOILT=body)
+        harness.responses[request] = raw_json(harness.responses[request], DAMAGED=body)
         served = await harness.poll(after=1.0)
     assert served.upstream("up") == 1
-    wanted = {label.replace("SPOILT", shown) for label in good.streams()}
+    wanted = {label.replace("DAMAGED", shown) for label in good.streams()}
     assert wanted <= served.live_streams()
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
-async def test_damaged_text_of_a_single_session_spoils_only_itself(text: str) -> None:
+async def test_damaged_text_of_a_session_affects_only_itself(text: str) -> None:
     body, shown = BAD_TEXTS[text]
-    row = wave_session(protocol="SPOILT")
+    row = wave_session(protocol="DAMAGED")
     async with evidence_harness(WAVE, {}, **WAVE_CASE.settings) as harness:
-        harness.responses["GET /streaming/sessions/s1"] = raw_json(row, SPOILT=body)
+        harness.responses["GET /streaming/sessions/s1"] = raw_json(row, DAMAGED=body)
         served = await harness.poll()
     assert served.status("s1") == "live"
     assert served.value("stream_info", "s1", protocol=shown) == 1
 
 
 @pytest.mark.parametrize("text", BAD_TEXTS)
-async def test_damaged_key_of_an_object_spoils_only_itself(text: str) -> None:
+async def test_damaged_key_of_an_object_affects_only_itself(text: str) -> None:
     body, shown = BAD_TEXTS[text]
-    responses = nms2({"live": {"SPOILT": nms2_stream(), "two": nms2_stream()}})
-    responses["GET /api/streams"] = raw_json(responses["GET /api/streams"], SPOILT=body)
+    responses = nms2({"live": {"DAMAGED": nms2_stream(), "two": nms2_stream()}})
+    responses["GET /api/streams"] = raw_json(responses["GET /api/streams"], DAMAGED=body)
     async with evidence_harness(NMS, responses) as harness:
         served = await harness.poll()
     assert served.live_streams() == {f"live/{shown}", "live/two"}
@@ -436,7 +436,7 @@ async def test_damaged_key_of_an_object_spoils_only_itself(text: str) -> None:
     ],
 )
 @pytest.mark.parametrize("name", LISTS)
-async def test_names_that_differ_in_what_unicode_lacks_are_two_streams(name: str, first: bytes, second: bytes) -> None:
+async def test_names_that_differ_in_invalid_bytes_are_two_streams(name: str, first: bytes, second: bytes) -> None:
     case, make, request = LISTS[name]
     texts = []
     for one, other in itertools.permutations((first, second)):
@@ -450,7 +450,7 @@ async def test_names_that_differ_in_what_unicode_lacks_are_two_streams(name: str
     assert texts[0] == texts[1]
 
 
-async def test_document_without_structure_is_still_a_failed_poll() -> None:
+async def test_unparsable_document_fails_the_poll() -> None:
     async with evidence_harness(STORM, storm(storm_stream())) as harness:
         await harness.poll()
         for body in (b'{"data": {"list": [', b"\xe9\xe9", b'{"data": }', b"<html>"):

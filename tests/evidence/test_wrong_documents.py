@@ -1,4 +1,4 @@
-"""A wrong document is a failed request, whatever its status: it takes no stream off air."""
+"""A wrong document is a failed request, whatever its status, and takes no stream off air."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ ERROR_ENVELOPES: list[Any] = [
     0,
     True,
 ]
-"""What a server or a proxy sends with status 200 while something is wrong."""
+"""Documents that a faulty server or a proxy sends with status 200."""
 VIEWS = {"GET /data/views/now": json_of([])}
 
 
@@ -66,7 +66,7 @@ def name_of(document: Any) -> str:
     [*ERROR_ENVELOPES, {"data": livepeer_session("single")}, {"session": livepeer_session("single")}, [{}], [None]],
     ids=name_of,
 )
-async def test_livepeer_session_that_is_none_is_a_bad_response(document: Any) -> None:
+async def test_document_that_is_not_a_session_is_a_bad_response(document: Any) -> None:
     good = livepeer_session("single", parent="s1")
     settings: dict[str, Any] = {"sessions": [{"id": "single", "name": "main", "expected": True}], **LIVEPEER_KEY}
     for was_live in (False, True):
@@ -83,7 +83,7 @@ async def test_livepeer_session_that_is_none_is_a_bad_response(document: Any) ->
 
 
 @pytest.mark.parametrize("document", ERROR_ENVELOPES, ids=name_of)
-async def test_bad_session_fails_alone_beside_a_good_one(document: Any) -> None:
+async def test_bad_session_does_not_affect_a_good_one(document: Any) -> None:
     settings: dict[str, Any] = {
         "sessions": [{"id": "bad", "expected": True}, {"id": "good", "name": "good"}],
         **LIVEPEER_KEY,
@@ -120,12 +120,12 @@ SINGLE: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], str]] = {
         (name, document)
         for name in SINGLE
         for document in [*ERROR_ENVELOPES, [None], ["s1"], [{"session": livepeer_session()}]]
-        # an empty list of sessions is a fact: there are none
+        # an empty list of sessions is valid
         if (name, document) != ("livepeer", [])
     ],
     ids=name_of,
 )
-async def test_document_about_no_stream_leaves_the_stream_unknown(name: str, document: Any) -> None:
+async def test_document_that_is_not_a_stream_is_an_unknown_stream(name: str, document: Any) -> None:
     platform, request, good, settings, label = SINGLE[name]
     async with evidence_harness(platform, {request: json_of(document), **VIEWS}, alerting=True, **settings) as harness:
         served = await harness.poll(6)
@@ -146,7 +146,7 @@ async def test_document_about_no_stream_leaves_the_stream_unknown(name: str, doc
     [[None], ["s1"], [{"session": livepeer_session()}], [[]], [{}], [{"id": ""}], [{"id": 5}], [None, "s1", 7]],
     ids=name_of,
 )
-async def test_list_of_sessions_that_are_none_leaves_the_stream_unknown(rows: list[Any]) -> None:
+async def test_list_without_a_valid_session_is_an_unknown_stream(rows: list[Any]) -> None:
     settings: dict[str, Any] = {"streams": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}
     responses = {"GET /stream/s1/sessions": json_of(rows), **VIEWS}
     async with evidence_harness(LIVEPEER, responses, alerting=True, **settings) as harness:
@@ -157,7 +157,7 @@ async def test_list_of_sessions_that_are_none_leaves_the_stream_unknown(rows: li
 
 @pytest.mark.parametrize("last_seen", [MISSING, None, "yesterday", {}, True, -5, 10**400])
 @pytest.mark.parametrize("kind", ["session of a stream", "single session", "list"])
-async def test_row_without_a_readable_sign_of_life_is_unknown(kind: str, last_seen: Any) -> None:
+async def test_row_without_a_readable_heartbeat_is_unknown(kind: str, last_seen: Any) -> None:
     row = changed(livepeer_stream() if kind == "list" else livepeer_session(), {"lastSeen": last_seen})
     responses = {
         "GET /stream": json_of([row]), "GET /stream/s1/sessions": json_of([row]), "GET /session/e1": row, **VIEWS,
@@ -231,7 +231,7 @@ NOT_A_LIST: dict[str, list[Any]] = {
 }
 NOT_A_LIST["storm cluster"] = [*NOT_A_LIST["storm"][:8], {"data": {"list": [{"sourceList": []}]}}]
 EMPTY: dict[str, list[Any]] = {"livepeer": [[]], "nms2": [{}]}
-"""Documents that are an empty list on that platform, and no error."""
+"""Documents that are a valid empty list on that platform."""
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ EMPTY: dict[str, list[Any]] = {"livepeer": [[]], "nms2": [{}]}
     ],
     ids=name_of,
 )
-async def test_document_that_is_no_list_ends_no_stream(name: str, document: Any) -> None:
+async def test_document_that_is_not_a_list_ends_no_stream(name: str, document: Any) -> None:
     platform, request, responses, labels, settings = LISTS[name]
     async with evidence_harness(platform, responses, alerting=True, **settings) as harness:
         before = await harness.poll()
@@ -260,7 +260,7 @@ async def test_document_that_is_no_list_ends_no_stream(name: str, document: Any)
 
 
 @pytest.mark.parametrize("name", LISTS)
-async def test_document_that_is_no_list_at_the_start_makes_up_no_stream(name: str) -> None:
+async def test_document_that_is_not_a_list_at_the_start_adds_no_stream(name: str) -> None:
     platform, request, responses, _, settings = LISTS[name]
     for document in (*ERROR_ENVELOPES, *NOT_A_LIST[name]):
         if document in EMPTY.get(name, ()):
@@ -276,7 +276,7 @@ async def test_document_that_is_no_list_at_the_start_makes_up_no_stream(name: st
 
 
 @pytest.mark.parametrize("name", LISTS)
-async def test_empty_list_is_a_fact(name: str) -> None:
+async def test_empty_list_ends_all_streams(name: str) -> None:
     platform, request, responses, labels, settings = LISTS[name]
     empty = {
         "storm": storm_list(), "storm cluster": storm_list(), "livepeer": [], "nms4": nms4()["GET /api/v1/streams"],
@@ -293,7 +293,7 @@ async def test_empty_list_is_a_fact(name: str) -> None:
     "row", [None, "a-k", 5, [], {}, {"new": 1}, {"streamKey": 5, "name": [], "id": 7}], ids=name_of
 )
 @pytest.mark.parametrize("name", ["storm", "livepeer", "nms4"])
-async def test_row_about_no_stream_drops_only_that_row(name: str, row: Any) -> None:
+async def test_row_that_identifies_no_stream_is_dropped_alone(name: str, row: Any) -> None:
     platform, request, responses, labels, settings = LISTS[name]
     path = {"storm": "data/list", "livepeer": "", "nms4": "data/streams"}[name]
     async with evidence_harness(platform, responses, alerting=True, **settings) as harness:
@@ -304,7 +304,7 @@ async def test_row_about_no_stream_drops_only_that_row(name: str, row: Any) -> N
         served = await harness.poll(after=1.0)
         assert served.upstream("up") == 1
         assert served.live_streams() == labels
-        # the unreadable row may be that of the stream that is missing
+        # the unreadable row may be the missing stream
         harness.responses[request] = _with_rows(good, path, [rows[0], row])
         served = await harness.poll(3, after=1.0)
         missing = max(labels)

@@ -1,4 +1,4 @@
-"""Recorded responses of a platform that repeats, in its texts, what it was sent."""
+"""Recorded responses of a platform that echoes what it was sent."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from exporter.platforms.testing import RecordedResponse
 from tests.platforms.recordings import PlatformRecording
 
 EVERYTHING = ""
-"""In place of a field: all fields, and the names of fields too."""
+"""Instead of a field name: all fields, including their names."""
 NAMES = "names of fields"
-"""In place of a field: the names of all fields alone."""
+"""Instead of a field name: only the names of all fields."""
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 _XML_TEXT = re.compile(r"<(\w+)>([^<]*)<")
 
 
 def echoed(response: RecordedResponse, field: str, echo: str) -> bytes:
-    """Return the response's body with ``echo`` after every text of a field."""
+    """Return the response's body with ``echo`` appended to every text of a field."""
     if response.content_type == "application/json":
         data = json.loads(response.body or b"null")
         return json.dumps(_echoed_json(data, field, echo)).encode()
@@ -43,7 +43,7 @@ def _echoed_json(data: Any, field: str, echo: str, name: str = "") -> Any:
 
 
 def text_fields(recording: PlatformRecording) -> list[str]:
-    """Return the names of the fields that hold a text in one of the responses."""
+    """Return the names of the fields that contain a text in any of the responses."""
     found: set[str] = set()
     for request in recording.recording.responses:
         response = recording.response(request)
@@ -67,7 +67,7 @@ def _text_fields(data: Any, name: str) -> Iterator[str]:
 
 
 def with_secrets(settings: Any, secret: str) -> Any:
-    """Return an upstream's settings with this secret in place of its own."""
+    """Return an upstream's settings with this secret instead of its own."""
     if not isinstance(settings, Mapping):
         return settings
     keys = ("password", "bearer_token", "api_key")

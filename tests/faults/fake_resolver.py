@@ -1,7 +1,6 @@
-"""The exporter as a process, with a resolver of its own: names below ``.invalid`` stand in a file, or nowhere.
+"""Run the exporter with a fake resolver: host names below ``.invalid`` come from a file.
 
-A program, run by its path: ``fake_resolver.py NAMES ARGUMENTS...``; each line of the file NAMES is such a name, and
-means loopback.
+Usage: ``fake_resolver.py NAMES ARGUMENTS...``. Each line of the file NAMES is a name that resolves to loopback.
 """
 
 import socket
@@ -14,7 +13,7 @@ from exporter.cli import main
 
 
 def resolver(names: Path) -> Callable[..., Any]:
-    """``socket.getaddrinfo``, as of a resolver whose zone ``.invalid`` is the file."""
+    """Return a replacement for ``socket.getaddrinfo`` whose ``.invalid`` zone is the file."""
     system = socket.getaddrinfo
 
     def resolve(host: Any, *arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The platforms' servers, good and broken by command: raw sockets before recordings, in a thread of their own."""
+"""The platforms' servers, healthy or broken on demand: raw sockets that serve recordings, in their own thread."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from tests.platforms.recordings import PlatformRecording, main_recordings
 
 T = TypeVar("T")
 NAME = "platform.invalid"
-"""The host that only the names' file knows."""
+"""A host that is only in the file of names."""
 
 
 @dataclass
 class Cell:
-    """One upstream: a platform with a fault, or healthy without."""
+    """One upstream: a platform with a fault, or a healthy one."""
 
     platform: str
     fault: Fault | None
     expected: Outcome
-    """What must come of the fault."""
+    """The expected result of the fault."""
     api: RecordedApi
     secret: str
-    """What its requests have to prove now."""
+    """The secret that requests must contain now."""
     secret_file: Path
     broken: bool
 
@@ -50,7 +50,7 @@ class Cell:
 
 
 class Listener:
-    """A port that can be closed and opened again; while it is closed nobody else gets it."""
+    """A port that can be closed and reopened; it stays reserved while it is closed."""
 
     def __init__(self, servers: FaultServers, context: ssl.SSLContext | None = None) -> None:
         self._servers = servers
@@ -75,7 +75,7 @@ class Listener:
 
     async def close(self) -> None:
         if self._server is not None:
-            # asyncio loses a connection that it has accepted when the server closes before the next step
+            # asyncio loses an accepted connection if the server closes before the next step
             for listening in self._server.sockets:
                 asyncio.get_running_loop().remove_reader(listening.fileno())
             await asyncio.sleep(0)
@@ -88,7 +88,7 @@ class Listener:
 
 
 class FaultServers:
-    """All cells. Commands may come from any thread."""
+    """All cells. Methods may be called from any thread."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -100,10 +100,10 @@ class FaultServers:
         self.names_file = directory / "names"
         self.ca_file = directory / "ca.pem"
         self.cells: dict[str, Cell] = {}
-        self.led_elsewhere = 0
-        """Connections to the place where a redirect leads."""
+        self.followed_redirects = 0
+        """Number of connections to the redirect's target."""
         self.errors: list[Exception] = []
-        """What broke in these servers against our will."""
+        """Unexpected errors in these servers."""
         self._not_owned = ""
 
     def start(self) -> None:
@@ -125,12 +125,12 @@ class FaultServers:
         self._run(self._set(broken=False))
 
     def configuration(self) -> dict[str, Any]:
-        """Every cell as an upstream."""
+        """Return a configuration with every cell as an upstream."""
         shared = {"interval": "4s", "stale_after": "8s", "timeout": "4s", "max_body_bytes": "1MiB", "health_grace": 0}
         return {"defaults": shared, "upstreams": [self._upstream(cell) for cell in self.cells.values()]}
 
     def secrets(self) -> set[str]:
-        """What must never be seen anywhere: the credentials in all forms, and the secrets that responses show."""
+        """Return what must never be visible: the credentials in all forms, and the secrets in responses."""
         shown = {secret for cell in self.cells.values() for secret in cell.api.recording.secrets}
         assert shown
         credentials = {cell.secret.removesuffix("-rotated") for cell in self.cells.values()}
@@ -167,7 +167,7 @@ class FaultServers:
         self._own = {REFUSED: Listener(self), TLS: Listener(self, self._certified)}
         for listener in (self._listener, *self._own.values()):
             await listener.open()
-        self._elsewhere = await asyncio.start_server(self._went_elsewhere, "127.0.0.1", 0)
+        self._elsewhere = await asyncio.start_server(self._count_redirect, "127.0.0.1", 0)
         self._not_owned = f"http://127.0.0.1:{self._elsewhere.sockets[0].getsockname()[1]}"
         self.names_file.touch()
 
@@ -208,8 +208,8 @@ class FaultServers:
         if self._elsewhere is not None:
             self._elsewhere.close()
 
-    async def _went_elsewhere(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.led_elsewhere += 1
+    async def _count_redirect(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.followed_redirects += 1
         writer.close()
 
     # -- connections -----------------------------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def _context(authority: trustme.CA) -> ssl.SSLContext:
 
 @contextmanager
 def fault_servers(directory: Path) -> Iterator[FaultServers]:
-    """The servers, all of them good at first but for what can only be broken from the start."""
+    """Run the servers; all are healthy at first, except for faults that only work from the start."""
     servers = FaultServers(directory)
     servers.start()
     try:

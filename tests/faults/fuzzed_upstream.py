@@ -1,4 +1,4 @@
-"""One upstream of a recording, from its settings to the exposition, over responses that a test may replace."""
+"""One upstream of a recording, polled from its settings to the exposition, with responses that a test may replace."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.model import UpstreamState
 from exporter.platforms.testing import PolledUpstream, RecordedResponse, polled_upstream
 from tests.metrics.generated_views import rendered
-from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.reference_renderer import render_reference
 from tests.platforms.recordings import PlatformRecording
 
 
 class SpoiltResponses(dict[str, Any]):
-    """The responses of a recording, or the bodies that a test puts in their place; the server's clock stands still."""
+    """The responses of a recording, some replaced by the test; the server's clock does not move."""
 
     def __init__(self, recording: PlatformRecording) -> None:
         super().__init__()
@@ -30,12 +30,12 @@ class SpoiltResponses(dict[str, Any]):
         self.spoil({})
 
     def spoil(self, bodies: Mapping[str, bytes]) -> None:
-        """Serve these bodies from now on, and the good ones for all other requests."""
+        """Serve these bodies from now on, and the recorded ones for all other requests."""
         for request, good in self._good.items():
             self[request] = replace(good, body=bodies[request]) if request in bodies else good
 
     def get(self, request: str, default: RecordedResponse | None = None) -> Any:  # type: ignore[override]
-        """Return what to serve, and remember that it was requested."""
+        """Return what to serve, and record the request."""
         self.requested.add(request)
         return super().get(request, default)
 
@@ -50,10 +50,10 @@ async def fuzzed(recording: PlatformRecording) -> AsyncIterator[tuple[PolledUpst
 
 
 def exposed(*views: UpstreamState) -> str:
-    """What is served of views, which has to be readable, and the same as made in the plain way."""
+    """Return the exposition of upstream states; check that it is valid and equals the plain rendering."""
     rendering = rendered(*views)
     text = rendering.text.decode()
-    reference = render_plainly(views)
+    reference = render_reference(views)
     assert text == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
     series, names = set(), set()

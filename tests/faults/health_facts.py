@@ -1,4 +1,4 @@
-"""Which values of a platform's responses its streams' health depends on: found by spoiling each of them."""
+"""Find which values of a platform's responses affect stream health, by making each of them unreadable."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ HEALTH_FIELDS = (
     "frames_per_second",
     "ingest_bitrate_bytes_per_second",
 )
-"""The fields of ``StreamReport`` that a score is made from, and that a poll reads."""
+"""The fields of ``StreamReport`` that a score is computed from and that a poll provides."""
 UNREADABLE: Mapping[str, Any] = {"of another type": {"un": "readable"}, "a word": "limbo", "out of range": -1e9}
-"""What is put in place of a value."""
+"""Replacements for a value."""
 
 Place = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
 class Spoilt:
-    """What became of a stream when one value was spoilt."""
+    """The effect of one unreadable value on a stream."""
 
     request: str
     place: Place
     how: str
     lost: frozenset[str]
-    """The health facts that could not be read any more."""
+    """The health facts that were lost."""
     before: StreamState
     after: StreamState
 
@@ -51,12 +51,12 @@ class Spoilt:
 
 @cache
 def spoilt_facts(platform: str, recording: str = MAIN) -> tuple[Spoilt, ...]:
-    """Spoil one value after the other; return what cost a stream one of its health facts."""
+    """Make one value after another unreadable; return those that cost a stream a health fact."""
     return tuple(asyncio.run(_spoil_all(recording_of(platform, recording))))
 
 
 def health_paths(recording: PlatformRecording) -> tuple[str, ...]:
-    """Return the paths, within a row, of what a live stream's score is made from; that may be the platform's score."""
+    """Return the paths, within a row, of the values that a live stream's score depends on, or of a reported score."""
     found = []
     is_reported = recording.platform.health_score == "reported"
     for request, path in recording.rows.rows.items():
@@ -70,7 +70,7 @@ def health_paths(recording: PlatformRecording) -> tuple[str, ...]:
 
 
 def _first_row(recording: PlatformRecording, request: str, path: str) -> Place:
-    """Return the place of the first row of a response."""
+    """Return the place of the first row in a response."""
     response = recording.response(request)
     names = () if path == "." else tuple(path.split("/"))
     if response.content_type == "text/xml":
@@ -86,7 +86,7 @@ def _first_row(recording: PlatformRecording, request: str, path: str) -> Place:
 
 
 def health_fields(recording: PlatformRecording) -> tuple[str, ...]:
-    """Return the fields that a score of this platform is made from."""
+    """Return the fields that this platform's score is computed from."""
     rates = recording.platform.rates
     totals = [rate.total for rate in rates if rate.is_derived and rate.rate == "ingest_bitrate_bytes_per_second"]
     return (*HEALTH_FIELDS, *totals)
@@ -116,7 +116,7 @@ def _lost(recording: PlatformRecording, before: StreamState, after: StreamState)
 
 
 async def _poll(recording: PlatformRecording, url: str) -> dict[str, StreamState]:
-    """Return the streams after the first poll of an exporter, by id; none if it failed."""
+    """Return the streams, by id, after an exporter's first poll; none if the poll failed."""
     settings = {**recording.recording.settings, "health_grace": 0}
     clock = FakeClock(recording.recording.recorded_at, auto_advance=True)
     polled = dataclasses.replace(recording.recording, settings=settings)
@@ -138,7 +138,7 @@ def _spoilt_bodies(recording: PlatformRecording) -> Iterator[tuple[str, Place, s
             bodies = _spoilt_xml(response.body)
         else:
             continue
-        # streams with responses of their own look alike
+        # streams with their own responses look alike
         shape = re.sub(rb'"[^"]*Id": "[^"]*"', b"", response.body)
         if shape not in seen:
             seen.add(shape)
@@ -158,9 +158,9 @@ def _spoilt_json(data: Any) -> Iterator[tuple[Place, str, bytes]]:
 
 
 def _places(value: Any, *, is_record: bool = True) -> Iterator[Place]:
-    """Yield the places of all values, of a list only those of the first item.
+    """Yield the places of all values; in a list, only those of the first item.
 
-    An object inside an object (``is_record``: not in a list) is left as it is: an API may have another one there.
+    An object inside an object (``is_record``: not in a list) is skipped, because an API may have a different one there.
     """
     items = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
     for key, inner in items:

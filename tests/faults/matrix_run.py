@@ -1,4 +1,4 @@
-"""One run of the matrix: an exporter process polls every cell; they are good, then all broken at once, then healed."""
+"""One run of the matrix: an exporter process polls every cell; all are healthy, then broken at once, then healed."""
 
 from __future__ import annotations
 
@@ -17,15 +17,26 @@ from exporter.model import Reason
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.faults import fake_resolver
 from tests.faults.fault_server import Cell, FaultServers, fault_servers
-from tests.faults.matrix import ABSENT, ALL_UNKNOWN, BESIDE, FAULTS, HEALTHY, OFF, SCORELESS, UNHARMED, UNKNOWN, Outcome
+from tests.faults.matrix import (
+    ALL_UNKNOWN,
+    ENDED,
+    EXTRA,
+    FAULTS,
+    HEALTHY,
+    IDLE,
+    SCORELESS,
+    UNAFFECTED,
+    UNKNOWN,
+    Outcome,
+)
 
 PATIENCE_SECONDS = 3 * GENEROUS_SECONDS
-"""Longer than two of the longest pauses between polls of an upstream that fails: the machine may be short of time when
-the first poll after the healing comes.
+"""Longer than two of the longest pauses between polls of a failing upstream, because the first poll after the healing
+may time out on a busy machine.
 """
 SCRAPES_APART_SECONDS = 1.0
 POLLS_TO_SEE = 3
-"""So many polls of a broken upstream that stays up tell what becomes of its streams."""
+"""Number of polls of a broken upstream that stays up after which its streams show the result."""
 _FAMILIES = (
     "stream_live",
     "stream_health_score_ratio",
@@ -40,7 +51,7 @@ _MEMORY = re.compile(r"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
 
 
 class Scrape:
-    """What ``/metrics`` said once."""
+    """One scrape of ``/metrics``."""
 
     def __init__(self, text: str) -> None:
         self.at = time.monotonic()
@@ -59,65 +70,65 @@ class Scrape:
         return self._values.get(("stream_upstream_polls_total", upstream), {}).get("", 0.0)
 
     def failures(self, upstream: str) -> Counter[str]:
-        """Failed polls by reason."""
+        """Return the number of failed polls by reason."""
         return Counter(self._values.get(("stream_upstream_poll_failures_total", upstream), {}))
 
     def stream_failures(self, upstream: str) -> Counter[str]:
         return Counter(self._values.get(("stream_upstream_stream_failures_total", upstream), {}))
 
     def live(self, upstream: str) -> dict[str, float]:
-        """``stream_live`` by the stream's label, as it is escaped."""
+        """Return ``stream_live`` by the stream's escaped label."""
         return self._values.get(("stream_live", upstream), {})
 
     def scores(self, upstream: str) -> dict[str, float]:
-        """``stream_health_score_ratio`` by the stream's label, as it is escaped."""
+        """Return ``stream_health_score_ratio`` by the stream's escaped label."""
         return self._values.get(("stream_health_score_ratio", upstream), {})
 
-    def is_well(self, cell: Cell) -> bool:
-        """Whether the upstream is up and all of its own streams are live."""
+    def is_healthy(self, cell: Cell) -> bool:
+        """Return whether the upstream is up and all of its own streams are live."""
         live = self.live(cell.name)
         return self.up(cell.name) == 1 and all(live.get(label) == 1 for label in cell.api.labels)
 
 
 @dataclass
 class Run:
-    """All that was seen."""
+    """All observations of a run."""
 
     cells: dict[str, Cell]
     secrets: set[str]
     calm: Scrape
-    """Before."""
+    """Before the faults."""
     broken: Scrape
-    """When everything had shown what is wrong with it."""
+    """After every fault had shown its result."""
     shown: dict[str, Scrape]
-    """By upstream, when that one had."""
+    """By upstream, when its fault had shown its result."""
     healing: Scrape
-    """Just after the servers had been healed."""
+    """Just after the servers were healed."""
     healed: Scrape
     recovered: dict[str, Scrape]
-    """By upstream, when it was well again."""
+    """By upstream, when it had recovered."""
     during: list[Scrape] = field(default_factory=list)
-    """All scrapes while things were broken."""
+    """All scrapes during the faults."""
     probes: dict[str, tuple[int, str]] = field(default_factory=dict)
     """Status and text of ``/probe``, by upstream."""
-    said: str = ""
-    """Log, pages and APIs."""
+    output: str = ""
+    """The log, pages and API responses."""
     exit_code: int | None = None
-    led_elsewhere: int = 0
+    followed_redirects: int = 0
 
     def outcome(self, cell: Cell) -> Outcome:
-        """What came of a cell's fault."""
+        """Return the result of a cell's fault."""
         return _outcome(cell, self.shown.get(cell.name, self.broken), self.calm)
 
     def polls_lost_after_healing(self, cell: Cell) -> int:
-        """Polls that failed as the fault lets them, from the healing on; one was perhaps under way then."""
+        """Return how many polls still failed because of the fault after the healing; one may have been in flight."""
         down = cell.expected.down
         lost = self.recovered.get(cell.name, self.healed).failures(cell.name) - self.healing.failures(cell.name)
         return int(lost[down]) if down is not None else 0
 
 
 def _outcome(cell: Cell, seen: Scrape, calm: Scrape) -> Outcome:
-    """What a scrape shows of a cell's fault; ``calm``: the scrape before it broke."""
+    """Return the result of a cell's fault in a scrape; ``calm``: the scrape before the fault."""
     failures = seen.failures(cell.name)
     if seen.up(cell.name) != 1:
         return Outcome(down=_most_common(failures))
@@ -126,13 +137,13 @@ def _outcome(cell: Cell, seen: Scrape, calm: Scrape) -> Outcome:
     return Outcome(streams=_streams(cell, seen), of_stream=of_stream)
 
 
-def _but_timeouts(failures: Counter[str]) -> Counter[str]:
-    """On a machine that is short of time any request may run out of its own, whatever the fault."""
+def _without_timeouts(failures: Counter[str]) -> Counter[str]:
+    """Leave out timeouts, which any request may have on a busy machine, whatever the fault."""
     return Counter({reason: times for reason, times in failures.items() if reason != Reason.TIMEOUT and times})
 
 
 def _most_common(failures: Counter[str]) -> Reason:
-    return Reason((_but_timeouts(failures) or failures).most_common(1)[0][0])
+    return Reason((_without_timeouts(failures) or failures).most_common(1)[0][0])
 
 
 def _streams(cell: Cell, seen: Scrape) -> str:
@@ -141,15 +152,15 @@ def _streams(cell: Cell, seen: Scrape) -> str:
     if not live:
         return ALL_UNKNOWN
     if any(live.get(label) != 1 for label in others):
-        return f"others harmed: {live}"
+        return f"others affected: {live}"
     if victim not in live:
         return UNKNOWN
     if live[victim] == 0:
         is_ended = re.search(rf'stream_status\{{.*"{cell.name}",stream="{victim}",status="ended"', seen.text)
-        return ABSENT if is_ended else OFF
+        return ENDED if is_ended else IDLE
     if victim not in seen.scores(cell.name) and seen.scores(cell.name):
         return SCORELESS
-    return BESIDE if set(live) - set(own) else UNHARMED
+    return EXTRA if set(live) - set(own) else UNAFFECTED
 
 
 def run_matrix(directory: Path) -> Run:
@@ -163,8 +174,8 @@ def run_matrix(directory: Path) -> Run:
             run = _break_and_heal(servers, process)
             process.send(signal.SIGTERM)
             run.exit_code = process.ended()
-            run.said += process.said
-            run.led_elsewhere = servers.led_elsewhere
+            run.output += process.said
+            run.followed_redirects = servers.followed_redirects
             assert not servers.errors, servers.errors[:3]
             return run
 
@@ -178,28 +189,30 @@ def _break_and_heal(servers: FaultServers, process: Exporter) -> Run:
         return seen[-1]
 
     never_up = {cell.name for cell in cells if cell.broken and cell.expected.down is not None}
-    _until_each(scrape, [cell for cell in cells if cell.name not in never_up], lambda s, cell: s.is_well(cell))
+    _until_each(scrape, [cell for cell in cells if cell.name not in never_up], lambda s, cell: s.is_healthy(cell))
     calm = scrape()
     servers.break_all()
     seen.clear()
-    shown = _until_each(scrape, cells, lambda s, cell: _has_shown(cell, s, calm))
+    shown = _until_each(scrape, cells, lambda s, cell: _shows_result(cell, s, calm))
     broken, during = seen[-1], list(seen)
     probes = _probes(process, cells)
-    said = "".join(process.ask(path)[1] for path in ("/", "/api/v1/streams", "/config", "/sd"))
+    output = "".join(process.ask(path)[1] for path in ("/", "/api/v1/streams", "/config", "/sd"))
     servers.heal_all()
     healing = scrape()
-    recovered = _until_each(scrape, cells, lambda s, cell: s.is_well(cell))
+    recovered = _until_each(scrape, cells, lambda s, cell: s.is_healthy(cell))
     healed = scrape()
-    said += healed.text + "".join(one.text for one in seen[:: max(1, len(seen) // 5)])
-    return Run(servers.cells, servers.secrets(), calm, broken, shown, healing, healed, recovered, during, probes, said)
+    output += healed.text + "".join(one.text for one in seen[:: max(1, len(seen) // 5)])
+    return Run(
+        servers.cells, servers.secrets(), calm, broken, shown, healing, healed, recovered, during, probes, output
+    )
 
 
-def _has_shown(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
+def _shows_result(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
     down = cell.expected.down
     if cell.fault is not None and down is not None:
-        is_told = down is Reason.TIMEOUT or bool(_but_timeouts(scrape.failures(cell.name)))
-        return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_told
-    # a stream that fails is served as it was until it is stale, which comes later where polls run out of time
+        is_reported = down is Reason.TIMEOUT or bool(_without_timeouts(scrape.failures(cell.name)))
+        return scrape.up(cell.name) == 0 and not scrape.live(cell.name) and is_reported
+    # a failing stream is served unchanged until it is stale, which takes longer if polls time out
     is_polled = scrape.up(cell.name) == 1 and scrape.polls(cell.name) >= calm.polls(cell.name) + POLLS_TO_SEE
     return is_polled and _outcome(cell, scrape, calm) == cell.expected
 
@@ -207,7 +220,7 @@ def _has_shown(cell: Cell, scrape: Scrape, calm: Scrape) -> bool:
 def _until_each(
     scrape: Callable[[], Scrape], cells: Iterable[Cell], holds: Callable[[Scrape, Cell], bool]
 ) -> dict[str, Scrape]:
-    """By upstream, the first scrape of which it holds. Those of which it never does are left out."""
+    """Return, by upstream, the first scrape for which the condition holds; upstreams without one are left out."""
     missing = {cell.name: cell for cell in cells}
     first: dict[str, Scrape] = {}
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -221,7 +234,7 @@ def _until_each(
 
 
 def _probes(process: Exporter, cells: Iterable[Cell]) -> dict[str, tuple[int, str]]:
-    """Each fault is probed once, on one platform after the other."""
+    """Probe each fault on one platform, alternating between the platforms."""
     by_name = {cell.name: cell for cell in cells}
     platforms = list(dict.fromkeys(cell.platform for cell in by_name.values()))
     names = [f"{platforms[index % len(platforms)]}-{fault.name}" for index, fault in enumerate(FAULTS)]

@@ -1,4 +1,4 @@
-"""Strategies: good responses in JSON, XML and text that went wrong in a few places, and anything at all."""
+"""Hypothesis strategies: valid responses in JSON, XML and text with a few defects, and arbitrary data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXTS = st.text(st.characters(exclude_categories=()), max_size=12) | st.sampled_
         "\0",
     ]
 )
-"""Half surrogate pairs among them."""
+"""Including lone surrogates."""
 NUMBERS = st.integers() | st.floats() | st.sampled_from([0, -1, 10**400, -(10**400), 2**63, 1e308, -0.0, 1726000149000])
 ANYTHING = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
@@ -38,7 +38,7 @@ ANYTHING = st.recursive(
 
 Place = tuple[str | int, ...]
 Edit = tuple[str, int, Any]
-"""What is done, to which of all places (by their number, modulo), with what."""
+"""The kind of edit, the places (numbers modulo the number of places), and the value."""
 
 EDITS: st.SearchStrategy[list[Edit]] = st.lists(
     st.tuples(
@@ -52,7 +52,7 @@ EDITS: st.SearchStrategy[list[Edit]] = st.lists(
 
 
 def spoilt_bodies(good: RecordedResponse) -> st.SearchStrategy[bytes]:
-    """Bodies to send in place of a good one."""
+    """Return bodies to send instead of a valid one."""
     if good.content_type == "application/json":
         data = json.loads(good.body)
         edited = EDITS.map(lambda edits: encoded(broken(data, edits)))
@@ -68,7 +68,7 @@ def spoilt_bodies(good: RecordedResponse) -> st.SearchStrategy[bytes]:
 
 
 def cut_and_crossed(good: bytes) -> st.SearchStrategy[bytes]:
-    """The beginning of a text, something else, and an end of the text that need not be what is left."""
+    """The beginning of a text, something else, and any end of the text."""
     text = good.decode()
     cut = st.integers(0, len(text))
     return st.tuples(cut, st.text(max_size=20), cut).map(
@@ -80,7 +80,7 @@ def cut_and_crossed(good: bytes) -> st.SearchStrategy[bytes]:
 
 
 def broken(data: Any, edits: list[Edit]) -> Any:
-    """A copy of a JSON value with all of this done to it."""
+    """Return a copy of a JSON value with these edits."""
     data = copy.deepcopy(data)
     for kind, number, value in edits:
         found = places(data)
@@ -117,7 +117,7 @@ def _edit(holder: Any, key: str | int, kind: str, value: Any) -> None:
 
 
 def places(value: Any) -> list[Place]:
-    """Every place inside a JSON value, those inside others after them."""
+    """Return every place inside a JSON value; nested ones come after their parents."""
     found: list[Place] = []
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -126,7 +126,7 @@ def places(value: Any) -> list[Place]:
 
 
 def encoded(data: Any) -> bytes:
-    """As careless servers write it: NaN and Infinity, half surrogate pairs, numbers of any length."""
+    """Encode like careless servers: with NaN and Infinity, lone surrogates, and numbers of any length."""
     return json.dumps(data).encode()
 
 
@@ -134,7 +134,7 @@ def encoded(data: Any) -> bytes:
 
 
 def broken_xml(good: bytes, edits: list[Edit]) -> bytes:
-    """An XML document with all of this done to it; what XML can't carry makes it no XML at all."""
+    """Return an XML document with these edits; text that XML cannot contain makes it malformed."""
     root = ElementTree.fromstring(good)
     for kind, number, value in edits:
         holders = [(holder, child) for holder in root.iter() for child in holder]
@@ -154,7 +154,7 @@ def broken_xml(good: bytes, edits: list[Edit]) -> bytes:
 
 
 def _put(element: ElementTree.Element, value: Any) -> None:
-    """A list and an object become elements, anything else a text."""
+    """Insert a value: lists and objects become elements, anything else a text."""
     element[:], element.text = [], None
     if isinstance(value, dict | list):
         for name, inner in value.items() if isinstance(value, dict) else ((element.tag, item) for item in value):

@@ -1,4 +1,4 @@
-"""A platform's API as the fault server serves it: the responses of a recording, for requests with the right secret."""
+"""A platform's API as the fault server provides it: recorded responses, for requests with the right secret."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ _UNIX_TIME = re.compile(rb"(?<![\w.-])(\d{10})(\d{3})?(?![\w-])")
 """In seconds or milliseconds."""
 _ISO_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 _NOT_FOUND = RecordedResponse(b"<html>Not found</html>", 404, "text/html")
-"""Of what no recording has: it is no statement of the platform about a stream."""
+"""For requests that are not in the recording; not a statement of the platform about a stream."""
 
 RowChange = Callable[["RecordedApi", Document, Row], list[Row]]
 
 
 class RecordedApi:
-    """One platform with three streams; the first one is the victim of faults of single streams."""
+    """One platform with three streams; faults of a single stream affect the first one."""
 
     def __init__(self, recording: PlatformRecording) -> None:
         self.recording = recording.three_streams() if recording.streams else recording
         everything = self.recording.live_labels()
         others = self.recording.without_first().live_labels() if recording.streams else set()
         self.labels = (*sorted(everything - others), *sorted(others))
-        """Of the live streams, that of the victim first."""
+        """Ids of the live streams, starting with the affected one."""
         self._auth = AuthSettings.model_validate(self.recording.recording.settings.get("auth", {}))
         self._recorded_at = self.recording.recording.recorded_at
         self._started_at = time.monotonic()
         self.health_paths = health_paths(recording) if recording.streams else ()
-        """Paths, within a row, of what a stream's score is made from."""
+        """Paths, within a row, of the values that a stream's score is computed from."""
 
     @property
     def username(self) -> str:
@@ -68,9 +68,9 @@ class RecordedApi:
         return {**own, "platform": self.recording.platform.name, "url": url, "auth": auth}
 
     def respond(self, request: Request, path: str, secret: str, *, ahead: bool = False) -> RecordedResponse:
-        """Return the good response, on the platform's clock; ``path``: below the upstream's URL, with its query.
+        """Return the valid response, on the platform's clock; ``path``: below the upstream's URL, with query.
 
-        ``ahead``: whether that clock is ten years ahead, and with it all times in the response.
+        ``ahead``: whether that clock is ten years ahead.
         """
         name = request_name(request, path)
         known = name in self.recording.recording.responses
@@ -88,7 +88,7 @@ class RecordedApi:
         return time.monotonic() - self._started_at
 
     def _moving(self, name: str, response: RecordedResponse) -> RecordedResponse:
-        """Return a response with totals and heartbeats that go on since the recording."""
+        """Return a response whose totals and heartbeats have continued since the recording."""
         rows, evidence = self.recording.streams, self.recording.evidence
         if rows is None or evidence is None or name not in rows.rows:
             return response
@@ -108,7 +108,7 @@ class RecordedApi:
         return replace(response, body=document.body())
 
     def refused(self, request: Request, path: str, secret: str) -> int | None:
-        """Return the status for a request without the secret that is right now."""
+        """Return the error status for a request without the current secret; None if it has it."""
         name, login = request_name(request, path), self.recording.login
         if self._auth.secret is None or name in self.recording.public:
             return None
@@ -127,7 +127,7 @@ class RecordedApi:
     def changed_rows(
         self, request: Request, path: str, response: RecordedResponse, change: RowChange, *, only_victim: bool
     ) -> RecordedResponse:
-        """Return a response with other rows; ``only_victim``: those of the first stream alone."""
+        """Return a response with changed rows; ``only_victim``: only those of the first stream."""
         rows = self.recording.streams
         document = self._document(request, path, response, rows)
         if document is None or rows is None:
@@ -141,7 +141,7 @@ class RecordedApi:
         return replace(response, body=document.body())
 
     def without_list(self, request: Request, path: str, response: RecordedResponse) -> RecordedResponse:
-        """Return a response in which the list of streams is something else."""
+        """Return a response with something else instead of the list of streams."""
         rows, name = self.recording.streams, request_name(request, path)
         document = self._document(request, path, response, rows)
         if document is None or rows is None:
@@ -151,7 +151,7 @@ class RecordedApi:
     def with_next_page(
         self, request: Request, path: str, response: RecordedResponse, page: str, *, other_rows: bool
     ) -> RecordedResponse:
-        """Return a response that announces a further page; ``other_rows``: its rows are named after this page."""
+        """Return a response that announces another page; ``other_rows``: its rows are named after this page."""
         pages = self.recording.pages
         if pages is None:
             return response
@@ -159,7 +159,7 @@ class RecordedApi:
         if document is None:
             return response
         if other_rows:
-            # with names of their own too: streams of one name share it, and keep their other labels when they are gone
+            # with their own names too: streams that share a name keep their suffixed labels after they are gone
             fields = (pages.rows.identity[-1], *pages.rows.names)
             document.change_rows(
                 pages.rows.rows[request_name(request, path)],
@@ -177,11 +177,11 @@ class RecordedApi:
         return self.recording.with_bodies({name: response.body}).document(name)
 
     def is_alone(self, document: Document) -> bool:
-        """Whether a response is the record of a single stream, which the configuration names."""
+        """Return whether a response is the record of a single configured stream."""
         return any(document.is_alone(path) for path in self.recording.rows.rows.values())
 
     def other_identity(self) -> dict[str, str]:
-        """Return the identity of the second stream, where each has a response of its own."""
+        """Return the identity of the second stream, if each stream has its own response."""
         request, path = list(self.recording.rows.rows.items())[1]
         document = self.recording.document(request)
         return {field: document.read(document.rows(path)[0], field) for field in self.recording.rows.identity}
@@ -194,27 +194,27 @@ class RecordedApi:
 
 
 def request_name(request: Request, path: str) -> str:
-    """Return a request as recordings name it."""
+    """Return the recording's name for a request."""
     return f"{request.method} {path.partition('?')[0]}"
 
 
 def login_token(password: str) -> str:
-    """Return the token that a login with this password gives."""
+    """Return the token for a login with this password."""
     return f"{password}-logged-in"
 
 
 def bearer_of_login(password: str) -> str:
-    """Return the header of a request after a login."""
+    """Return the authorization header after a login."""
     return f"Bearer {login_token(password)}"
 
 
 def basic(username: str, password: str) -> str:
-    """Return the credentials of HTTP Basic."""
+    """Return the authorization header for HTTP Basic."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
 def moved_times(body: bytes, recorded_at: float, seconds: float) -> bytes:
-    """Return a body with all its times moved: numbers and texts that are within a year of the recording."""
+    """Return a body with all times moved: numbers and texts within a year of the recording."""
 
     def unix(match: re.Match[bytes]) -> bytes:
         whole = int(match[1])

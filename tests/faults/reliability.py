@@ -1,6 +1,6 @@
-"""The table in ``docs/reliability.md``: what must come of each fault on each platform.
+"""The fault matrix in ``docs/reliability.md``: the expected result of each fault on each platform.
 
-``tests/faults/test_fault_matrix.py`` tries it all and holds what it sees against the same expectations.
+``tests/faults/test_fault_matrix.py`` checks the same expectations against a real exporter.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ BEGIN, END = "<!-- fault matrix: written by make generate -->\n", "<!-- end of t
 def table() -> str:
     """Return the table of faults and platforms."""
     recordings = main_recordings()
-    lines = [f"| the fault | {' | '.join(recordings)} |", "|---" * (1 + len(recordings)) + "|"]
+    lines = [f"| fault | {' | '.join(recordings)} |", "|---" * (1 + len(recordings)) + "|"]
     for fault in FAULTS:
         outcomes = [fault.outcome(recording) for recording in recordings.values()]
         cells = ["–" if outcome is None else str(outcome) for outcome in outcomes]
@@ -26,9 +26,9 @@ def table() -> str:
 
 
 def page() -> str:
-    """Return ``docs/reliability.md`` with the table as it must be; the rest is written by hand."""
+    """Return ``docs/reliability.md`` with an updated table; the rest is written by hand."""
     before, begin, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise SystemExit(f"{PAGE}: the marks of the table are missing")
+        raise SystemExit(f"{PAGE}: the markers of the table are missing")
     return before + begin + table() + end + after

@@ -1,6 +1,6 @@
-"""What a broken server does with a request: on the wire, by status, or to the rows of a good response.
+"""What a broken server does: to the connection, to the status, or to the rows of a valid response.
 
-Every text that is ours to choose echoes the request's secrets, as careless servers do.
+All texts that the faults add echo the request's secrets, as careless servers do.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ MEBIBYTE = 2**20
 CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0xFEFF))) + '\\"{}=,'
 LONG = "k" * 10_000
 LEAST_TIME = 10**9
-"""Whole numbers above this are unix times, in seconds or milliseconds, or totals, which then move: no harm."""
+"""Integers above this are unix times, in seconds or milliseconds, or totals, which then move; harmless."""
 _RESET = struct.pack("ii", 1, 0)
 
 
 class HangUpError(Exception):
-    """The connection is to be closed now."""
+    """The connection must be closed now."""
 
 
 @dataclass
@@ -41,20 +41,20 @@ class Exchange:
 
     request: Request
     path: str
-    """Below the upstream's URL, with its query."""
+    """Path below the upstream's URL, with the query."""
     api: RecordedApi
     good: RecordedResponse
-    """The response that the platform means."""
+    """The platform's valid response."""
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     times: int
-    """How often this was asked for before, since it broke."""
+    """Number of earlier requests since the fault started."""
     not_owned: str
-    """A URL where nobody must ever ask."""
+    """A URL that must never be requested."""
 
     @property
     def echo(self) -> str:
-        """What came in, quoted."""
+        """Return the request's secrets and target in quotes."""
         sent = self.request.headers.get("authorization", "")
         return f"canary {sent} {self.request.body.decode()} at {self.request.target}".replace("\n", " ")
 
@@ -102,7 +102,7 @@ def _head(*fields: str) -> bytes:
 
 
 async def chunked_lies(exchange: Exchange) -> None:
-    # five bytes are announced, and the whole body comes
+    # five bytes are announced, but the whole body follows
     body = exchange.good.body
     await exchange.send(_head("Transfer-Encoding: chunked") + b"5\r\n" + body + exchange.echo.encode())
     raise HangUpError
@@ -138,7 +138,7 @@ async def endless_list(exchange: Exchange) -> None:
 
 
 def instead(make: Callable[[Exchange], bytes]) -> Break:
-    """Always the same kind of answer."""
+    """Always give the same kind of response."""
 
     async def broken(exchange: Exchange) -> None:
         await exchange.send(make(exchange))
@@ -156,7 +156,7 @@ def invalid_utf8(exchange: Exchange) -> bytes:
 
 
 def deeply_nested(exchange: Exchange) -> bytes:
-    # as XML, 200,000 are more than max_body_bytes
+    # as XML, 200,000 levels exceed max_body_bytes
     opening, closing, depth = (b"<a>", b"</a>", 100_000) if exchange.api.is_xml else (b"[", b"]", 200_000)
     return http(200, opening * depth + closing * depth)
 
@@ -170,7 +170,7 @@ def refusal(status: int, **headers: str) -> Callable[[Exchange], bytes]:
 
 
 def envelope(content: object) -> Callable[[Exchange], bytes]:
-    """An error with status 200, or the data of something else."""
+    """Return an error or unrelated data with status 200."""
     return lambda _: http(200, json.dumps(content).encode())
 
 
@@ -179,7 +179,7 @@ def html_404(exchange: Exchange) -> bytes:
 
 
 def clock_off_by(seconds: float) -> Break:
-    """The ``Date`` of another clock, such as a proxy's; the body is as it was."""
+    """Send the ``Date`` of another clock, such as a proxy's, with an unchanged body."""
 
     async def broken(exchange: Exchange) -> None:
         good = exchange.good
@@ -194,7 +194,7 @@ def redirect(exchange: Exchange) -> bytes:
 
 
 async def flapping(exchange: Exchange) -> None:
-    """Every other answer is a 5xx, of one kind after the other."""
+    """Every other response is a 5xx, alternating between kinds."""
     if exchange.times % 2:
         await exchange.answer(exchange.good)
     else:
@@ -205,17 +205,17 @@ async def flapping(exchange: Exchange) -> None:
 
 
 async def no_numbers(exchange: Exchange) -> None:
-    """NaN and Infinity in place of all numbers of a response."""
+    """Replace all numbers of a response by NaN and Infinity."""
     await exchange.answer(replace(exchange.good, body=without_numbers(exchange.good)))
 
 
 def one_stream(change: RowChange) -> Break:
-    """A change of the rows of one stream; ``change`` returns the rows that come in place of one."""
+    """Change the rows of one stream; ``change`` returns the replacement rows."""
     return _rows(change, only_victim=True)
 
 
 def every_stream(change: RowChange) -> Break:
-    """A change of the rows of all streams."""
+    """Change the rows of all streams."""
     return _rows(change, only_victim=False)
 
 
@@ -229,24 +229,24 @@ def _rows(change: RowChange, *, only_victim: bool) -> Break:
 
 
 def huge(_: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """Whole numbers and floats beyond every float."""
+    """Integers and floats that do not fit into a float."""
     return [document.with_huge_numbers(row)]
 
 
 def twice(api: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """The same row again; a response about a single stream is about another one than was asked for."""
+    """Repeat the row; a response for a single stream is about another stream than requested."""
     if api.is_alone(document):
         return [document.with_texts(row, api.other_identity())]
     return [row, row]
 
 
 def long_id(api: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """One more stream with this id and name; in a response about a single stream, its own."""
+    """Add a stream with this id and name; in a response for a single stream, change its own."""
     return [row, document.with_texts(row, dict.fromkeys(_identifying(api), LONG))]
 
 
 def control_characters(api: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """One more stream of this name; in a response about a single stream, its names but not the id asked for."""
+    """Add a stream with this name; in a response for a single stream, change its names but not the requested id."""
     fields = api.recording.rows.names if api.is_alone(document) else _identifying(api)
     return [row, document.with_texts(row, dict.fromkeys(fields, CONTROLS))]
 
@@ -256,27 +256,27 @@ def _identifying(api: RecordedApi) -> tuple[str, ...]:
 
 
 def renamed(_: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """All fields under other names."""
+    """Rename all fields."""
     return [document.renamed(row)]
 
 
 def nulls(api: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """No value but the identity."""
+    """Set everything except the identity to null."""
     return [document.emptied(row, api.recording.rows.identity)]
 
 
 def numbers_as_text(_: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """Every number as a text."""
+    """Give every number as text."""
     return [_with_numbers(document, row, str)]
 
 
 def negative(_: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """Every number below zero."""
+    """Make every number negative."""
     return [_with_numbers(document, row, lambda value: -1 - abs(value))]
 
 
 def times_in_another_unit(_: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """Seconds for milliseconds, and the other way round."""
+    """Give seconds as milliseconds and vice versa."""
     units = {10: lambda value: value * 1000, 13: lambda value: value // 1000}
     return [_with_numbers(document, row, lambda value: units.get(len(str(value)), int)(value), only_times=True)]
 
@@ -284,7 +284,7 @@ def times_in_another_unit(_: RecordedApi, document: Document, row: Row) -> list[
 def _with_numbers(
     document: Document, row: Row, change: Callable[[float], float | str], *, only_times: bool = False
 ) -> Row:
-    """Return a row with other numbers in place of its own."""
+    """Return a row with its numbers replaced."""
     if isinstance(row, dict):
         return {name: _with_numbers(document, value, change, only_times=only_times) for name, value in row.items()}
     if isinstance(row, list):
@@ -301,27 +301,27 @@ def _with_numbers(
 
 
 def unreadable_health(api: RecordedApi, _: Document, row: Row) -> list[Row]:
-    """A word in place of everything that the score is made from."""
+    """Put a word in place of every value that the score is computed from."""
     return [with_values(row, dict.fromkeys(api.health_paths, "limbo"))]
 
 
 def unknown_state(api: RecordedApi, _: Document, row: Row) -> list[Row]:
-    """A word for the state that nobody knows."""
+    """Put an unknown word in place of the state."""
     return [with_values(row, api.recording.proofs.unknown)]
 
 
 def off_air_too(api: RecordedApi, _: Document, row: Row) -> list[Row]:
-    """Another record of the same stream, which is off air."""
+    """Add another record of the same stream, which is off air."""
     return [row, with_values(row, api.recording.proofs.off_air)]
 
 
 def without_identity(api: RecordedApi, document: Document, row: Row) -> list[Row]:
-    """No value in the fields that tell which stream it is."""
+    """Remove the values that identify the stream."""
     return [with_values(row, dict.fromkeys(api.recording.rows.identity))]
 
 
 async def object_for_a_list(exchange: Exchange) -> None:
-    """An empty object in place of the list."""
+    """Send an empty object instead of the list."""
     await exchange.answer(exchange.api.without_list(exchange.request, exchange.path, exchange.good))
 
 
@@ -329,14 +329,14 @@ async def object_for_a_list(exchange: Exchange) -> None:
 
 
 async def same_page(exchange: Exchange) -> None:
-    """A next page is announced, which is the same again."""
+    """Announce a next page that is the same page again."""
     await exchange.answer(
         exchange.api.with_next_page(exchange.request, exchange.path, exchange.good, "again", other_rows=False)
     )
 
 
 async def endless_pages(exchange: Exchange) -> None:
-    """A next page is announced, slowly, each with other streams."""
+    """Announce next pages slowly and without end, each with other streams."""
     await asyncio.sleep(0.2)
     await exchange.answer(
         exchange.api.with_next_page(

@@ -1,4 +1,4 @@
-"""Platforms that repeat what they were sent, in every text of every recorded response: nothing of it is kept."""
+"""Platforms that echo what they were sent in every text of every recorded response; no secret must be stored."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def recording_with(recording: PlatformRecording, secret: str) -> PlatformRecordi
 
 
 async def echo_everywhere(recording: PlatformRecording, echo: str) -> list[str]:
-    """Return everything that is known of the upstream, and served for it, when one field after the other echoes."""
+    """Return everything stored and served about the upstream while one field after another echoes."""
     shown: list[str] = []
     async with fuzzed(recording) as (upstream, responses):
         assert (await upstream.poll()).up
@@ -36,7 +36,7 @@ async def echo_everywhere(recording: PlatformRecording, echo: str) -> list[str]:
 
 
 async def everything(upstream: PolledUpstream) -> str:
-    """Return the state and the text after one more poll; each part of the state is in its repr."""
+    """Return the state (as its repr) and the exposition after one more poll."""
     state = await upstream.poll(after=60.0)
     return f"{state!r}\n{upstream.text()}"
 
@@ -44,7 +44,7 @@ async def everything(upstream: PolledUpstream) -> str:
 RECORDINGS = [
     found for found in all_recordings() if with_secrets(found.recording.settings, SECRET) != found.recording.settings
 ]
-"""Those of platforms that are sent a secret."""
+"""The recordings of platforms that use a secret."""
 
 
 @pytest.mark.parametrize("recording", RECORDINGS, ids=str)
@@ -56,7 +56,7 @@ async def test_echoed_secret_is_in_no_state_and_no_metric(recording: PlatformRec
 
 
 @pytest.mark.parametrize("recording", [found for found in all_recordings() if found.login], ids=str)
-async def test_login_token_that_is_echoed_is_in_no_state_and_no_metric(recording: PlatformRecording) -> None:
+async def test_echoed_login_token_is_in_no_state_and_no_metric(recording: PlatformRecording) -> None:
     assert recording.login is not None
     token = "canary-token-of-a-login"
     response = recording.response(recording.login.request).with_values({recording.login.token: token})

@@ -1,6 +1,6 @@
-"""Every fault on every platform at once, against the real exporter process, and what must hold all the while.
+"""Every fault on every platform at once, against a real exporter process.
 
-One test, as one run of a minute shows it all; each part of it names the cells that fail.
+It is a single test, because one run of a minute covers everything. Each part names the cells that fail.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from tests.real.prometheus import check_metrics
 
 INTERVAL_SECONDS = 4.0
 MEMORY_BYTES = 100e6
-"""Far below what comes at the same time: four bodies of 100 MiB, four bombs of as much, four lists without end."""
+"""Far less than is sent at the same time: four bodies of 100 MiB, four gzip bombs of 100 MiB, four endless lists."""
 
 
 @pytest.mark.real
 @pytest.mark.no_cover
-def test_every_fault_on_every_platform(tmp_path: Path) -> None:
+def test_every_fault_on_every_platform_has_its_expected_result(tmp_path: Path) -> None:
     run = run_matrix(tmp_path)
     assert run.exit_code == 0
-    each_fault_has_its_outcome(run)
-    recovery_comes_with_the_next_poll(run)
-    what_is_unknown_is_never_called_off_the_air(run)
-    healthy_upstreams_lose_nothing(run)
-    everything_that_is_exposed_can_be_read(run)
-    probes_say_what_the_metrics_say(run)
-    memory_is_bounded(run)
-    nothing_secret_is_said(run)
-    assert run.led_elsewhere == 0, "a redirect was followed"
+    assert_results_are_expected(run)
+    assert_recovery_with_the_next_poll(run)
+    assert_unknown_is_never_off_air(run)
+    assert_healthy_upstreams_are_unaffected(run)
+    assert_exposition_is_valid(run)
+    assert_probes_match_the_metrics(run)
+    assert_memory_is_bounded(run)
+    assert_no_secret_is_visible(run)
+    assert run.followed_redirects == 0, "a redirect was followed"
 
 
-def each_fault_has_its_outcome(run: Run) -> None:
+def assert_results_are_expected(run: Run) -> None:
     wrong = {
         cell.name: f"{run.outcome(cell)}, not {cell.expected}"
         for cell in run.cells.values()
@@ -46,41 +46,41 @@ def each_fault_has_its_outcome(run: Run) -> None:
     assert not wrong
 
 
-def recovery_comes_with_the_next_poll(run: Run) -> None:
+def assert_recovery_with_the_next_poll(run: Run) -> None:
     assert run.cells.keys() - run.recovered.keys() == set()
     late = {cell.name: lost for cell in run.cells.values() if (lost := run.polls_lost_after_healing(cell)) > 1}
-    assert not late, "polls that failed for the fault's reason after the healing; one may have been under way"
+    assert not late, "polls that failed for the fault's reason after the healing; one may have been in flight"
 
 
-def what_is_unknown_is_never_called_off_the_air(run: Run) -> None:
-    """A poll that fails says nothing of its streams: as before, then absent, never 0."""
+def assert_unknown_is_never_off_air(run: Run) -> None:
+    """A failed poll leaves ``stream_live`` unchanged, then absent, but never 0."""
     for cell in run.cells.values():
         if cell.expected.down is not None:
             for scrape in run.during:
                 assert set(scrape.live(cell.name).values()) <= {1.0}, cell.name
 
 
-def healthy_upstreams_lose_nothing(run: Run) -> None:
+def assert_healthy_upstreams_are_unaffected(run: Run) -> None:
     for platform in main_recordings():
         cell = run.cells[f"{platform}-{HEALTHY}"]
         own = dict.fromkeys(cell.api.labels, 1.0)
         assert all(scrape.live(cell.name) == own for scrape in run.during), cell.name
-        # a machine that is short of time may not answer within a poll's
+        # a busy machine may not respond within a poll's timeout
         assert {reason for reason, times in run.healed.failures(cell.name).items() if times} <= {"timeout"}
         polls = run.healing.polls(cell.name) - run.calm.polls(cell.name)
         due = (run.healing.at - run.calm.at) / INTERVAL_SECONDS
-        # or lose a beat; an upstream that waits for a broken one loses most
+        # and may skip polls, but an upstream that waits for a broken one loses most of them
         assert polls >= due / 2, cell.name
 
 
-def everything_that_is_exposed_can_be_read(run: Run) -> None:
+def assert_exposition_is_valid(run: Run) -> None:
     for scrape in (run.calm, run.broken, run.healed):
         check_metrics(scrape.text)
     for family in text_string_to_metric_families(run.broken.text):
         assert all(math.isfinite(sample.value) or "le" in sample.labels for sample in family.samples), family.name
 
 
-def probes_say_what_the_metrics_say(run: Run) -> None:
+def assert_probes_match_the_metrics(run: Run) -> None:
     assert len(run.probes) > len(main_recordings())
     for name, (status, text) in run.probes.items():
         assert status == 200, name
@@ -95,20 +95,20 @@ def _family(text: str, name: str) -> str:
     return "".join(f"{line}\n" for line in text.splitlines() if line.startswith(f"{name}{{"))
 
 
-def memory_is_bounded(run: Run) -> None:
+def assert_memory_is_bounded(run: Run) -> None:
     most = max(scrape.memory for scrape in (*run.during, run.healed))
     print(f"memory: {run.calm.memory / 1e6:.0f} MB before, at most {most / 1e6:.0f} MB")
     assert most - run.calm.memory < MEMORY_BYTES
 
 
-def nothing_secret_is_said(run: Run) -> None:
-    assert "upstream fails" in run.said
-    assert "Traceback" not in run.said
-    said = run.said + "".join(text for _, text in run.probes.values())
-    assert [secret for secret in run.secrets if secret in said] == []
+def assert_no_secret_is_visible(run: Run) -> None:
+    assert "upstream is failing" in run.output
+    assert "Traceback" not in run.output
+    output = run.output + "".join(text for _, text in run.probes.values())
+    assert [secret for secret in run.secrets if secret in output] == []
 
 
-def test_every_deviation_is_of_a_fault() -> None:
+def test_exceptions_in_recordings_refer_to_existing_faults() -> None:
     names = {fault.name for fault in FAULTS}
     unknown = {platform: recording.faults.keys() - names for platform, recording in main_recordings().items()}
     assert {platform: found for platform, found in unknown.items() if found} == {}

@@ -1,6 +1,6 @@
-"""WAVE's export passed through, of texts that are nearly exports: two upstreams with two of them, merged.
+"""WAVE's export passed through, with damaged texts: two upstreams with two of them, merged.
 
-``tests/metrics/test_passthrough.py`` makes its texts line by line; here a good one is cut, crossed and overwritten.
+``tests/metrics/test_passthrough.py`` generates texts line by line; here, a valid one is cut, spliced and overwritten.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from exporter.metrics.passthrough import parse_passthrough
 from exporter.model import PassthroughMetrics, PassthroughText
 from tests.faults.test_fuzzed_platforms import QUICK
 from tests.metrics.generated_views import rendered, view
-from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.reference_renderer import render_reference
 from tests.metrics.test_passthrough import check
 from tests.platforms.recordings import RESPONSES
 from tests.real.prometheus import promtool
@@ -39,7 +39,7 @@ TEXTS = st.tuples(
     st.lists(st.sampled_from((*EXPORT.splitlines(), *FURTHER_LINES)), max_size=15).map("\n".join) | st.just(EXPORT),
     st.lists(st.tuples(st.integers(0, 2000), PIECES, st.integers(0, 20)), max_size=5),
 )
-"""A text, and where what is put in place of how many characters."""
+"""A text, and the edits: position, replacement, and number of replaced characters."""
 
 
 def spoilt(text: str, edits: list[tuple[int, str, int]]) -> str:
@@ -50,7 +50,7 @@ def spoilt(text: str, edits: list[tuple[int, str, int]]) -> str:
 
 
 def parse(text: str, series: int) -> PassthroughMetrics | None:
-    """The metrics that are kept of an export; None if it is refused."""
+    """Return the metrics kept from an export; None if it is refused."""
     with contextlib.suppress(ValueError):
         return parse_passthrough(PassthroughText(text=text, prefix="wave_", max_series=series, stale_at=math.inf))
     return None
@@ -69,7 +69,7 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
         assert all(sum(len(family.samples) for family in one.families) <= series for one in parsed)
         if views:
             text = rendered(*views).text.decode()
-            assert text == render_plainly(views).text
+            assert text == render_reference(views).text
             check(text)
             texts.append(text)
 
@@ -77,17 +77,17 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
     assert texts
     for text in texts:
         done = promtool("check", "metrics", text=text)
-        # it can be read; how a platform names its metrics is its own affair
+        # it must be valid; the names are the platform's own
         said = [line for line in (done.stdout + done.stderr).splitlines() if not re.match(r"\S*wave_", line)]
         assert (done.returncode in (0, 3), said) == (True, [])
 
 
 @pytest.mark.real
 @pytest.mark.no_cover
-def test_no_export_breaks_the_answer() -> None:
+def test_damaged_exports_keep_the_exposition_valid() -> None:
     fuzz(EXAMPLES, QUICK)
 
 
 @pytest.mark.soak
-def test_no_export_breaks_the_answer_in_a_long_run() -> None:
+def test_damaged_exports_keep_the_exposition_valid_in_a_long_run() -> None:
     fuzz(EXAMPLES_OF_THE_LONG_RUN, tuple(Phase))

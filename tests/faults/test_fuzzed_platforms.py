@@ -1,7 +1,7 @@
-"""Each platform's code over answers that are nearly good, or nothing like it: from the bytes to the exposition.
+"""Each platform module with damaged or unrelated responses, from the bytes to the exposition.
 
-Whatever comes: a poll that succeeds, or fails with a reason that is not ``internal``; text that can be read, and is
-that of the plain rendering; and the next good answer mends everything.
+A poll succeeds, or fails with a reason other than ``internal``. The exposition is valid and equals the plain rendering.
+The next valid response restores everything.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tests.real.prometheus import check_metrics
 
 EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 40, 1000
 LINTED = 3
-"""promtool reads the last so many texts of each recording: a process for every one would be most of the time."""
+"""Number of texts of each recording that promtool checks; a process for every one would take most of the time."""
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
-"""Without making an example smaller, which may take minutes: that is for the long run."""
+"""Without shrinking, which may take minutes and is left to the long run."""
 LONG_SECONDS = 1000.0
-"""After which a login that was refused is tried again, and nothing but good answers is left."""
+"""Long enough that a refused login is tried again, and that only data from valid responses is left."""
 
 
 def live(view: UpstreamState) -> set[str]:
@@ -37,21 +37,23 @@ def live(view: UpstreamState) -> set[str]:
 
 
 def silent(view: UpstreamState, recording: PlatformRecording, now: float) -> set[str]:
-    """The streams whose last sign of life, which no recorded response renews, is older than the platform's limit."""
+    """Return the streams whose last sign of life, which recordings do not renew, is older than the platform's limit."""
     limit = recording.platform.heartbeat_limit_seconds or math.inf
     ages = {s.identity.stream: now - (s.report.last_seen_timestamp_seconds or now) for s in view.streams}
     return {label for label, age in ages.items() if age > limit}
 
 
 def bodies(recording: PlatformRecording) -> st.SearchStrategy[dict[str, bytes]]:
-    """What to answer in place of one or several good answers."""
+    """Return replacements for one or several valid responses."""
     names = st.sampled_from(sorted(recording.recording.responses))
     one = names.flatmap(lambda name: st.tuples(st.just(name), spoilt_bodies(recording.response(name))))
     return st.lists(one, min_size=1, max_size=3).map(dict)
 
 
-async def bad_weather(recording: PlatformRecording, first: dict[str, bytes], second: dict[str, bytes]) -> str:
-    """Good, two kinds of bad, and good again; gives what was exposed in between."""
+async def poll_damaged_responses(
+    recording: PlatformRecording, first: dict[str, bytes], second: dict[str, bytes]
+) -> str:
+    """Poll valid, two kinds of damaged, and valid responses again; return what was exposed in between."""
     async with fuzzed(recording) as (upstream, responses):
         before = await upstream.poll()
         assert before.up
@@ -78,39 +80,39 @@ def _no_internal_failure(upstream: PolledUpstream) -> None:
 
 
 def fuzz(recording: PlatformRecording, examples: int, phases: Sequence[Phase] = QUICK) -> Sequence[str]:
-    """Return the last texts that were exposed."""
+    """Return the last exposed texts."""
     texts: deque[str] = deque(maxlen=LINTED)
 
     @settings(max_examples=examples, deadline=None, phases=phases)
     @given(first=bodies(recording), second=bodies(recording))
     def run(first: dict[str, bytes], second: dict[str, bytes]) -> None:
-        texts.append(asyncio.run(bad_weather(recording, first, second)))
+        texts.append(asyncio.run(poll_damaged_responses(recording, first, second)))
 
     run()
     return texts
 
 
 def lint(texts: Sequence[str]) -> None:
-    """Let promtool read texts."""
+    """Check texts with promtool."""
     for text in texts:
-        # names of a platform's own are its own affair
+        # pass-through metrics have the platform's own names
         check_metrics(re.sub(r"^(# \w+ )?wave_.*\n", "", text, flags=re.MULTILINE))
 
 
 @pytest.mark.real
 @pytest.mark.no_cover
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-def test_no_answer_breaks_a_platform(recording: PlatformRecording) -> None:
+def test_damaged_responses_never_cause_an_internal_error(recording: PlatformRecording) -> None:
     lint(fuzz(recording, EXAMPLES))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-def test_no_answer_breaks_a_platform_in_a_long_run(recording: PlatformRecording) -> None:
+def test_damaged_responses_never_cause_an_internal_error_in_a_long_run(recording: PlatformRecording) -> None:
     lint(fuzz(recording, EXAMPLES_OF_THE_LONG_RUN, tuple(Phase)))
 
 
-async def test_a_stream_that_left_a_list_has_its_end_whatever_the_platform_can_say() -> None:
+async def test_stream_missing_from_a_complete_list_has_an_end_time() -> None:
     async with fuzzed(recording_of("node_media_server", "version-2")) as (upstream, responses):
         await upstream.poll()
         responses.spoil({"GET /api/streams": b"{}"})

@@ -1,6 +1,6 @@
-"""A value that can't be read is no good news: what a score depends on is spoilt, value by value, on every platform.
+"""Streams have no derived score while a value that it depends on is unreadable, for every value of every platform.
 
-The platforms are those of the registry, the values are all that their recordings have: nothing is listed here.
+The platforms come from the registry, and the values from their recordings; nothing is listed here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PLATFORMS = sorted(platform.name for platform in shipped())
 
 
 def has_a_derived_score(spoilt: Spoilt) -> bool:
-    """Whether there is a score that is not the platform's own."""
+    """Return whether there is a score that is not the platform's own."""
     score = spoilt.after.health_score_ratio
     return score is not None and score != spoilt.after.report.health_score_ratio
 
@@ -30,11 +30,11 @@ def test_stream_has_no_derived_score_while_a_health_fact_is_unreadable(recording
 
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_recordings_of_a_platform_have_every_health_fact_that_it_feeds(platform: str) -> None:
-    """Otherwise the test above shows nothing about it."""
+    """Otherwise the test above proves nothing about it."""
     recordings = [recording for recording in all_recordings() if recording.platform.name == platform]
     found = [spoilt for recording in recordings for spoilt in spoilt_facts(platform, recording.name)]
     lost = {field for spoilt in found for field in spoilt.lost}
-    # a rate that is measured from a total needs more than one poll
+    # a rate measured from a total needs more than one poll
     measured = {rate.rate for rate in recordings[0].platform.rates if rate.is_derived and rate.total in lost}
     assert set(HEALTH_FIELDS) & recordings[0].platform.feeds - lost - measured == set()
     if lost & set(HEALTH_FIELDS):

@@ -1,4 +1,4 @@
-"""The event loop's clock, and a silence that is over long before the poll."""
+"""A fake event loop clock, and a short limit for the time without data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ async def loop_time(monkeypatch: pytest.MonkeyPatch) -> LoopTime:
 
 @pytest.fixture
 def short_silence(monkeypatch: pytest.MonkeyPatch) -> float:
-    """Seconds that a platform may be silent in a poll of ``POLL_SECONDS``."""
+    """Maximum seconds without data in a poll of ``POLL_SECONDS``."""
     monkeypatch.setattr("exporter.http.retry.SILENCE_SHARE", 0.1)
     return 0.1 * POLL_SECONDS

@@ -1,4 +1,4 @@
-"""The event loop's clock in a test's hands."""
+"""An event loop clock that tests control."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ POLL_SECONDS = 20.0
 
 
 class LoopTime:
-    """Stands still until it is moved: what is due then happens at once."""
+    """Does not move until it is advanced; then everything due happens immediately."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._loop = asyncio.get_running_loop()
@@ -18,7 +18,7 @@ class LoopTime:
         monkeypatch.setattr(self._loop, "time", lambda: self._now)
 
     async def advance(self, seconds: float) -> None:
-        """Move it on, and let everything happen that is due before, and then."""
+        """Advance the clock; run everything that is due before and after that."""
         await _settled()
         self._now += seconds
         await _settled()

@@ -1,4 +1,4 @@
-"""Servers that answer byte by byte as a test tells them, well or badly, and clients that ask them."""
+"""Servers that send raw bytes, valid or not, and clients for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 class Request:
-    """A request as it came in."""
+    """A received request."""
 
     def __init__(self, head: str, body: bytes) -> None:
         line, *fields = head.split("\r\n")
@@ -34,7 +34,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request:
 
 
 def http(status: int = 200, body: bytes = b"{}", given: Mapping[str, str] | None = None, **headers: str) -> bytes:
-    """A whole answer; header names are ``given``, or named with ``_`` for ``-``."""
+    """Return a raw response; header names come from ``given``, or from keywords with ``_`` for ``-``."""
     fields = {"Content-Type": "application/json", "Content-Length": str(len(body))}
     fields |= {name.replace("_", "-"): value for name, value in headers.items()}
     fields |= given or {}
@@ -43,7 +43,7 @@ def http(status: int = 200, body: bytes = b"{}", given: Mapping[str, str] | None
 
 
 class Server:
-    """Answers each request with the next of ``answers``, and with the last one from then on."""
+    """Sends one of ``answers`` after another, then the last one repeatedly."""
 
     def __init__(self, *answers: bytes | Callable[[Request], bytes]) -> None:
         self.answers = list(answers)
@@ -67,7 +67,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(handler: Handler, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """Serve connections on a free port, which is the value."""
+    """Serve connections on a free port; yield the port."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,7 +101,7 @@ async def answering(*answers: bytes | Callable[[Request], bytes]) -> AsyncIterat
 
 
 class Observed:
-    """What a client reported of its attempts."""
+    """Records a client's attempts."""
 
     def __init__(self) -> None:
         self.attempts: list[tuple[str, str]] = []

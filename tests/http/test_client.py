@@ -1,4 +1,4 @@
-"""What the client sends, and how it reads what comes back."""
+"""Requests that the client sends, and responses that it reads."""
 
 import asyncio
 import gzip
@@ -21,7 +21,7 @@ from tests.http.raw_server import Observed, Request, answering, client_of, http,
 LONG = 20.0
 
 
-async def test_what_every_request_says() -> None:
+async def test_every_request_has_the_same_headers() -> None:
     async with answering(http(Set_Cookie="a=b")) as server, client_of(server.url) as client:
         for _ in range(2):
             await client.requests(LONG).get("GET /x")
@@ -46,7 +46,9 @@ async def test_what_every_request_says() -> None:
         ({"bytes": "a\udce9"}, "?bytes=a%E9"),
     ],
 )
-async def test_parameters(params: Mapping[str, str] | Sequence[tuple[str, str]] | None, query: str) -> None:
+async def test_query_parameters_are_encoded(
+    params: Mapping[str, str] | Sequence[tuple[str, str]] | None, query: str
+) -> None:
     async with answering(http()) as server, client_of(server.url + "/base/") as client:
         await client.requests(LONG).get("GET /x", params=params)
     assert server.requests[0].target == "/base/x" + query
@@ -63,14 +65,14 @@ async def test_parameters(params: Mapping[str, str] | Sequence[tuple[str, str]] 
         ("...", "..."),
     ],
 )
-async def test_a_value_stays_in_its_place_of_the_path(key: str, segment: str) -> None:
+async def test_path_value_is_encoded_as_one_segment(key: str, segment: str) -> None:
     async with answering(http()) as server, client_of(server.url) as client:
         await client.requests(LONG).get("GET /streams/{app}/{key}/now", app="a", key=key)
     assert server.requests[0].target == f"/streams/a/{segment}/now"
 
 
 @pytest.mark.parametrize("key", ["", ".", "..", "\ud800", "a\udce9\udbff"])
-async def test_what_no_segment_can_be_is_not_sent(key: str) -> None:
+async def test_invalid_path_value_is_not_sent(key: str) -> None:
     async with answering(http()) as server, client_of(server.url) as client:
         with pytest.raises(UpstreamError) as caught:
             await client.requests(LONG).get("GET /streams/{key}", key=key)
@@ -78,32 +80,32 @@ async def test_what_no_segment_can_be_is_not_sent(key: str) -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["/x", "GET x", "get /x", "GET /x y"])
-async def test_endpoints_are_method_and_path(endpoint: str) -> None:
+async def test_malformed_endpoint_template_is_rejected(endpoint: str) -> None:
     async with client_of("http://127.0.0.1:1") as client:
         with pytest.raises(ValueError, match="not an endpoint"):
             await client.requests(LONG).get(endpoint)
 
 
-async def test_a_host_with_an_address_of_version_6() -> None:
+async def test_ipv6_host_is_accepted() -> None:
     if not socket.has_ipv6:
         pytest.skip("no IPv6 here")
     async with client_of("http://[::1]:1/base") as client:
         assert str(client.url_of("/x", {"a": "b"})) == "http://[::1]:1/base/x?a=b"
 
 
-async def test_a_base_with_credentials_is_refused_without_showing_them() -> None:
-    with pytest.raises(ValueError, match="no credentials") as caught:
+async def test_base_url_with_credentials_is_rejected_without_showing_them() -> None:
+    with pytest.raises(ValueError, match="must not contain credentials") as caught:
         async with client_of("http://user:canary@127.0.0.1:1"):
             pass
     assert "canary" not in str(caught.value)
 
 
-async def test_a_host_with_letters_beyond_ascii() -> None:
+async def test_non_ascii_host_is_sent_as_punycode() -> None:
     async with client_of("http://bücher.example/") as client:
         assert str(client.url_of("/x", None)) == "http://xn--bcher-kva.example/x"
 
 
-async def test_bodies_are_sent_as_json() -> None:
+async def test_body_is_sent_as_json() -> None:
     async with answering(http(body=b"[1]")) as server, client_of(server.url) as client:
         requests = client.requests(LONG)
         answer = await requests.post("POST /streams/batch", body={"ids": ["a"]}, headers={"X-More": "1"})
@@ -115,7 +117,7 @@ async def test_bodies_are_sent_as_json() -> None:
     assert (answer.data, answer.status, answer.body, repr(answer)) == ([1], 200, b"", "<Response 200>")
 
 
-async def test_ids_with_lone_surrogates_are_sent_back_as_they_came() -> None:
+async def test_ids_with_lone_surrogates_are_sent_back_unchanged() -> None:
     async with (
         answering(http(body=b'["a\xe9", "b\\ud83d", "\xc3\xa4"]'), http()) as server,
         client_of(server.url) as client,
@@ -128,14 +130,14 @@ async def test_ids_with_lone_surrogates_are_sent_back_as_they_came() -> None:
     assert server.requests[2].body == b'{"ids": ["b\\ud83d", "\\u00e4"]}'
 
 
-async def test_answers_without_a_body() -> None:
+async def test_response_without_a_body_has_no_data() -> None:
     async with answering(b"HTTP/1.1 204 X\r\n\r\n", http(200, b"")) as server, client_of(server.url) as client:
         requests = client.requests(LONG)
         assert (await requests.get("GET /x")).data is None
         assert (await requests.request("DELETE /x")).data is None
 
 
-async def test_texts() -> None:
+async def test_body_is_kept_as_text_if_json_is_not_requested() -> None:
     async with answering(http(body="ä 1".encode()), http(body=b"\xff")) as server, client_of(server.url) as client:
         requests = client.requests(LONG)
         answer = await requests.get("GET /x", json=False)
@@ -150,12 +152,12 @@ async def test_texts() -> None:
     ids=["one", "members", "stored"],
 )
 @pytest.mark.parametrize("name", ["gzip", "GZIP", "x-gzip"])
-async def test_compressed_bodies(body: bytes, name: str) -> None:
+async def test_gzip_body_is_decompressed(body: bytes, name: str) -> None:
     async with answering(http(body=body, Content_Encoding=name)) as server, client_of(server.url) as client:
         assert (await client.requests(LONG).get("GET /x")).data == {"a": 1}
 
 
-async def test_a_body_in_many_pieces() -> None:
+async def test_chunked_body_up_to_the_limit_is_read() -> None:
     parts = [b'{"a": "', b"x" * 50_000, b"y" * 40_000, b'"}']
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -163,7 +165,7 @@ async def test_a_body_in_many_pieces() -> None:
         assert len((await client.requests(LONG).get("GET /x")).data["a"]) == 90_000
 
 
-async def test_one_value_out_of_range_leaves_the_others() -> None:
+async def test_values_out_of_range_do_not_affect_the_others() -> None:
     body = (
         b'{"a": 1e999, "b": %s, "c": -%s, "d": "half \\ud83d", "e": 1, "f": "\xc3\xa4", "g": 12345678901234567890123}'
     )
@@ -183,7 +185,7 @@ async def test_one_value_out_of_range_leaves_the_others() -> None:
     }
 
 
-async def test_counting_and_observing() -> None:
+async def test_requests_are_counted_and_observed() -> None:
     observed = Observed()
     async with (
         answering(http(), http(404, b'{"error": "x"}'), http(404), http(501), http(body=b"<")) as server,
@@ -198,11 +200,11 @@ async def test_counting_and_observing() -> None:
     assert observed.attempts == [("GET /a/{b}", code) for code in ("200", "404", "404", "501", "200")]
 
 
-# -- many at one time --------------------------------------------------------------------------------------------------
+# -- concurrent requests -----------------------------------------------------------------------------------------------
 
 
 class Crowd:
-    """Answers only when ``size`` requests wait at one time, and then all of them."""
+    """Responds only once ``size`` requests are waiting, then to all of them."""
 
     def __init__(self, size: int) -> None:
         self.waiting = self.most = 0
@@ -222,7 +224,7 @@ class Crowd:
             await writer.drain()
 
 
-async def test_as_many_at_one_time_as_allowed() -> None:
+async def test_concurrent_requests_are_limited() -> None:
     crowd = Crowd(3)
     async with (
         serving(crowd.handle) as port,
@@ -235,7 +237,7 @@ async def test_as_many_at_one_time_as_allowed() -> None:
     assert crowd.most == 3
 
 
-async def test_the_first_request_of_all_goes_alone() -> None:
+async def test_first_request_is_sent_alone() -> None:
     seen = []
 
     def answer(request: Request) -> bytes:
@@ -249,7 +251,7 @@ async def test_the_first_request_of_all_goes_alone() -> None:
         assert sorted(seen) == ["/0", "/1", "/2", "/3"]
 
 
-async def test_map_keeps_the_order_and_what_fails() -> None:
+async def test_map_returns_results_and_errors_in_order() -> None:
     def answer(request: Request) -> bytes:
         return http(404) if request.target == "/2" else http(body=request.target[1:].encode())
 
@@ -267,12 +269,12 @@ async def test_map_keeps_the_order_and_what_fails() -> None:
     outcomes = [result.reason if isinstance(result, UpstreamError) else result for _, result in results]
     assert outcomes == [5, Reason.NOT_FOUND, Reason.INTERNAL, 4, Reason.INTERNAL]
     assert str(results[2][1]) == "internal error: KeyError"
-    # once a poll, and nothing of the exception's text
+    # once per poll, without the exception's text
     assert [(log["error"], log["at"].rpartition(":")[0]) for log in logs] == [("KeyError", __file__)]
     assert "anything" not in repr(logs)
 
 
-async def test_a_header_that_cannot_be_sent_is_an_internal_error() -> None:
+async def test_invalid_header_is_an_internal_error() -> None:
     async with answering(http()) as server, client_of(server.url) as client:
         with pytest.raises(UpstreamError) as caught:
             await client.requests(LONG).get("GET /x", headers={"X-Key": "canary\r\n"})
@@ -287,7 +289,7 @@ DATE, UNIX = "Tue, 10 Sep 2024 20:26:40 GMT", 1_726_000_000.0
 @pytest.mark.parametrize(
     ("now", "skew"), [(UNIX, 0.0), (UNIX + 0.9, 0.0), (UNIX + 1.5, -1.5), (UNIX - 60, 60.0), (UNIX + 3600, -3600.0)]
 )
-async def test_the_platforms_clock(now: float, skew: float) -> None:
+async def test_clock_skew_is_measured_from_the_date_header(now: float, skew: float) -> None:
     clock = FakeClock(now)
     async with answering(http(Date=DATE)) as server, client_of(server.url, clock=clock) as client:
         requests = client.requests(LONG)
@@ -299,7 +301,7 @@ async def test_the_platforms_clock(now: float, skew: float) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}, {"Date": DATE, "Age": "70"}])
-async def test_an_answer_that_does_not_tell_the_time(headers: dict[str, str]) -> None:
+async def test_clock_skew_is_unknown_without_a_usable_date(headers: dict[str, str]) -> None:
     async with answering(http(given=headers)) as server, client_of(server.url) as client:
         requests = client.requests(LONG)
         await requests.get("GET /x")
@@ -321,7 +323,7 @@ async def test_an_answer_that_does_not_tell_the_time(headers: dict[str, str]) ->
         ("</>; rel=next", ""),
     ],
 )
-async def test_the_next_page_is_on_our_own_url(link: str, query: str) -> None:
+async def test_next_page_keeps_the_requested_host_and_path(link: str, query: str) -> None:
     async with answering(http(Link=link)) as server, client_of(server.url + "/base") as client:
         answer = await client.requests(LONG).get("GET /stream", params={"cursor": "1"})
     assert answer.link_next == f"{server.url}/base/stream{query}"
@@ -339,7 +341,7 @@ async def test_the_next_page_is_on_our_own_url(link: str, query: str) -> None:
         '<http://[bad?p=1>; rel="next"',
     ],
 )
-async def test_no_next_page(link: str) -> None:
+async def test_response_without_a_next_link_has_no_next_page(link: str) -> None:
     async with answering(http(Link=link)) as server, client_of(server.url) as client:
         assert (await client.requests(LONG).get("GET /x")).link_next is None
 
@@ -351,7 +353,7 @@ def made(settings: UpstreamSettings) -> UpstreamClient:
     return UpstreamClient.from_settings(settings, FakeClock(), lambda *_: None)
 
 
-async def test_from_settings() -> None:
+async def test_client_is_built_from_settings() -> None:
     settings = StormSettings.model_validate(
         {
             "name": "edge", "platform": "storm", "url": "http://127.0.0.1:8080/", "base_path": "/api/v1/",
@@ -366,7 +368,7 @@ async def test_from_settings() -> None:
     assert "abcdefgh" not in repr(vars(client))
 
 
-async def test_without_a_base_path_and_auth() -> None:
+async def test_client_without_base_path_uses_the_url() -> None:
     settings = UpstreamSettings(name="x", platform="p", url="https://x.example/api", auth=AuthSettings())
     assert str(made(settings).url_of("/a", None)) == "https://x.example/api/a"
 
@@ -376,7 +378,7 @@ async def test_404_of_another_server_names_the_settings_to_check(path: dict[str,
     async with answering(http(404, b"<html>")) as server:
         kind = StormSettings if path else UpstreamSettings
         client = made(kind.model_validate({"name": "edge", "platform": "storm", "url": server.url, **path}))
-        with pytest.raises(UpstreamError, match=f"status 404, not from the expected API: check {keys}$"):
+        with pytest.raises(UpstreamError, match=f"status 404, but not from the expected API: check {keys}$"):
             await client.requests(LONG).get("GET /x")
         await client.close()
 
@@ -399,7 +401,7 @@ async def test_requests_on_demand_leave_half_of_a_limit_to_scheduled_ones(own_cr
         assert (scheduled.requests(LONG).budget(), requests.budget()) == (18, 10)
         for _ in range(10):
             await requests.get("GET /x")
-        with pytest.raises(UpstreamError, match="has no more for polls on demand") as caught:
+        with pytest.raises(UpstreamError, match="has nothing left for polls on demand") as caught:
             await requests.get("GET /x")
         assert (caught.value.reason, caught.value.status) == (Reason.RATE_LIMITED, None)
         for _ in range(8):

@@ -1,4 +1,4 @@
-"""How requests prove who asks: kinds, rotation, logins, and that secrets stand in headers alone."""
+"""Authentication: kinds, rotation, logins, and that secrets appear only in headers."""
 
 import asyncio
 import base64
@@ -47,7 +47,7 @@ async def failure(client: UpstreamClient) -> UpstreamError:
 
 
 async def failures(client: UpstreamClient, times: int) -> list[Reason]:
-    """Why requests failed, of so many in one poll."""
+    """Return the reasons of failed requests among ``times`` requests of one poll."""
     requests = client.requests(LONG)
     results = await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(times))
     return [result.reason for _, result in results if isinstance(result, UpstreamError)]
@@ -70,7 +70,9 @@ async def failures(client: UpstreamClient, times: int) -> list[Reason]:
         ),
     ],
 )
-async def test_kinds(given: dict[str, str], kind: type[Auth], header: str, value: str | None) -> None:
+async def test_credentials_are_sent_in_the_header_of_their_kind(
+    given: dict[str, str], kind: type[Auth], header: str, value: str | None
+) -> None:
     auth = auth_from_settings(AuthSettings.model_validate(given))
     assert type(auth) is kind
     async with answering(http()) as server, client_of(server.url, auth=auth) as client:
@@ -82,7 +84,7 @@ async def test_kinds(given: dict[str, str], kind: type[Auth], header: str, value
     assert sent == [value, None, value]
 
 
-async def test_credentials_that_no_header_can_carry() -> None:
+async def test_credentials_with_invalid_header_characters_are_not_sent() -> None:
     auth = Header("X-Key", Secret.inline("canary-ä"))
     async with answering(http()) as server, client_of(server.url, auth=auth) as client:
         error = await failure(client)
@@ -92,12 +94,12 @@ async def test_credentials_that_no_header_can_carry() -> None:
         header_value("canary\r\n")
 
 
-def test_a_login_needs_both() -> None:
-    with pytest.raises(ValueError, match="user name and a password"):
+def test_login_without_user_name_and_password_is_rejected() -> None:
+    with pytest.raises(ValueError, match="user name and password"):
         Basic(AuthSettings())
 
 
-async def test_a_secrets_file_that_is_gone(tmp_path: Path) -> None:
+async def test_missing_secrets_file_is_an_auth_error(tmp_path: Path) -> None:
     auth = Bearer(Secret.from_file(tmp_path / "token"))
     async with client_of("http://127.0.0.1:1", auth=auth) as client:
         error = await failure(client)
@@ -116,7 +118,7 @@ def demanding(wanted: Callable[[], str]) -> Callable[[Request], bytes]:
     return answer
 
 
-async def test_a_rotated_token_counts_from_the_next_poll(tmp_path: Path) -> None:
+async def test_rotated_token_is_used_from_the_next_poll(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("token-1\n")
     auth = Bearer(Secret.from_file(file))
@@ -127,7 +129,7 @@ async def test_a_rotated_token_counts_from_the_next_poll(tmp_path: Path) -> None
     assert [request.headers["authorization"] for request in server.requests] == ["Bearer token-1", "Bearer token-02"]
 
 
-async def test_a_refused_token_is_read_again_at_once(tmp_path: Path) -> None:
+async def test_refused_token_is_read_again_immediately(tmp_path: Path) -> None:
     file, token = tmp_path / "token", "token-1"
     file.write_text(token)
     auth = Bearer(Secret.from_file(file))
@@ -140,7 +142,7 @@ async def test_a_refused_token_is_read_again_at_once(tmp_path: Path) -> None:
         assert [request.headers["authorization"][-2:] for request in server.requests] == ["-1", "-1", "02"]
         token = "token-003"
         assert (await failure(client)).reason is Reason.AUTH
-        # the file has not changed: nothing to try again with
+        # the file has not changed, so there is no retry
         assert len(server.requests) == 4
 
 
@@ -155,7 +157,7 @@ class TokenLogin(Login):
 
 
 class Issuer:
-    """Gives tokens that are good until they are revoked."""
+    """Issues tokens that are valid until they are revoked."""
 
     def __init__(self) -> None:
         self.logins = 0
@@ -185,14 +187,14 @@ async def logging_in(
         yield client, issuer, server
 
 
-async def test_one_login_for_all() -> None:
+async def test_one_login_serves_all_requests() -> None:
     async with logging_in(FakeClock()) as (client, issuer, _):
         for _ in range(3):
             assert await failures(client, 20) == []
     assert issuer.logins == 1
 
 
-async def test_a_token_is_renewed_before_it_ends() -> None:
+async def test_token_is_renewed_before_it_expires() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         for elapsed, logins in ((0, 1), (719, 1), (1, 2), (719, 2), (1, 3)):
@@ -201,7 +203,7 @@ async def test_a_token_is_renewed_before_it_ends() -> None:
             assert issuer.logins == logins
 
 
-async def test_tokens_of_long_ago_are_not_looked_for_in_every_text() -> None:
+async def test_only_recent_tokens_are_redacted() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         for _ in range(TOKENS_HIDDEN + 2):
@@ -211,7 +213,7 @@ async def test_tokens_of_long_ago_are_not_looked_for_in_every_text() -> None:
     assert said == ["token-1", "token-2", *[HIDDEN] * TOKENS_HIDDEN]
 
 
-async def test_a_token_is_used_to_its_end_when_it_cannot_be_renewed() -> None:
+async def test_token_is_used_until_it_expires_if_renewal_fails() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         await client.requests(LONG).get("GET /x")
@@ -230,7 +232,7 @@ async def test_a_token_is_used_to_its_end_when_it_cannot_be_renewed() -> None:
         await client.requests(LONG).get("GET /x")
 
 
-async def test_a_revoked_token_is_replaced_once_for_all_that_were_refused() -> None:
+async def test_revoked_token_is_replaced_by_a_single_login() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         await client.requests(LONG).get("GET /x")
@@ -240,7 +242,7 @@ async def test_a_revoked_token_is_replaced_once_for_all_that_were_refused() -> N
     assert issuer.logins == 2
 
 
-async def test_tokens_that_are_never_good_end_the_logins() -> None:
+async def test_refused_new_token_stops_further_logins() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         issuer.accepts_tokens = False
@@ -252,7 +254,7 @@ async def test_tokens_that_are_never_good_end_the_logins() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404])
-async def test_a_refused_login_is_not_repeated_soon(status: int) -> None:
+async def test_refused_login_is_not_retried_soon(status: int) -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, server):
         issuer.refusal = http(status, b'{"message": "no"}')
@@ -269,20 +271,20 @@ async def test_a_refused_login_is_not_repeated_soon(status: int) -> None:
     assert {request.target for request in server.requests} == {"/login"}
 
 
-async def test_a_login_at_the_wrong_address_is_not_blamed_on_the_password() -> None:
+async def test_login_404_from_another_server_is_not_an_auth_error() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         issuer.refusal = http(404, b"<html>")
         for _ in range(2):
             error = await failure(client)
             assert (error.reason, error.status, error.means_absent) == (Reason.NOT_FOUND, None, False)
-            assert "login failed: POST /login: status 404, not from the expected API: check url" in str(error)
+            assert "login failed: POST /login: status 404, but not from the expected API: check url" in str(error)
         issuer.refusal = None
         clock.advance(5)
         await client.requests(LONG).get("GET /x")
 
 
-async def test_a_login_that_nobody_answers_keeps_its_reason() -> None:
+async def test_login_that_cannot_connect_keeps_its_reason() -> None:
     clock = FakeClock()
     async with client_of("http://127.0.0.1:1", auth=TokenLogin(login_settings(), clock), clock=clock) as client:
         for _ in range(2):
@@ -291,7 +293,7 @@ async def test_a_login_that_nobody_answers_keeps_its_reason() -> None:
         assert "next login in 5 s" in str(error)
 
 
-async def test_a_new_password_is_tried_at_once(tmp_path: Path) -> None:
+async def test_new_password_is_tried_immediately(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("wrong-password")
     settings = AuthSettings.model_validate({"username": "exporter", "password": Secret.from_file(file)})
@@ -306,7 +308,7 @@ async def test_a_new_password_is_tried_at_once(tmp_path: Path) -> None:
     assert b"right-passwords" in server.requests[-2].body
 
 
-async def test_a_password_that_is_gone() -> None:
+async def test_missing_password_is_an_auth_error() -> None:
     class Careless(TokenLogin):
         async def login(self, send: SendRequest) -> tuple[str, float]:
             environ.clear()
@@ -319,7 +321,7 @@ async def test_a_password_that_is_gone() -> None:
             assert (await failure(client)).reason is Reason.AUTH
 
 
-async def test_no_more_logins_a_minute_than_the_platform_allows() -> None:
+async def test_logins_per_minute_are_limited() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         for minute in range(3):
@@ -331,7 +333,7 @@ async def test_no_more_logins_a_minute_than_the_platform_allows() -> None:
         assert "in the last minute" in str(await failure(client)) or issuer.logins >= 10
 
 
-async def test_a_login_that_is_limited_waits_as_long_as_it_is_told() -> None:
+async def test_rate_limited_login_waits_for_retry_after() -> None:
     clock = FakeClock()
     async with logging_in(clock) as (client, issuer, _):
         issuer.refusal = http(429, Retry_After="120")
@@ -342,7 +344,7 @@ async def test_a_login_that_is_limited_waits_as_long_as_it_is_told() -> None:
         assert issuer.logins == 1
 
 
-async def test_a_token_that_is_no_word() -> None:
+async def test_token_with_invalid_header_characters_is_an_auth_error() -> None:
     async with logging_in(FakeClock()) as (client, issuer, _):
         issuer.refusal = http(body=b'"canary\\n"')
         error = await failure(client)
@@ -356,7 +358,7 @@ async def test_a_token_that_is_no_word() -> None:
 @pytest.mark.parametrize(
     "echo", [http(401, b"no token canary-token-1 found"), http(302, Location="http://canary-token-1/")]
 )
-async def test_what_a_platform_echoes_is_not_told(echo: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_echoed_secrets_are_not_in_errors_and_logs(echo: bytes, caplog: pytest.LogCaptureFixture) -> None:
     secret = Secret.inline("canary-token-1")
     kinds: list[Auth] = [Bearer(secret), Header("X-Key", secret), TokenLogin(login_settings(), FakeClock())]
     for auth in kinds:
@@ -379,7 +381,7 @@ async def failing(client: UpstreamClient) -> None:
     await client.requests(LONG).get("GET /x")
 
 
-async def test_waiting_for_a_login_ends_with_the_poll() -> None:
+async def test_waiting_for_a_login_ends_at_the_deadline() -> None:
     started = asyncio.Event()
 
     class Endless(TokenLogin):
@@ -395,7 +397,7 @@ async def test_waiting_for_a_login_ends_with_the_poll() -> None:
     assert started.is_set()
 
 
-async def test_a_slow_login_ends_at_the_deadline_of_the_request_that_needs_it(loop_time: LoopTime) -> None:
+async def test_slow_login_ends_at_the_deadline_of_its_request(loop_time: LoopTime) -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await read_request(reader)
         for byte in b"HT":
@@ -410,11 +412,11 @@ async def test_a_slow_login_ends_at_the_deadline_of_the_request_that_needs_it(lo
     ):
         with pytest.raises(UpstreamError) as caught:
             await client.requests(POLL_SECONDS).get("GET /x")
-    assert (caught.value.reason, str(caught.value)) == (Reason.TIMEOUT, "GET /x: no answer in time")
+    assert (caught.value.reason, str(caught.value)) == (Reason.TIMEOUT, "GET /x: timed out")
     assert observed.attempts == [("POST /login", "timeout")]
 
 
-async def test_login_for_a_poll_on_demand_is_sent_though_its_share_is_used_up() -> None:
+async def test_login_for_a_poll_on_demand_is_sent_although_its_share_is_used_up() -> None:
     logins = []
 
     def answer(request: Request) -> bytes:

@@ -1,4 +1,4 @@
-"""Retries: of what is safe, within the deadline, and never while the platform wants a pause."""
+"""Retries of safe requests, pauses that a platform asks for, and request limits."""
 
 import asyncio
 import gzip
@@ -35,7 +35,7 @@ async def failure(requests: Requests) -> UpstreamError:
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-async def test_passing_faults_are_tried_again(status: int) -> None:
+async def test_transient_error_is_retried(status: int) -> None:
     async with asking(http(status), http(status), http(body=b"1")) as (requests, server, clock):
         assert (await requests.get("GET /x")).data == 1
     assert (len(server.requests), requests.count) == (3, 3)
@@ -45,7 +45,7 @@ async def test_passing_faults_are_tried_again(status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 429, 501])
-async def test_lasting_faults_are_not(status: int) -> None:
+async def test_permanent_error_is_not_retried(status: int) -> None:
     async with asking(http(status)) as (requests, server, _):
         assert (await failure(requests)).status == status
     assert len(server.requests) == 1
@@ -73,13 +73,13 @@ async def test_permanent_500s_leave_retries_for_other_requests() -> None:
         assert (await requests.get("GET /other")).data == 1
 
 
-async def test_two_retries_are_the_most() -> None:
+async def test_request_is_retried_at_most_twice() -> None:
     async with asking(http(503)) as (requests, server, _):
         assert (await failure(requests)).reason is Reason.SERVER_ERROR
     assert len(server.requests) == 3
 
 
-async def test_a_poll_has_ten_retries() -> None:
+async def test_poll_has_at_most_ten_retries() -> None:
     async with asking(http(503)) as (requests, server, _):
         await requests.map(lambda n: requests.get("GET /{n}", n=str(n)), range(20))
     assert len(server.requests) == 30
@@ -88,14 +88,14 @@ async def test_a_poll_has_ten_retries() -> None:
 @pytest.mark.parametrize(
     ("safe", "status", "times"), [(False, 503, 1), (True, 503, 3), (False, 500, 1), (True, 500, 2)]
 )
-async def test_posts_only_when_they_are_queries(safe: bool, status: int, times: int) -> None:
+async def test_post_is_retried_only_if_it_is_safe(safe: bool, status: int, times: int) -> None:
     async with asking(http(status)) as (requests, server, _):
         with pytest.raises(UpstreamError):
             await requests.post("POST /x", body={}, safe=safe)
     assert len(server.requests) == times
 
 
-async def test_a_pause_is_no_silence(loop_time: LoopTime, short_silence: float) -> None:
+async def test_pause_does_not_count_as_a_stall(loop_time: LoopTime, short_silence: float) -> None:
     clock = FakeClock(UNIX)
     async with answering(http(503, Retry_After="5"), http()) as server, client_of(server.url, clock=clock) as client:
         asking = asyncio.create_task(client.requests(POLL_SECONDS).get("GET /x"))
@@ -105,15 +105,15 @@ async def test_a_pause_is_no_silence(loop_time: LoopTime, short_silence: float) 
         assert (await asking).data == {}
 
 
-async def test_no_retry_beyond_the_deadline() -> None:
+async def test_pause_beyond_the_deadline_is_not_waited_for() -> None:
     async with asking(http(503, Retry_After="10"), timeout=10.0) as (requests, server, clock):
         assert (await failure(requests)).retry_after == 10.0
     assert (len(server.requests), clock.slept) == (1, [])
 
 
 @pytest.mark.parametrize("safe", [False, True])
-async def test_a_kept_connection_that_broke(safe: bool) -> None:
-    """The server takes a request on a kept connection and closes without a word: it may have acted on it."""
+async def test_request_on_a_lost_connection_is_retried_only_if_it_is_safe(safe: bool) -> None:
+    """The server reads a request on a reused connection and closes it, so it may have processed the request."""
     served = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,7 +157,7 @@ MALFORMED = {
 
 @asynccontextmanager
 async def closing_after(*answers: bytes) -> AsyncIterator[tuple[Requests, list[str]]]:
-    """Answer each request on a connection of its own, the last way from then on; gives the targets requested too."""
+    """Send one response per connection, the last one repeatedly; yield the requests and the requested targets."""
     targets: list[str] = []
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -171,14 +171,14 @@ async def closing_after(*answers: bytes) -> AsyncIterator[tuple[Requests, list[s
 
 
 @pytest.mark.parametrize("answer", CUT_OFF.values(), ids=CUT_OFF)
-async def test_cut_off_body_is_requested_again(answer: bytes) -> None:
+async def test_truncated_body_is_requested_again(answer: bytes) -> None:
     async with closing_after(answer, answer, http(body=b"[1, 2]")) as (requests, targets):
         assert (await requests.get("GET /x")).data == [1, 2]
     assert targets == ["/x"] * 3
 
 
 @pytest.mark.parametrize("answer", CUT_OFF.values(), ids=CUT_OFF)
-async def test_body_that_is_always_cut_off_is_a_bad_response(answer: bytes) -> None:
+async def test_body_that_is_always_truncated_is_a_bad_response(answer: bytes) -> None:
     async with closing_after(answer) as (requests, targets):
         assert (await failure(requests)).reason is Reason.BAD_RESPONSE
     assert targets == ["/x"] * 3
@@ -191,7 +191,7 @@ async def test_complete_but_malformed_body_is_not_requested_again(answer: bytes)
     assert targets == ["/x"]
 
 
-async def test_command_with_a_cut_off_response_is_not_sent_again() -> None:
+async def test_unsafe_request_with_a_truncated_response_is_not_sent_again() -> None:
     async with closing_after(CUT_OFF["length"], http()) as (requests, targets):
         with pytest.raises(UpstreamError):
             await requests.post("POST /x", body={})
@@ -214,7 +214,7 @@ async def test_command_with_a_cut_off_response_is_not_sent_again() -> None:
         ({"Retry-After": "Tue Sep 10 20:26:46 2024"}, 6),
     ],
 )
-async def test_a_pause_that_fits_is_waited_for(status: int, headers: dict[str, str], seconds: float) -> None:
+async def test_pause_before_the_deadline_is_waited_for(status: int, headers: dict[str, str], seconds: float) -> None:
     async with asking(http(status, given=headers), http(body=b"1")) as (requests, server, clock):
         assert (await requests.get("GET /x")).data == 1
     assert len(server.requests) == 2
@@ -223,13 +223,13 @@ async def test_a_pause_that_fits_is_waited_for(status: int, headers: dict[str, s
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize("seconds", [61, 10**6, 10**40])
-async def test_a_pause_that_does_not_fit_holds_for_all(status: int, seconds: int) -> None:
+async def test_pause_beyond_the_deadline_applies_to_all_requests(status: int, seconds: int) -> None:
     async with asking(http(status, Retry_After=str(seconds))) as (requests, server, clock):
         error = await failure(requests)
         assert error.reason is (Reason.RATE_LIMITED if status == 429 else Reason.SERVER_ERROR)
         assert error.retry_after is not None
         assert error.retry_after == min(seconds, 900)
-        # the next one is not even sent
+        # the next request is not even sent
         error = await failure(requests)
         assert (error.reason, error.retry_after) == (Reason.RATE_LIMITED, min(seconds, 900))
         assert requests.budget() == 0
@@ -241,7 +241,7 @@ async def test_a_pause_that_does_not_fit_holds_for_all(status: int, seconds: int
         assert len(server.requests) == 2
 
 
-async def test_a_pause_that_fits_holds_for_all() -> None:
+async def test_pause_before_the_deadline_applies_to_all_requests() -> None:
     async with asking(http(429, Retry_After="5"), http(body=b"1")) as (requests, server, clock):
         with pytest.raises(UpstreamError):
             await requests.post("POST /x", body={})
@@ -249,22 +249,14 @@ async def test_a_pause_that_fits_holds_for_all() -> None:
     assert (len(server.requests), clock.slept) == (2, [5.0])
 
 
-async def test_a_pause_holds_for_what_may_not_be_repeated_too() -> None:
-    async with asking(http(429, Retry_After="5")) as (requests, server, clock):
-        with pytest.raises(UpstreamError):
-            await requests.post("POST /x", body={})
-        assert requests._client.rate_limit.pause(clock.monotonic()) == 5
-    assert len(server.requests) == 1
-
-
 @pytest.mark.parametrize("value", ["soon", "-5", "1.5", "", "Tue, 99 Sep 2024 20:26:45 GMT"])
-async def test_a_retry_after_that_says_nothing(value: str) -> None:
+async def test_invalid_retry_after_is_ignored(value: str) -> None:
     async with asking(http(429, Retry_After=value)) as (requests, server, _):
         error = await failure(requests)
     assert (error.reason, error.retry_after, len(server.requests)) == (Reason.RATE_LIMITED, None, 1)
 
 
-async def test_a_refusal_that_names_the_end_of_the_window_only() -> None:
+async def test_429_without_retry_after_pauses_until_the_reset() -> None:
     headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": str(int(UNIX) + 40)}
     async with asking(http(429, given=headers), timeout=10.0) as (requests, _, clock):
         error = await failure(requests)
@@ -279,7 +271,7 @@ async def exhausted(client: UpstreamClient) -> UpstreamError:
     return await failure(client.requests(LONG))
 
 
-async def test_an_exhausted_limit_is_kept_without_asking() -> None:
+async def test_exhausted_limit_is_respected_without_a_request() -> None:
     clock, observed = FakeClock(UNIX), Observed()
     headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "3", "X-RateLimit-Reset": str(int(UNIX) + 40)}
     async with (
@@ -325,12 +317,12 @@ async def test_setting_the_wall_clock_does_not_move_the_end_of_the_window(step: 
         assert (await exhausted(client)).retry_after == 40
         assert requests.server_time == UNIX
         clock.advance(40)
-        # the platform's clock, as measured before ours was set, tells when the reset is
+        # the reset is on the platform's clock, as measured before ours was set
         await requests.get("GET /x")
     assert len(server.requests) == 2
 
 
-async def test_limit_of_two_a_second_slows_a_poll_down_instead_of_failing_it() -> None:
+async def test_limit_of_two_per_second_slows_a_poll_down_instead_of_failing_it() -> None:
     headers = {"x-ratelimit-limit": "2, 2;w=1", "x-ratelimit-remaining": "1", "x-ratelimit-reset": "1"}
     async with asking(http(given=headers)) as (requests, server, clock):
         for _ in range(5):
@@ -347,7 +339,7 @@ async def test_new_window_after_the_deadline_is_not_waited_for() -> None:
     assert (len(server.requests), clock.slept) == (1, [])
 
 
-async def test_remainder_alone_limits_nothing() -> None:
+async def test_remainder_without_limit_and_reset_is_ignored() -> None:
     async with asking(http(given={"X-RateLimit-Remaining": "0"})) as (requests, server, _):
         for _ in range(3):
             await requests.get("GET /x")

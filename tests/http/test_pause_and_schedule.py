@@ -1,4 +1,4 @@
-"""Requested pauses and brief faults, seen from the polls of an upstream."""
+"""Pauses that a platform asks for, and short faults, in the polls of an upstream."""
 
 import pytest
 
@@ -20,7 +20,7 @@ async def test_poll_after_a_pause_is_on_time_although_the_wall_clock_was_set(ste
         assert (state.up, state.last_error_reason) == (False, Reason.RATE_LIMITED)
         upstream.clock.step(step)
         state = await upstream.poll(after=10.0)
-        assert "not sent, the platform asked for a pause of 10 s more" in state.last_error
+        assert "not sent, the platform asked for a pause (10 s left)" in state.last_error
         state = await upstream.poll(after=10.0)
         assert state.up
         assert state.next_poll_at is not None
@@ -38,7 +38,7 @@ async def test_single_server_error_does_not_fail_the_poll(status: int) -> None:
         assert f"{FAILURES} 0.0\n" in upstream.text()
 
 
-async def test_500_of_every_attempt_fails_the_poll() -> None:
+async def test_500_for_every_attempt_fails_the_poll() -> None:
     recording = Recording({"GET /stream": RecordedResponse(b"", 500)}, {"interval": "15s"})
     async with polled_upstream(platforms()["livepeer"], recording) as upstream:
         await upstream.poll()

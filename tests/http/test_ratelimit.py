@@ -1,4 +1,4 @@
-"""The request limit: what may still be sent, so that the platform never has to refuse."""
+"""The request limit: how many requests may be sent without the platform refusing any."""
 
 import asyncio
 import math
@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from exporter.http.rate_limit import RateLimit, Ticket
 
 NOW = 1_726_000_000.0
-"""The platform's time, and by default ours: what a steady clock shows is arbitrary."""
+"""The platform's time and, by default, ours; the origin of a steady clock is arbitrary."""
 NUMBERS = r"[0-9]{1,16}(\.[0-9]{1,3})?(, ?[0-9]{1,6}(; ?(w|q)=[0-9]{1,6}){0,2}){0,2}"
 
 
@@ -24,8 +24,8 @@ def headers(remaining: object, limit: object = 60, reset: object = NOW + 30, win
     return {f"X-RateLimit-{name}": str(value) for name, value in names.items() if value is not None}
 
 
-def told(*answers: Mapping[str, str], platform_time: float = NOW) -> RateLimit:
-    """The limit after these answers, one after the other, at ``NOW``."""
+def limit_after(*answers: Mapping[str, str], platform_time: float = NOW) -> RateLimit:
+    """Return the limit after these responses, one after another, at ``NOW``."""
     limit = RateLimit()
     for answer in answers:
         ticket = limit.start_request()
@@ -34,8 +34,8 @@ def told(*answers: Mapping[str, str], platform_time: float = NOW) -> RateLimit:
     return limit
 
 
-def test_without_headers_there_is_no_limit() -> None:
-    limit = told({})
+def test_no_limit_is_known_without_headers() -> None:
+    limit = limit_after({})
     assert limit.budget(NOW) is None
     assert limit.is_unknown
     assert (limit.limit, limit.remaining, limit.reset_at, limit.window_seconds, limit.paused_until) == (None,) * 5
@@ -45,19 +45,19 @@ def test_without_headers_there_is_no_limit() -> None:
     ("limit", "remaining", "budget"),
     [(60, 60, 57), (60, 3, 0), (60, 0, 0), (1000, 1000, 950), (10, 10, 9), (1, 1, 1), (1, 0, 0), (None, 5, 4)],
 )
-def test_a_reserve_is_kept(limit: int | None, remaining: int, budget: int) -> None:
-    assert told(headers(remaining, limit)).budget(NOW) == budget
+def test_reserve_is_left_unused(limit: int | None, remaining: int, budget: int) -> None:
+    assert limit_after(headers(remaining, limit)).budget(NOW) == budget
 
 
-def test_a_window_that_is_over_gives_all_of_it_again() -> None:
-    limit = told(headers(0, reset=NOW + 30))
+def test_new_window_restores_the_limit() -> None:
+    limit = limit_after(headers(0, reset=NOW + 30))
     assert (limit.budget(NOW + 29.9), limit.until_reset(NOW + 10)) == (0, 20.0)
     assert limit.budget(NOW + 30) == 57
     assert limit.until_reset(NOW + 40) == 50.0
 
 
-def test_requests_that_all_fail_do_not_use_up_the_limit_for_good() -> None:
-    limit = told(headers(60, reset=NOW + 30))
+def test_failing_requests_do_not_exhaust_the_limit_forever() -> None:
+    limit = limit_after(headers(60, reset=NOW + 30))
     assert limit.budget(NOW + 30) == 57
     for _ in range(100):
         limit.start_request()
@@ -66,37 +66,37 @@ def test_requests_that_all_fail_do_not_use_up_the_limit_for_good() -> None:
     assert limit.budget(NOW + 90) == 57
 
 
-def test_without_a_limit_the_end_of_the_window_means_that_nothing_is_known() -> None:
-    assert told(headers(0, limit=None)).budget(NOW + 30) is None
+def test_remainder_without_a_limit_is_forgotten_at_the_end_of_the_window() -> None:
+    assert limit_after(headers(0, limit=None)).budget(NOW + 30) is None
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 5.0, 3600.0])
 @pytest.mark.parametrize("reset", [f"{NOW + 30:.0f}", f"{(NOW + 30) * 1000:.0f}", f"{NOW + 30:.3f}", "30", "30;w=60"])
-def test_reset_is_on_the_platforms_clock_in_seconds_or_ms_or_counts_from_now(reset: str, skew: float) -> None:
+def test_reset_is_a_platform_time_or_a_number_of_seconds(reset: str, skew: float) -> None:
     text = reset if reset.startswith("30") else f"{float(reset) + skew * (1000 if len(reset) == 13 else 1):.0f}"
-    assert told(headers(0, reset=text), platform_time=NOW + skew).reset_at == NOW + 30
+    assert limit_after(headers(0, reset=text), platform_time=NOW + skew).reset_at == NOW + 30
 
 
 @pytest.mark.parametrize("reset", ["86400", NOW + 86_400, (NOW + 86_400) * 1000, NOW + 10**8, 99999999999, 10**9 - 1])
 def test_reset_far_ahead_pauses_for_15_minutes_only(reset: float | str) -> None:
     text = reset if isinstance(reset, str) else f"{reset:.0f}"
-    limit = told(headers(0, reset=text, window=86_400))
+    limit = limit_after(headers(0, reset=text, window=86_400))
     assert (limit.budget(NOW + 899), limit.until_reset(NOW)) == (0, 900.0)
     assert limit.budget(NOW + 900) == 57
 
 
 def test_long_window_without_a_reset_pauses_for_15_minutes_only() -> None:
-    assert told(headers(0, reset=None, window=86_400)).until_reset(NOW) == 900.0
+    assert limit_after(headers(0, reset=None, window=86_400)).until_reset(NOW) == 900.0
 
 
-def test_limit_of_one_endpoint_is_not_that_of_the_platform() -> None:
-    """node-media-server 4 counts logins in the headers of the IETF draft, which have no ``X-``."""
-    limit = told({"RateLimit-Limit": "10", "RateLimit-Remaining": "0", "RateLimit-Reset": "60"})
+def test_headers_of_the_ietf_draft_are_ignored() -> None:
+    """node-media-server 4 uses the headers of the IETF draft, without ``X-``, for its limit of logins."""
+    limit = limit_after({"RateLimit-Limit": "10", "RateLimit-Remaining": "0", "RateLimit-Reset": "60"})
     assert (limit.limit, limit.remaining, limit.budget(NOW)) == (None, None, None)
 
 
 def test_reset_of_zero_means_soon() -> None:
-    assert told(headers(0, reset=0)).reset_at == NOW + 1
+    assert limit_after(headers(0, reset=0)).reset_at == NOW + 1
 
 
 @pytest.mark.parametrize("prefix", ["x-ratelimit-", "X-RateLimit-"])
@@ -115,34 +115,34 @@ def test_reset_of_zero_means_soon() -> None:
         ("2", 2, None),
     ],
 )
-def test_quota_that_names_its_window(prefix: str, quotas: str, limit: int, window: int | None) -> None:
-    known = told(CIMultiDict({f"{prefix}limit": quotas, f"{prefix}remaining": "1", f"{prefix}reset": "1"}))
+def test_window_is_read_from_the_quota(prefix: str, quotas: str, limit: int, window: int | None) -> None:
+    known = limit_after(CIMultiDict({f"{prefix}limit": quotas, f"{prefix}remaining": "1", f"{prefix}reset": "1"}))
     assert (known.limit, known.remaining, known.window_seconds, known.reset_at) == (limit, 1, window, NOW + 1)
 
 
 @pytest.mark.parametrize("remaining", [0, 7, "0, 0;w=60"])
 @pytest.mark.parametrize("others", [{}, {"limit": "many", "reset": "soon"}, {"window": 60}, {"limit": 0, "reset": 30}])
-def test_remainder_alone_means_nothing(remaining: object, others: dict[str, object]) -> None:
-    limit = told(headers(remaining, **{"limit": None, "reset": None, "window": None, **others}))
+def test_remainder_without_limit_and_reset_is_ignored(remaining: object, others: dict[str, object]) -> None:
+    limit = limit_after(headers(remaining, **{"limit": None, "reset": None, "window": None, **others}))
     assert (limit.budget(NOW), limit.until_reset(NOW), limit.is_unknown) == (None, None, True)
 
 
 @pytest.mark.parametrize("reset", [None, "", "soon", NOW - 3600, -5, "nan", "1e9", 10**15])
-def test_a_reset_that_is_bad_counts_as_a_window_from_now(reset: object) -> None:
-    assert told(headers(0, reset=reset)).reset_at == NOW + 60
-    assert told(headers(0, reset=reset, window=10)).reset_at == NOW + 10
-    assert told(headers(0, reset=reset, window=-1)).reset_at == NOW + 60
-    assert told(headers(9, reset=NOW + 30), headers(8, reset=reset)).reset_at == NOW + 30
+def test_invalid_reset_counts_as_a_window_from_now(reset: object) -> None:
+    assert limit_after(headers(0, reset=reset)).reset_at == NOW + 60
+    assert limit_after(headers(0, reset=reset, window=10)).reset_at == NOW + 10
+    assert limit_after(headers(0, reset=reset, window=-1)).reset_at == NOW + 60
+    assert limit_after(headers(9, reset=NOW + 30), headers(8, reset=reset)).reset_at == NOW + 30
 
 
 @pytest.mark.parametrize("remaining", [None, "", "-1", "many", "1e3", "٣", "9" * 30])
-def test_a_remainder_that_is_bad_is_no_news(remaining: object) -> None:
-    assert told(headers(remaining)).budget(NOW) is None
-    assert told(headers(50), headers(remaining)).budget(NOW) == 46
+def test_invalid_remainder_is_ignored(remaining: object) -> None:
+    assert limit_after(headers(remaining)).budget(NOW) is None
+    assert limit_after(headers(50), headers(remaining)).budget(NOW) == 46
 
 
-def test_answers_that_cross() -> None:
-    limit = told(headers(60))
+def test_responses_out_of_order_do_not_raise_the_budget() -> None:
+    limit = limit_after(headers(60))
     tickets = [limit.start_request() for _ in range(5)]
     assert limit.budget(NOW) == 52
     for ticket, remaining in zip(tickets[1:], (56, 55, 58, 57), strict=True):
@@ -151,32 +151,32 @@ def test_answers_that_cross() -> None:
     assert limit.budget(NOW) == 52
 
 
-def test_what_others_use_counts() -> None:
-    limit = told(headers(60))
+def test_requests_of_other_clients_lower_the_budget() -> None:
+    limit = limit_after(headers(60))
     tickets = [limit.start_request() for _ in range(2)]
     limit.update(tickets[1], headers(40), NOW, NOW)
     assert limit.budget(NOW) == 37
 
 
-def test_a_window_that_began_earlier_than_was_known() -> None:
-    limit = told(headers(10, reset=NOW + 30))
+def test_later_reset_starts_a_new_window() -> None:
+    limit = limit_after(headers(10, reset=NOW + 30))
     tickets = [limit.start_request() for _ in range(2)]
     limit.update(tickets[1], headers(58, reset=NOW + 90), NOW, NOW)
     assert (limit.budget(NOW), limit.reset_at) == (55, NOW + 90)
 
 
-def test_an_answer_of_the_old_window_does_not_begin_a_new_one() -> None:
-    limit = told(headers(0, reset=NOW + 30))
+def test_late_response_of_the_old_window_does_not_start_a_new_one() -> None:
+    limit = limit_after(headers(0, reset=NOW + 30))
     now = NOW + 30
     assert limit.budget(now) == 57
-    # the platform's clock is a little behind
+    # the platform's clock is slightly behind
     limit.update(limit.start_request(), headers(0, reset=NOW + 30), now, now)
     assert (limit.budget(now), limit.budget(now + 0.5)) == (0, 0)
     assert limit.budget(now + 1.0) == 57
 
 
-def test_pauses() -> None:
-    limit = told(headers(60))
+def test_longest_pause_applies_up_to_15_minutes() -> None:
+    limit = limit_after(headers(60))
     limit.pause_for(10, NOW)
     limit.pause_for(5, NOW)
     assert (limit.pause(NOW), limit.pause(NOW + 4), limit.pause(NOW + 11)) == (10, 6, 0)
@@ -186,8 +186,8 @@ def test_pauses() -> None:
     assert limit.paused_until == NOW + 900
 
 
-async def test_the_first_request_after_a_reset_goes_alone() -> None:
-    limit = told(headers(0, reset=NOW + 30))
+async def test_first_request_after_a_reset_is_sent_alone() -> None:
+    limit = limit_after(headers(0, reset=NOW + 30))
     assert limit.budget(NOW + 30) == 57
     await limit.wait_for_turn()
     first = limit.start_request()
@@ -204,7 +204,7 @@ async def test_the_first_request_after_a_reset_goes_alone() -> None:
     st.dictionaries(st.sampled_from(list(headers(0))), st.text(max_size=20) | st.from_regex(NUMBERS)),
     st.floats(-1e10, 1e10),
 )
-def test_no_header_raises_or_pauses_for_longer_than_15_minutes(answer: dict[str, str], platform_time: float) -> None:
+def test_any_header_is_accepted_and_waits_at_most_15_minutes(answer: dict[str, str], platform_time: float) -> None:
     limit = RateLimit()
     limit.update(limit.start_request(), answer, NOW, platform_time)
     limit.finish_request()
@@ -215,7 +215,7 @@ def test_no_header_raises_or_pauses_for_longer_than_15_minutes(answer: dict[str,
 
 
 class Platform:
-    """A platform that refuses more than ``limit`` requests in a window, which slides or begins anew each minute."""
+    """A platform that refuses more than ``limit`` requests in a window, which slides or restarts every minute."""
 
     window = 60.0
 
@@ -238,7 +238,7 @@ class Platform:
 
 
 class Polling(RuleBasedStateMachine):
-    """Requests are sent as the limit allows, and answered in any order."""
+    """Requests are sent as the limit allows, and responses arrive in any order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -249,7 +249,7 @@ class Polling(RuleBasedStateMachine):
         self.answers: list[tuple[Ticket, dict[str, str]]] = []
 
     def may_send(self) -> bool:
-        # what RateLimit.wait_for_turn waits for, and the connections of one upstream
+        # the condition of RateLimit.wait_for_turn, and the maximum number of connections
         alone = self.client._guessing and self.client._under_way
         return not alone and self.client._under_way < 3 and self.client.budget(self.now) != 0
 
@@ -308,7 +308,7 @@ TestPollingByTheMinute: Any = PollingByTheMinute.TestCase
 
 
 class SharedPlatform(Platform):
-    """One whose window may be of any length, and that counts who was refused by our own side."""
+    """A platform with a window of any length, which counts the requests that our own limit refused."""
 
     def __init__(self, limit: int, window: float, slides: bool) -> None:
         super().__init__(limit, slides)
@@ -358,7 +358,7 @@ def test_polls_on_demand_take_no_request_that_scheduled_polls_need(
         assert platform.most_in_a_window(on_demand=True) <= (limit + 1) // 2
 
 
-def test_polls_on_demand_have_half_of_a_limit_that_scheduled_polls_do_not_need() -> None:
+def test_polls_on_demand_may_use_half_of_an_unneeded_limit() -> None:
     limit = RateLimit(INTERVAL)
     limit.update(limit.start_request(), headers(60), NOW, NOW)
     limit.finish_request()
@@ -389,7 +389,7 @@ def test_limit_that_scheduled_polls_use_up_leaves_only_the_rest_to_polls_on_dema
     assert platform.most_in_a_window(on_demand=True) <= 57 - 4 * 14
 
 
-def test_what_scheduled_polls_needed_long_ago_is_free_again() -> None:
+def test_past_needs_of_scheduled_polls_are_forgotten() -> None:
     platform = SharedPlatform(60, 60, slides=False)
     begin = NOW - NOW % 60
     platform.poll(14, begin, on_demand=False)
@@ -398,7 +398,7 @@ def test_what_scheduled_polls_needed_long_ago_is_free_again() -> None:
     assert platform.client.budget(begin + 20 * INTERVAL, on_demand=True) == 29
 
 
-def test_window_that_began_earlier_than_known_gives_polls_on_demand_their_share_again() -> None:
+def test_later_reset_restores_the_share_of_polls_on_demand() -> None:
     limit = RateLimit(INTERVAL)
     for _ in range(10):
         limit.update(limit.start_request(on_demand=True), headers(20), NOW, NOW)
@@ -408,7 +408,7 @@ def test_window_that_began_earlier_than_known_gives_polls_on_demand_their_share_
     assert limit.budget(NOW, on_demand=True) == 28
 
 
-def test_request_of_a_scheduled_poll_that_waits_goes_first() -> None:
+def test_waiting_scheduled_request_goes_first() -> None:
     limit = RateLimit(INTERVAL)
     limit.update(limit.start_request(), headers(1, limit=2, reset=1, window=1), NOW, NOW)
     limit.finish_request()
@@ -419,7 +419,7 @@ def test_request_of_a_scheduled_poll_that_waits_goes_first() -> None:
         assert limit.budget(NOW + 1, on_demand=True) == 1
 
 
-def test_pause_holds_for_polls_on_demand() -> None:
-    limit = told(headers(60))
+def test_pause_applies_to_polls_on_demand() -> None:
+    limit = limit_after(headers(60))
     limit.pause_for(10, NOW)
     assert (limit.budget(NOW + 9, on_demand=True), limit.budget(NOW + 10, on_demand=True)) == (0, 29)

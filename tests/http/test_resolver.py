@@ -1,4 +1,4 @@
-"""Name lookups: shared, bounded, in threads of their own, and answered from memory when the name server fails."""
+"""Host name lookups: shared, limited, in their own threads, and with the last address if the name server fails."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ UNKNOWN = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
 class FakeNames:
-    """The system's resolver. A name without an answer hangs until it gets one."""
+    """A fake system resolver. A name without an answer hangs until it gets one."""
 
     def __init__(self) -> None:
         self._answers: dict[str, str | Exception] = {}
         self._changed = threading.Condition()
         self._is_over = False
         self.lookups: Counter[str] = Counter()
-        """Lookups of each name that have begun."""
+        """Number of started lookups by name."""
         self.in_flight = self.most_in_flight = 0
 
     def set(self, host: str, answer: str | Exception) -> None:
@@ -74,7 +74,7 @@ class FakeNames:
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (answer, port))]
 
     def close(self) -> None:
-        """End all lookups that hang."""
+        """End all hanging lookups."""
         with self._changed:
             self._is_over = True
             self._changed.notify_all()
@@ -91,7 +91,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNames]:
 
 
 class Harness:
-    """Lookups on a clock that the test moves."""
+    """Lookups with a fake clock."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -108,13 +108,13 @@ class Harness:
 
 @pytest.fixture
 async def harness(loop_time: LoopTime) -> Harness:
-    """Lookups in an event loop whose time stands still, so that no slow thread is taken for a silent name server."""
+    """Lookups in an event loop whose time does not move, so that a slow thread does not look like a hanging lookup."""
     del loop_time
     return Harness()
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let the event loop, whose time may stand still, and the threads run until it holds."""
+    """Let the event loop, whose time may not move, and the threads run until the condition holds."""
     while not holds():  # noqa: ASYNC110 - threads
         await asyncio.sleep(0)
 
@@ -124,7 +124,7 @@ def lookup_threads() -> list[threading.Thread]:
 
 
 async def error_of(finding: Awaitable[str]) -> int | None:
-    """Return the number of the error that it raises."""
+    """Return the errno of the error that it raises."""
     with pytest.raises(socket.gaierror) as caught:
         await finding
     return caught.value.errno
@@ -133,7 +133,7 @@ async def error_of(finding: Awaitable[str]) -> int | None:
 # -- one lookup at a time ----------------------------------------------------------------------------------------------
 
 
-async def test_callers_share_one_lookup_that_none_of_them_cancels(names: FakeNames, harness: Harness) -> None:
+async def test_callers_share_a_lookup_that_none_of_them_cancels(names: FakeNames, harness: Harness) -> None:
     impatient, patient = harness.start(), harness.start()
     await until(lambda: names.in_flight == 1)
     impatient.cancel()
@@ -180,7 +180,9 @@ async def test_hanging_lookup_is_waited_for_once(names: FakeNames, harness: Harn
     ages=st.lists(st.floats(1.0, 2 * KEEP_SECONDS_TLS), min_size=1, max_size=5),
     keep_seconds=st.sampled_from([0.0, KEEP_SECONDS, KEEP_SECONDS_TLS]),
 )
-async def test_last_address_is_used_after_failures_while_it_is_young(ages: list[float], keep_seconds: float) -> None:
+async def test_last_address_is_used_after_failures_up_to_its_maximum_age(
+    ages: list[float], keep_seconds: float
+) -> None:
     names, harness = FakeNames(), Harness()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(socket, "getaddrinfo", names.getaddrinfo)
@@ -233,7 +235,7 @@ async def test_name_that_no_longer_exists_has_no_address(names: FakeNames, harne
     assert await error_of(harness.find()) == socket.EAI_AGAIN
 
 
-async def test_use_of_the_last_address_is_logged_once_in_a_while(names: FakeNames, harness: Harness) -> None:
+async def test_use_of_the_last_address_is_logged_at_most_every_ten_minutes(names: FakeNames, harness: Harness) -> None:
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
             names.set(HOST, "192.0.2.1")
@@ -242,7 +244,7 @@ async def test_use_of_the_last_address_is_logged_once_in_a_while(names: FakeName
             harness.clock.advance(60.0)
             for _ in range(2):
                 assert await harness.find() == "192.0.2.1"
-    event = "host name cannot be resolved; its last address is used"
+    event = "host name cannot be resolved; using its last address"
     assert logs == [{"event": event, "host": HOST, "age_seconds": 60, "log_level": "warning"}]
 
 
@@ -257,7 +259,7 @@ async def test_use_of_the_last_address_is_logged_once_in_a_while(names: FakeName
 async def test_address_is_kept_for_an_hour_if_a_certificate_proves_the_server(
     names: FakeNames, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tls: TlsSettings | None, keep_seconds: float
 ) -> None:
-    """Each poll has a client of its own, as after a reload, so that no connection is kept."""
+    """Each poll uses a new client, as after a reload, so that no connection is reused."""
     clock = FakeClock()
     monkeypatch.setattr(resolver, "Clock", lambda: clock)
     authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -281,10 +283,10 @@ async def test_address_is_kept_for_an_hour_if_a_certificate_proves_the_server(
         with pytest.raises(UpstreamError) as caught:
             await poll()
     assert caught.value.reason is Reason.CONNECT
-    assert str(caught.value) == "GET /x: the host's name can't be resolved now: check the name server (DNS)"
+    assert str(caught.value) == "GET /x: host name cannot be resolved at the moment: check DNS"
 
 
-# -- bounds ------------------------------------------------------------------------------------------------------------
+# -- limits ------------------------------------------------------------------------------------------------------------
 
 
 async def test_many_hanging_names_do_not_delay_a_reliable_one(names: FakeNames, harness: Harness) -> None:

@@ -1,4 +1,4 @@
-"""Reading responses: any input gives a value or a failure with a reason."""
+"""Reading responses: any input gives a value or an error with a reason."""
 
 import errno
 import json
@@ -53,19 +53,19 @@ def dns_error(number: int) -> Exception:
 
 
 @given(documents)
-def test_json_is_read_as_python_reads_it(document: Any) -> None:
+def test_json_is_decoded_like_the_standard_library(document: Any) -> None:
     for text in (json.dumps(document), json.dumps(document, ensure_ascii=False)):
         assert decode_json(text.encode(), "application/json", "GET /x") == json.loads(text)
 
 
 @given(documents, st.text(alphabet='\ud800\udbff\udc00\udfffa"\\', min_size=1))
-def test_halves_of_surrogate_pairs_are_kept(document: Any, broken: str) -> None:
+def test_lone_surrogates_are_kept(document: Any, broken: str) -> None:
     text = json.dumps({"good": document, "bad": broken, broken: 1})
     assert decode_json(text.encode(), None, "GET /x") == json.loads(text)
 
 
 @given(documents, st.binary(min_size=1).map(lambda raw: raw.replace(b'"', b"").replace(b"\\", b"")))
-def test_bytes_that_are_not_utf_8_stay_in_their_string(document: Any, raw: bytes) -> None:
+def test_invalid_utf_8_stays_in_its_string(document: Any, raw: bytes) -> None:
     body = b'{"good": %s, "bad": "%s", "%s!": 1}' % (json.dumps(document).encode(), raw, raw)
     decoded = decode_json(body, None, "GET /x")
     assert decoded["good"] == json.loads(json.dumps(document))
@@ -85,7 +85,7 @@ def test_different_bad_bytes_stay_different() -> None:
 
 
 @pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-" + b"9" * 5000])
-def test_a_number_that_is_none_leaves_the_others(number: bytes) -> None:
+def test_non_finite_number_does_not_affect_the_others(number: bytes) -> None:
     first, *others = decode_json(b'[%s, 1, {"a": 2.5}]' % number, None, "GET /x")
     assert (math.isfinite(first), others) == (False, [1, {"a": 2.5}])
 
@@ -101,7 +101,7 @@ def test_byte_order_marks_and_other_unicode_encodings_are_accepted(encoding: str
 
 
 @given(st.binary() | st.text().map(str.encode) | st.from_regex(rb'[\[\]{}",:0-9eE+.\-\\u tfn]{0,60}'))
-def test_anything_is_a_value_or_a_classed_failure(body: bytes) -> None:
+def test_any_body_is_decoded_or_fails_with_a_reason(body: bytes) -> None:
     try:
         decoded = decode_json(body, "text/html", "GET /x")
     except UpstreamError as error:
@@ -127,25 +127,25 @@ LATIN_1 = "<?xml version='1.0' encoding='%s'?><a>caf\xe9</a>"
         (b"<?xml " + b" " * 200 + b"encoding='latin1'?>\xe9", "<?xml " + " " * 200 + "encoding='latin1'?>\ufffd"),
     ],
 )
-def test_text_is_decoded_as_its_xml_declaration_declares(body: bytes, text: str) -> None:
+def test_text_is_decoded_as_declared(body: bytes, text: str) -> None:
     assert decode_declared(body) == text
 
 
 @given(st.text() | st.from_regex(r'(\s*<[^>]{0,5}>(;\s*[a-z]{1,4}(=("[^"]{0,4}"|[a-z]{0,4}))?){0,3},?){0,4}'))
-def test_no_link_header_raises(header: str) -> None:
+def test_any_link_header_is_parsed_or_ignored(header: str) -> None:
     for text in (header, header.replace("a", "\udce9")):
         page = next_page(response_with({"Link": text}))
         assert page is None or page.partition("?")[0] == "http://127.0.0.1/base/x"
 
 
 @given(st.datetimes(datetime(1971, 1, 1), datetime(9000, 1, 1)))  # noqa: DTZ001
-def test_dates(moment: datetime) -> None:
+def test_http_date_is_parsed(moment: datetime) -> None:
     moment = moment.replace(microsecond=0, tzinfo=UTC)
     assert http_date(format_datetime(moment, usegmt=True)) == moment.timestamp()
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d\d:\d\d:\d\d( [+-]?\w{1,5})?"))
-def test_no_date_raises(text: str) -> None:
+def test_any_date_is_parsed_or_ignored(text: str) -> None:
     http_date(text)
     wait = retry_after(text, None, UNIX)
     assert wait is None or (wait >= 0 and math.isfinite(wait))
@@ -154,14 +154,14 @@ def test_no_date_raises(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "wait"), [(None, None), ("", None), ("5", 5.0), ("٣", None), ("9" * 50, 999999999999.0)]
 )
-def test_retry_after(text: str | None, wait: float | None) -> None:
+def test_retry_after_in_seconds_is_parsed(text: str | None, wait: float | None) -> None:
     assert retry_after(text, None, UNIX) == wait
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"\xef\xbb\xbf", b"<html>", b"[1,]", b"{'a': 1}", b"[nan]", b"\xff", b'["', b"[" * 10_000]
 )
-def test_what_is_no_json(body: bytes) -> None:
+def test_invalid_json_is_a_bad_response(body: bytes) -> None:
     with pytest.raises(UpstreamError) as caught:
         decode_json(body, "text/html", "GET /x")
     assert caught.value.reason is Reason.BAD_RESPONSE
@@ -173,40 +173,40 @@ def test_what_is_no_json(body: bytes) -> None:
         (
             aiohttp.ConnectionTimeoutError("canary"),
             Reason.TIMEOUT,
-            "no connection in time: check host and port in url, and firewalls",
+            "connection timed out: check host and port in url, and firewalls",
         ),
-        (aiohttp.SocketTimeoutError("canary"), Reason.TIMEOUT, "no answer in time"),
+        (aiohttp.SocketTimeoutError("canary"), Reason.TIMEOUT, "timed out"),
         (
             ConnectionResetError("canary"),
             Reason.CONNECT,
-            "the connection broke before the answer was complete: check the server's log",
+            "connection lost before the response was complete: check the server's log",
         ),
         (
             aiohttp.ServerDisconnectedError("canary"),
             Reason.CONNECT,
-            "the server closed the connection without an answer: check scheme and port in url",
+            "the server closed the connection without responding: check scheme and port in url",
         ),
         (
             connector_error(OSError(errno.EHOSTUNREACH, "canary")),
             Reason.CONNECT,
-            "no connection to the host (No route to host): check host and port in url, the network and firewalls",
+            "cannot connect to the host (No route to host): check host and port in url, the network and firewalls",
         ),
         (
             connector_error(OSError("canary")),
             Reason.CONNECT,
-            "no connection to the host: check host and port in url, the network and firewalls",
+            "cannot connect to the host: check host and port in url, the network and firewalls",
         ),
         (
             dns_error(socket.EAI_NONAME),
             Reason.CONNECT,
-            "the host's name is unknown: check the host in url, and the name server (DNS)",
+            "host name does not exist: check the host in url, and DNS",
         ),
         (
             dns_error(socket.EAI_AGAIN),
             Reason.CONNECT,
-            "the host's name can't be resolved now: check the name server (DNS)",
+            "host name cannot be resolved at the moment: check DNS",
         ),
-        (aiohttp.ClientPayloadError("canary"), Reason.BAD_RESPONSE, "the answer's body is cut off or malformed"),
+        (aiohttp.ClientPayloadError("canary"), Reason.BAD_RESPONSE, "response body is truncated or malformed"),
         (
             ssl.SSLError("canary"),
             Reason.TLS,
@@ -215,6 +215,6 @@ def test_what_is_no_json(body: bytes) -> None:
         (ZeroDivisionError("canary"), Reason.INTERNAL, "ZeroDivisionError"),
     ],
 )
-def test_exceptions_are_classed_without_their_text(raised: Exception, reason: Reason, text: str) -> None:
+def test_exception_is_mapped_to_a_reason_without_its_text(raised: Exception, reason: Reason, text: str) -> None:
     error = map_exception(raised, "GET /x")
     assert (error.reason, str(error)) == (reason, f"GET /x: {text}")

@@ -1,6 +1,6 @@
-"""Alerts that come and go while the Alertmanagers restart, hang, refuse and lag; and what is compared afterwards.
+"""Alerts that fire and resolve while the Alertmanagers restart, hang, refuse and lag, and the checks afterwards.
 
-The sidecars, the Alertmanagers and the clocks are real; the states of the streams are made here.
+The sidecars, the Alertmanagers and the clocks are real; the stream states are generated.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ CHAOS_SECONDS, QUIET_SECONDS, HORIZON_SECONDS = 90.0, 60.0, 240.0
 LONGEST_FAULT_SECONDS = 60.0
 GROUP_INTERVAL_SECONDS = 60.0
 CALM_SECONDS = 20.0
-"""Time at the end of the chaos in which no fault begins; all are over when it ends."""
+"""Time at the end of the chaos in which no new fault starts; all have ended by its end."""
 GRACE_SECONDS = 5.0
-"""Time for what is under way when the views are compared."""
+"""Time for notifications in flight before the alerts are compared."""
 RACE_SECONDS = 2 * PEER_TIMEOUT_SECONDS + SETTLE_TIMEOUT_SECONDS + 1.0
 
 
 class Notification(NamedTuple):
-    """What somebody was told of one alert."""
+    """A notification about one alert."""
 
     at: float
     """Seconds on the monotonic clock."""
@@ -74,13 +74,12 @@ class Receiver:
 
 
 def without_races(told: Sequence[Notification]) -> list[str]:
-    """Return the statuses without what is due to races between Alertmanagers, which no client can prevent.
+    """Return the statuses without those caused by races between Alertmanagers, which no client can prevent.
 
-    A member of a cluster looks at its alerts, waits for the members before it (``--cluster.peer-timeout`` for each),
-    and after a restart for news of them (``--cluster.settle-timeout``), and notifies unless it has heard that they have
-    notified of the same state. Two members therefore notify of one
-    change if they do so at the same time; and if an alert ends while a member waits, it notifies that the alert fires
-    after another one has notified of its end, and of the end again later.
+    A cluster member reads its alerts, waits for the members before it (``--cluster.peer-timeout`` for each, and after a
+    restart ``--cluster.settle-timeout``), and notifies unless it has learned that they notified about the same state.
+    So two members notify about one change if they do it at the same time. If an alert resolves while a member waits,
+    this member notifies that it fires after another one has notified that it is resolved, and then that it is resolved.
     """
     statuses: list[str] = []
     previous: Notification | None = None
@@ -97,7 +96,7 @@ def without_races(told: Sequence[Notification]) -> list[str]:
 
 
 def is_resolved(notifications: Sequence[Notification]) -> bool:
-    """Return whether the last one, without those of a race, tells that the alert is resolved."""
+    """Return whether the last notification, ignoring races, is about the resolved alert."""
     return without_races(notifications)[-1] == "resolved"
 
 
@@ -112,27 +111,27 @@ class DeliveryRun:
     time_scale: float
     random: random.Random
     episodes: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """How often each alert began: it fires in at least one replica."""
+    """How often each alert started firing in at least one replica."""
     changes: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    """When each alert began, and when its end was due in the Alertmanagers, at the earliest."""
+    """When each alert started, and the earliest time when its end was due in the Alertmanagers."""
     faults: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     history: list[str] = field(default_factory=list)
     _known: set[str] = field(default_factory=set)
     _looked_at: float = field(default_factory=time.monotonic)
-    """When the alerts were those that are known."""
+    """When the firing alerts last changed to those that are known."""
     _shown: dict[int, tuple[bool, float]] = field(default_factory=dict)
-    """Changes that the second replica will see: the new state, and when."""
+    """Changes that the second replica will see: the new state and the time."""
 
     @property
     def longest_delay(self) -> float:
-        """Seconds until the last member of the cluster has been told of a change and has notified of it, at most.
+        """Return the maximum time until the last cluster member has received a change and notified about it.
 
-        A member that cannot be reached when an alert fires again takes it for over, and notifies of that.
+        A member that is unreachable when an alert fires again considers it resolved, and notifies about that.
         """
         return (LONGEST_FAULT_SECONDS + GROUP_INTERVAL_SECONDS + 5 * POLL_SECONDS) / self.time_scale + RACE_SECONDS
 
     async def cycle(self) -> None:
-        """A time of faults and changes, and a quiet minute."""
+        """Run a period of faults and changes, then a quiet minute."""
         end = time.monotonic() + CHAOS_SECONDS / self.time_scale
         async with asyncio.TaskGroup() as group:
             for member, proxy in self.cluster:
@@ -143,24 +142,24 @@ class DeliveryRun:
         await self.pass_time(QUIET_SECONDS)
 
     async def pass_time(self, seconds: float) -> None:
-        """Go on polling, without changes."""
+        """Continue polling without changes."""
         end = time.monotonic() + seconds / self.time_scale
         while time.monotonic() < end:
             await self._poll()
 
     async def end(self) -> None:
-        """Let all streams recover, and all alerts end everywhere."""
+        """Let all streams recover and all alerts resolve everywhere."""
         self._shown.clear()
         for replica in self.replicas:
             replica.unhealthy.clear()
         await self.pass_time(2 * QUIET_SECONDS + HORIZON_SECONDS + QUIET_SECONDS)
-        # a busy machine may take longer
+        # may take longer on a busy machine
         deadline = time.monotonic() + GENEROUS_SECONDS
         while time.monotonic() < deadline and not all(map(is_resolved, self.receiver.told.values())):
             await self._poll()
 
     async def assert_views_are_equal(self) -> None:
-        """Every Alertmanager has exactly the alerts that fire in the sidecar."""
+        """Assert that every Alertmanager has exactly the alerts that fire in the sidecar."""
         deadline = time.monotonic() + GRACE_SECONDS
         while True:
             expected = self.replicas[0].firing()
@@ -207,7 +206,7 @@ class DeliveryRun:
             await replica.publish()
         await asyncio.sleep(POLL_SECONDS / self.time_scale)
         firing = set[str]().union(*(replica.firing() for replica in self.replicas))
-        # since the last look, which on a busy machine was longer ago than the pause
+        # since the last check, which may be longer ago than the pause on a busy machine
         for name in firing - self._known:
             self.episodes[name] += 1
             self.changes[name].append(self._looked_at)
@@ -216,7 +215,7 @@ class DeliveryRun:
         self._known, self._looked_at = firing, time.monotonic()
 
     async def _disturb(self, member: ClusterMember, proxy: FaultyProxy, end: float) -> None:
-        """Let one Alertmanager fail once or twice, each time for a part of the chaos."""
+        """Let one Alertmanager fail once or twice, each time for a part of the chaos period."""
         last = end - CALM_SECONDS / self.time_scale
         await asyncio.sleep(self.random.uniform(0, CHAOS_SECONDS / 3) / self.time_scale)
         while (left := last - time.monotonic()) > 1.0 / self.time_scale:

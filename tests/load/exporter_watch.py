@@ -1,4 +1,4 @@
-"""An exporter's process under watch: what its scrapes say over time."""
+"""Scrapes and memory of an exporter process over time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Sums = dict[str, dict[str, float]]
 
 
 def sum_samples(text: str) -> Sums:
-    """The samples of an exposition, added up for each upstream ("" where a family has none)."""
+    """Return the sums of an exposition's samples by upstream ("" for families without one)."""
     sums: Sums = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -33,19 +33,19 @@ def sum_samples(text: str) -> Sums:
 
 @dataclass
 class Watch:
-    """What was seen of a running exporter, scrape by scrape."""
+    """Observations of a running exporter, one per scrape."""
 
     process: Exporter
     url: str
     headers: dict[str, str] = field(default_factory=dict)
     """Headers of every request."""
     scrapes: list[float] = field(default_factory=list)
-    """Seconds that each took."""
+    """Seconds that each scrape took."""
     memory: list[tuple[float, float]] = field(default_factory=list)
     """Monotonic time and resident bytes."""
 
     def fetch(self, path: str = "/metrics") -> str:
-        """What is answered, and how long that took."""
+        """Send a request; return the response and record its duration."""
         began = time.monotonic()
         with urlopen(Request(f"{self.url}{path}", headers=self.headers), timeout=GENEROUS_SECONDS) as answer:
             text: str = answer.read().decode()
@@ -53,13 +53,13 @@ class Watch:
         return text
 
     def scrape(self) -> Sums:
-        """All that is exposed."""
+        """Scrape all metrics."""
         sums = sum_samples(self.fetch())
         self.memory.append((time.monotonic(), sums["process_resident_memory_bytes"][""]))
         return sums
 
     def figures(self) -> str:
-        """One line for people."""
+        """Return a one-line summary."""
         first, last = self.memory[0][1], self.memory[-1][1]
         return (
             f"{len(self.scrapes)} scrapes: median {median(self.scrapes):.3f} s, longest {max(self.scrapes):.3f} s; "
@@ -69,7 +69,7 @@ class Watch:
 
 @contextmanager
 def watched_demo(streams: int, directory: Path, *flags: str) -> Iterator[Watch]:
-    """A demo of so many streams on a free port, with all upstreams up."""
+    """Run a demo with this number of streams on a free port; yield when all upstreams are up."""
     arguments = ["demo", "--streams", str(streams), "--web.listen-address", "127.0.0.1:0", *flags]
     with Exporter(arguments, directory) as process:
         watch = Watch(process, process.wait_for(r"^  (http://\S+:[1-9][0-9]*)/$")[1])

@@ -1,4 +1,4 @@
-"""A healthy fleet with everyday failures, watched by real programs that can be restarted together."""
+"""A healthy fleet with everyday failures, monitored by real programs that can be restarted together."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 @dataclass
 class ScrapeProxy:
-    """Stands between Prometheus and the exporter, which may change its port, and loses a share of the scrapes."""
+    """A proxy between Prometheus and the exporter, whose port may change; it drops a share of the scrapes."""
 
     lost_share: float
     seed: int
@@ -91,11 +91,11 @@ class ScrapeProxy:
 
 @dataclass
 class Receiver:
-    """A webhook of Alertmanager that remembers every firing alert."""
+    """An Alertmanager webhook that records every firing alert."""
 
     address: str = ""
     fired: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Labels of the alerts, each once."""
+    """Labels of the alerts, without duplicates."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -128,7 +128,7 @@ class Receiver:
 
     @property
     def configuration(self) -> str:
-        """Alertmanager's: everything reaches the receiver; nothing is inhibited."""
+        """Return Alertmanager's configuration: everything is sent to the receiver, nothing is inhibited."""
         route = {
             "receiver": "everything",
             "group_by": ["..."],
@@ -142,12 +142,12 @@ class Receiver:
 
 @contextmanager
 def running_flaky_simulator(directory: Path, streams: int, failed_share: float, seed: int) -> Iterator[str]:
-    """Run a simulator, a share of whose requests fails, and yield its URL."""
+    """Run a simulator that fails a share of its requests, and yield its URL."""
     options = ["--streams", str(streams), "--share", str(failed_share), "--seed", str(seed)]
     command = [sys.executable, "-m", "tests.request_failures", *options, "--port"]
 
     def start(port: int) -> Program:
-        # tests is no installed package, so it is found from the directory above
+        # the tests are not an installed package, so start from the parent folder
         return Program(["env", f"PYTHONPATH={ALERTS.parent}", *command, str(port)], directory, name="simulator")
 
     with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/faults")) as (_, port):
@@ -158,9 +158,9 @@ def running_flaky_simulator(directory: Path, streams: int, failed_share: float, 
 def running_programs(
     directory: Path, configuration: dict[str, Any], proxy: ScrapeProxy, receiver: Receiver
 ) -> Iterator[tuple[Exporter, Prometheus]]:
-    """Run exporter, Prometheus and Alertmanager; what runs in the same directory next continues with their data.
+    """Run exporter, Prometheus and Alertmanager; a later run in the same directory continues with their data.
 
-    The exporter ends by SIGTERM, the others by SIGKILL.
+    At the end, the exporter gets SIGTERM, the others get SIGKILL.
     """
     folders = [directory / name for name in ("exporter", "prometheus", "alertmanager")]
     for folder in folders:
@@ -179,7 +179,7 @@ def running_programs(
 
 @contextmanager
 def _running_prometheus(directory: Path, target: str, alertmanagers: Sequence[str]) -> Iterator[Prometheus]:
-    """Run Prometheus with the committed rules; its alerts have the label ``evaluator``, the sidecar's do not."""
+    """Run Prometheus with the committed rules; only its alerts have the label ``evaluator``."""
     seconds = f"{SCRAPE_SECONDS}s"
     configuration = {
         "global": {

@@ -1,4 +1,4 @@
-"""The soak run: an exporter and a simulator as processes, random faults, and what is measured meanwhile."""
+"""The soak run: an exporter and a simulator as processes, random faults, and measurements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.real.child_process import Program, request_json, responds, running_se
 INTERVAL_SECONDS: Final = 15.0
 SAMPLE_SECONDS: Final = 15.0
 STREAMS_AT_ONCE: Final = 20
-"""Number of streams that get a fault at once."""
+"""Number of streams that a fault affects at once."""
 
 TASK_REPORTING_PROGRAM: Final = """
 import asyncio, sys
@@ -52,8 +52,10 @@ async def run_with_report(main):
 asyncio.run = lambda main, **options: run(run_with_report(main), **options)
 sys.exit(cli.main())
 """
-"""Runs the exporter and prints how many tasks its event loop has."""
-UNWANTED: Final = re.compile(r"logger=(asyncio|py\.warnings|aiohttp)|Traceback|never (retrieved|awaited)|poller died")
+"""Runs the exporter and prints the number of its asyncio tasks."""
+UNWANTED: Final = re.compile(
+    r"logger=(asyncio|py\.warnings|aiohttp)|Traceback|never (retrieved|awaited)|poller crashed"
+)
 """Log lines that must not occur."""
 
 
@@ -68,13 +70,13 @@ class Sample:
     tasks: int
     polls: dict[str, float]
     intervals: dict[str, float]
-    """The effective ones, in seconds."""
+    """Effective intervals, in seconds."""
     up: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Flatness:
-    """One figure over the run: medians of its first and last samples, and the most there was."""
+    """One figure over the run: medians of its first and last samples, and the maximum."""
 
     first: float
     last: float
@@ -90,7 +92,7 @@ class Flatness:
 
 
 class Soak:
-    """A running exporter and samples of it."""
+    """A running exporter and its samples."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -137,7 +139,7 @@ class Soak:
         return Flatness.from_values([sample.tasks for sample in self.samples])
 
     def polls_made_and_due(self, upstream: str) -> tuple[float, float]:
-        """Polls that were made, and that were due by the interval in effect, while it was up: else it backs off."""
+        """Return polls made, and polls due at the effective interval, while the upstream was up and not backed off."""
         made = due = 0.0
         for before, after in pairwise(self.samples):
             if before.up[upstream] and after.up[upstream]:
@@ -154,7 +156,7 @@ class Soak:
     def assert_flat(self) -> None:
         """Assert that nothing has grown since the warm-up."""
         assert self.memory.last <= 1.05 * self.memory.first
-        # a pool of connections opens and closes some at any moment
+        # a connection pool opens and closes some connections at any time
         assert self.descriptors.last <= 1.05 * self.descriptors.first + 16
         assert self.tasks.last <= 1.05 * self.tasks.first + 16
 
@@ -208,7 +210,7 @@ class _AcceptingHandler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
@@ -242,7 +244,7 @@ def running_soak(
 ) -> Iterator[tuple[Soak, RandomFaults]]:
     """Run an exporter with its sidecar and a simulator of ``streams`` streams; yield when all upstreams are up.
 
-    ``upstreams``: further ones. ``arguments``: further options of the exporter. ``headers``: those of all requests.
+    ``upstreams``: additional ones. ``arguments``: additional options. ``headers``: for all requests to the exporter.
     """
     fleet = Fleet(streams)
     simulator_of = ["-m", "exporter.simulator", "--streams", str(streams), "--port"]

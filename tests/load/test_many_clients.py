@@ -1,4 +1,4 @@
-"""Many clients at once, good ones and bad ones, of an exporter with 10,000 streams."""
+"""Many simultaneous clients, well-behaved and not, of an exporter with 10,000 streams."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SAMPLE = json.loads(
 
 
 def fleet() -> dict[str, Any]:
-    """So many copies of a real stream's record."""
+    """Return a response with many copies of a real stream's record."""
     return {"live": {f"stream-{number:05}": SAMPLE["live"]["test"] for number in range(STREAMS)}}
 
 
@@ -69,7 +69,7 @@ class Answer:
 
 
 def get(watch: Watch, path: str, **headers: str) -> Answer:
-    """One request on a connection of its own; a body that is cut short is an error."""
+    """Send one request over a new connection; a truncated body is an error."""
     client = http.client.HTTPConnection(watch.url.removeprefix("http://"), timeout=GENEROUS_SECONDS)
     try:
         began = time.monotonic()
@@ -93,7 +93,7 @@ def memory_bytes(watch: Watch) -> float:
     return float(found[1])
 
 
-def test_forty_scrapers_at_once(watch: Watch) -> None:
+def test_forty_simultaneous_scrapers_get_complete_responses_or_503(watch: Watch) -> None:
     before, began = polls(watch), time.monotonic()
     together = threading.Barrier(AT_ONCE)
 
@@ -119,12 +119,12 @@ def test_forty_scrapers_at_once(watch: Watch) -> None:
         f"longest {seconds[-1]:.2f} s; {len(taken[0]) / 1e6:.1f} MB each, {len({hash(text) for text in taken})} "
         f"renderings; {polls(watch) - before:.0f} polls in {time.monotonic() - began:.1f} s"
     )
-    # between two polls all say the same of the streams
+    # between two polls, the stream series of all scrapes are equal
     assert len(of_streams) <= 2 + (time.monotonic() - began) / INTERVAL_SECONDS
 
 
 def streams_of(text: bytes) -> bytes:
-    """A hash of what a whole exposition says of the streams: all of them, and in whole lines."""
+    """Return a hash of all stream series; check that all streams are there, in complete lines."""
     assert text.endswith(b"\n")
     lines = re.findall(rb"^stream_live\{.*\} [01]$", text, re.MULTILINE)
     assert len(lines) == STREAMS
@@ -132,7 +132,7 @@ def streams_of(text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("path", ["/probe?upstream=origin&stream=live/stream-00007", "/", "/api/v1/streams"])
-def test_a_flood_is_answered_or_sent_away_and_nothing_stands_still(watch: Watch, path: str) -> None:
+def test_flood_of_requests_gets_responses_or_503_and_polls_continue(watch: Watch, path: str) -> None:
     before, memory = polls(watch), memory_bytes(watch)
     with ThreadPoolExecutor(100) as clients:
         flood = [clients.submit(get, watch, path, **{"Accept-Encoding": "gzip"}) for _ in range(FLOOD)]
@@ -149,7 +149,7 @@ def test_a_flood_is_answered_or_sent_away_and_nothing_stands_still(watch: Watch,
     assert memory_bytes(watch) < memory + 100e6
 
 
-def test_scrapers_that_read_nothing_fill_the_places_and_the_next_is_told_when_to_come_again(watch: Watch) -> None:
+def test_scraper_gets_503_while_scrapers_that_read_nothing_use_all_slots(watch: Watch) -> None:
     before, memory = polls(watch), memory_bytes(watch)
     with ExitStack() as clients:
         for _ in range(AT_ONCE):
@@ -162,7 +162,7 @@ def test_scrapers_that_read_nothing_fill_the_places_and_the_next_is_told_when_to
             answer = get(watch, "/metrics?collect[]=exporter")
             return answer if answer.status == 503 else None
 
-        refused = wait_until(is_refused, "all places are taken")
+        refused = wait_until(is_refused, "all slots are used")
         assert refused.retry_after == "1"
         assert get(watch, "/-/healthy").status == 200
     wait_until(lambda: get(watch, UPSTREAMS).status == 200, "they have left")

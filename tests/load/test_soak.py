@@ -1,6 +1,6 @@
 """The long run: ``make soak``.
 
-Its length, fleet, seed and whether faults are made at random: SOAK_SECONDS, SOAK_STREAMS, SOAK_SEED, SOAK_FAULTS=1.
+SOAK_SECONDS, SOAK_STREAMS and SOAK_SEED set its length, fleet and seed; SOAK_FAULTS=1 adds random faults.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SEED = int(os.environ.get("SOAK_SEED", "0"))
 WITH_FAULTS = os.environ.get("SOAK_FAULTS") == "1"
 
 WARM_UP_SECONDS = min(600.0 if WITH_FAULTS else 60.0, SECONDS / 6)
-"""With faults until each has been: what an error needs once, as any first answer, is no leak."""
+"""With faults, until each has occurred, because memory for its first occurrence is not a leak."""
 QUIET_SECONDS = min(120.0, SECONDS / 6)
-"""Without faults at the end."""
+"""Time without faults at the end."""
 REPORT_INTERVAL_SECONDS = 60.0
 
 
 @pytest.mark.soak
-def test_memory_descriptors_and_tasks_are_flat_and_no_poll_is_lost(tmp_path: Path) -> None:
+def test_memory_descriptors_and_tasks_do_not_grow_and_no_poll_is_lost(tmp_path: Path) -> None:
     with running_soak(STREAMS, tmp_path, SEED) as (soak, faults):
         print(f"{STREAMS} streams for {SECONDS:.0f} s, random faults: {WITH_FAULTS}", flush=True)
         began = reported = time.monotonic()
@@ -41,14 +41,14 @@ def test_memory_descriptors_and_tasks_are_flat_and_no_poll_is_lost(tmp_path: Pat
             time.sleep(SAMPLE_SECONDS)
             soak.take_sample()
             if not is_warm and passed >= WARM_UP_SECONDS:
-                print("warm from here on:", soak.figures(), flush=True)
+                print("warm-up done:", soak.figures(), flush=True)
                 soak.discard_warm_up()
                 is_warm = True
             if time.monotonic() >= reported + REPORT_INTERVAL_SECONDS:
                 reported = time.monotonic()
                 print(soak.figures(), f"faults {sum(faults.injected.values())}", flush=True)
         faults.clear()
-        wait_until(soak.is_up, "all are well again", 300)
+        wait_until(soak.is_up, "all upstreams have recovered", 300)
         print("at the end:", soak.figures(), f"faults {faults.injected}", flush=True)
         soak.watch.process.send(signal.SIGTERM)
         assert soak.watch.process.ended() == 0

@@ -1,4 +1,4 @@
-"""Attacks and faults mixed: an hour in ``make soak PART=attacks``, and a minute of the same in ``make test``."""
+"""Random attacks and faults: an hour in ``make soak PART=attacks``, and a minute in ``make test``."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ STREAMS = int(os.environ.get("SOAK_STREAMS", "5000"))
 SEED = int(os.environ.get("SOAK_SEED", "0"))
 ATTACK_SECONDS = 10.0
 WARM_UP_SECONDS = min(1200.0, SECONDS / 3)
-"""Longer than the 15 minutes that the page shows of each stream, and that resolved alerts are kept."""
+"""Longer than the 15 minutes of history on the page and of resolved alerts."""
 QUIET_SECONDS = min(300.0, SECONDS / 6)
-"""Without attacks and faults after the warm-up and at the end, where the figures are compared."""
+"""Time without attacks and faults after the warm-up and at the end, where memory is compared."""
 LEAST_SHARE = 0.9
-"""Share of the polls that are made while an upstream is up."""
+"""Minimum share of the polls while an upstream is up."""
 USER, PASSWORD = "prometheus", "right-password"
 
 
@@ -37,7 +37,7 @@ USER, PASSWORD = "prometheus", "right-password"
 def attacked_exporter(
     streams: int, folder: Path, *, attack_seconds: float, interval: float
 ) -> Iterator[tuple[Soak, RandomFaults, RandomAttacks]]:
-    """Run an exporter with the memory of the manifests, users, and a hostile upstream."""
+    """Run an exporter with the manifests' memory limit, users, and a hostile upstream."""
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(8)).decode()
     (folder / "web.yaml").write_text(yaml.safe_dump({"basic_auth_users": {USER: hashed}}))
     headers = {"Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}
@@ -65,9 +65,9 @@ def attacked_exporter(
 
 
 def end(soak: Soak, faults: RandomFaults, attacks: RandomAttacks) -> None:
-    """End the exporter, and hold what was seen against what must be."""
+    """Stop the exporter and check the observations."""
     faults.clear()
-    wait_until(soak.is_up, "all are well again", 300)
+    wait_until(soak.is_up, "all upstreams have recovered", 300)
     print("at the end:", soak.figures(), f"faults {faults.injected}, attacks {attacks.made}", flush=True)
     soak.watch.process.send(signal.SIGTERM)
     assert soak.watch.process.ended() == 0
@@ -76,7 +76,7 @@ def end(soak: Soak, faults: RandomFaults, attacks: RandomAttacks) -> None:
 
 
 @pytest.mark.soak
-def test_hour_of_attacks_and_faults_costs_no_poll_and_no_memory(tmp_path: Path) -> None:
+def test_hour_of_attacks_and_faults_loses_no_poll_and_leaks_no_memory(tmp_path: Path) -> None:
     with attacked_exporter(STREAMS, tmp_path, attack_seconds=ATTACK_SECONDS, interval=15.0) as (soak, faults, attacks):
         began = reported = time.monotonic()
         is_warm = False
@@ -89,7 +89,7 @@ def test_hour_of_attacks_and_faults_costs_no_poll_and_no_memory(tmp_path: Path) 
                 faults.clear()
                 time.sleep(ATTACK_SECONDS)
             soak.take_sample()
-            # the memory that attacks used is given back within a minute or two
+            # memory used by attacks is released within a minute or two
             if not is_warm and passed >= WARM_UP_SECONDS + QUIET_SECONDS / 2:
                 soak.discard_warm_up()
                 is_warm = True
@@ -100,7 +100,7 @@ def test_hour_of_attacks_and_faults_costs_no_poll_and_no_memory(tmp_path: Path) 
     soak.assert_flat()
 
 
-def test_minute_of_attacks_and_faults_costs_no_poll(tmp_path: Path) -> None:
+def test_minute_of_attacks_and_faults_loses_no_poll(tmp_path: Path) -> None:
     with attacked_exporter(300, tmp_path, attack_seconds=2.0, interval=2.0) as (soak, faults, attacks):
         while not all(attacks.made.values()):
             faults.inject()

@@ -1,4 +1,4 @@
-"""Every alert reaches every Alertmanager, and nobody is notified without a change: ``make soak PART=delivery``."""
+"""Every alert reaches every Alertmanager, and no notification is sent without a change: ``make soak PART=delivery``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHORT_SCALE, SHORT_STREAMS = 20.0, 200
 
 
 async def run_with_one_sidecar(directory: Path, *, seconds: float, streams: int, time_scale: float) -> None:
-    """After each quiet minute, the view of every Alertmanager equals that of the sidecar."""
+    """After each quiet minute, every Alertmanager must have the same alerts as the sidecar."""
     async with delivery_run(
         directory, streams=streams, time_scale=time_scale, seed=SEED, resolve="send", replicas=1
     ) as run:
@@ -36,7 +36,7 @@ async def run_with_one_sidecar(directory: Path, *, seconds: float, streams: int,
 
 
 async def run_with_two_sidecars(directory: Path, *, seconds: float, streams: int, time_scale: float) -> None:
-    """The sidecars see changes at different times, or miss them; no notification is sent without a change."""
+    """The sidecars see changes at different times or miss them; no notification may be sent without a change."""
     async with delivery_run(
         directory, streams=streams, time_scale=time_scale, seed=SEED, resolve="lapse", replicas=2
     ) as run:
@@ -65,7 +65,7 @@ async def test_delivery_with_two_sidecars_for_half_an_hour(tmp_path: Path) -> No
 
 
 @pytest.mark.real
-async def test_every_alertmanager_has_the_view_of_the_sidecar_after_faults(tmp_path: Path) -> None:
+async def test_every_alertmanager_has_the_sidecars_alerts_after_faults(tmp_path: Path) -> None:
     await run_with_one_sidecar(tmp_path, seconds=700.0, streams=SHORT_STREAMS, time_scale=SHORT_SCALE)
 
 

@@ -1,7 +1,7 @@
 """An hour of everyday failures in real programs: ``make soak PART=healthy``.
 
-Its length, fleet and seed: SOAK_SECONDS, SOAK_STREAMS, SOAK_SEED. The version in recorded time is
-``tests/alerting/test_healthy_hour.py``.
+SOAK_SECONDS, SOAK_STREAMS and SOAK_SEED set its length, fleet and seed. ``tests/alerting/test_healthy_hour.py`` is the
+version with a fast-forward clock.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ SEED = int(os.environ.get("SOAK_SEED", "0"))
 FAILED_REQUESTS = 0.05
 LOST_SCRAPES = 0.05
 PAGE_SECONDS = 300.0
-"""Time until a stream that ended has paged, at most."""
+"""Maximum time until a stream that ended has paged."""
 REPORT_INTERVAL_SECONDS = 60.0
 
 
 @pytest.mark.soak
-def test_healthy_fleet_pages_nobody_until_a_stream_dies(tmp_path: Path) -> None:
+def test_healthy_fleet_sends_no_page_until_a_stream_ends(tmp_path: Path) -> None:
     """5 % of the requests and scrapes fail, and exporter, Prometheus and Alertmanager restart once."""
     proxy, receiver = ScrapeProxy(LOST_SCRAPES, SEED), Receiver()
     with (
@@ -72,7 +72,7 @@ def test_healthy_fleet_pages_nobody_until_a_stream_dies(tmp_path: Path) -> None:
 
 
 def watch(receiver: Receiver, proxy: ScrapeProxy, seconds: float) -> None:
-    """Let the time pass; nobody may be paged, and there is no alert about a stream for tickets either."""
+    """Wait; no page and no ticket about a stream may be sent."""
     began = reported = time.monotonic()
     while (now := time.monotonic()) < began + seconds:
         time.sleep(5)
@@ -87,7 +87,7 @@ def watch(receiver: Receiver, proxy: ScrapeProxy, seconds: float) -> None:
 
 
 def fired_in_prometheus(prometheus: Prometheus) -> dict[str, list[str]]:
-    """Return the names of all alerts that fired, by severity, whether or not Alertmanager was told."""
+    """Return the names of all alerts that fired, by severity, whether or not Alertmanager received them."""
     fired = prometheus.query('count by (severity, alertname) (last_over_time(ALERTS{alertstate="firing"}[1d]))')
     found: dict[str, list[str]] = {}
     for labels, _ in fired:
@@ -96,6 +96,6 @@ def fired_in_prometheus(prometheus: Prometheus) -> dict[str, list[str]]:
 
 
 def failed_requests(prometheus: Prometheus) -> float:
-    """Return the share of the requests that failed since the exporter started."""
+    """Return the share of requests that have failed since the exporter started."""
     requests = "stream_upstream_requests_total"
     return prometheus.value(f'sum({requests}{{code!~"2..|404"}}) / sum({requests})') or 0.0

@@ -1,6 +1,6 @@
 """The demo while each of its platforms fails in turn: ``make soak PART=outages``.
 
-How long each fails: SOAK_OUTAGE_SECONDS. The version in recorded time is ``tests/sidecar/test_platform_outages.py``.
+Each fails for SOAK_OUTAGE_SECONDS. ``tests/sidecar/test_platform_outages.py`` is the version with a fast-forward clock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.real.prometheus import Prometheus, running_prometheus
 
 OUTAGE_SECONDS = float(os.environ.get("SOAK_OUTAGE_SECONDS", "300"))
 RECOVERY_SECONDS = OUTAGE_SECONDS + 180.0
-"""Time to recover at most: after many refused logins the next one is minutes away."""
+"""Maximum time to recover: after many refused logins, the next one is minutes away."""
 SAMPLE_SECONDS = 5.0
 ALERTS = Path(__file__).parents[2] / "alerts"
 OUTAGES = [("livepeer", "down"), ("storm", "auth"), ("wave", "html")]
@@ -41,13 +41,13 @@ class Demo:
             pass
 
     def upstreams(self) -> dict[str, dict[str, Any]]:
-        """The upstreams as the page has them, by platform."""
+        """Return the upstreams of the page's API, by platform."""
         return {upstream["platform"]: upstream for upstream in request_json(f"{self.url}/api/v1/streams")["upstreams"]}
 
     def stream_alerts(self, platform: str, since: float) -> list[str]:
-        """The alerts about streams of a platform that became active during its outage and fire.
+        """Return the firing alerts about a platform's streams that became active during its outage.
 
-        What becomes active later is an incident of the demo's own.
+        Alerts that become active later belong to the demo's own incidents.
         """
         return [
             f"{alert['labels']['alertname']} {alert['labels']['stream']}"
@@ -106,6 +106,6 @@ def test_no_stream_alert_fires_while_a_platform_fails(tmp_path: Path) -> None:
             assert abs(shown["streams_were_live"] - live_before) <= 2
             assert "StreamUpstreamDown" in paged
             assert demo.upstreams()[platform]["streams_live"] >= live_before - 2
-            # an alert that had waited for the end of the outage would show now
+            # an alert that was delayed by the outage would show up now
             time.sleep(60)
             assert not demo.stream_alerts(platform, began)

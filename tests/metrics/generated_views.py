@@ -1,4 +1,4 @@
-"""Builders of stream and upstream states, and what is rendered from them."""
+"""Builders of stream and upstream states, and functions that render them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALL = frozenset(part.value for part in Part)
 
 
 def stream(name: str = "main", *, status: Status = Status.LIVE, live: bool | None = True, **facts: Any) -> StreamState:
-    """A state of upstream ``studio``; facts that ``StreamState`` has go there, the others into the report."""
+    """Return a stream of upstream ``studio``; fields that ``StreamState`` lacks go into its report."""
     own = {key: facts.pop(key) for key in list(facts) if key in StreamState.__struct_fields__}
     own.setdefault("reported_at", None if status is Status.UNKNOWN else 1_726_000_000.0)
     report = StreamReport(id=name, live=live, **facts)
@@ -26,7 +26,7 @@ def view(*streams: StreamState, **facts: Any) -> UpstreamState:
 
 
 def rendered(*views: UpstreamState, upstreams: bool = True, cache: ExpositionCache | None = None) -> Rendering:
-    """What is rendered from the views alone."""
+    """Render the metrics of upstreams and streams."""
     cache = cache or ExpositionCache()
     rendering = Rendering()
     if upstreams:
@@ -36,6 +36,6 @@ def rendered(*views: UpstreamState, upstreams: bool = True, cache: ExpositionCac
 
 
 def samples_of(*streams: StreamState) -> list[str]:
-    """The sample lines of the streams' families."""
+    """Return the sample lines of streams."""
     text = rendered(view(*streams), upstreams=False).text.decode()
     return [line for line in text.splitlines() if not line.startswith("#")]

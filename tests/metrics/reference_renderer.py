@@ -1,4 +1,4 @@
-"""The same text rendered line by line and number by number: the reference that the renderers are tested against."""
+"""A simple renderer, line by line, as the reference for tests of the real renderers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from exporter.metrics.text_format import bound, heading, label_text, number
 from exporter.model import PlatformMetric, SampledHistogram, UpstreamState
 
 Row = tuple[str, Any, frozenset[str]]
-"""The label text of an object, the object to read, and the families that are left out of it."""
+"""Label text of an object, the object, and its excluded families."""
 
 
 @dataclass
-class PlainRendering:
-    """The text, and what was counted on the way."""
+class ReferenceRendering:
+    """The text, and the number of series and duplicates."""
 
     text: str = ""
     series: int = 0
@@ -60,7 +60,7 @@ class PlainRendering:
                 yield f"{family.name}{{{labels}{',' if own else ''}{own_text}}} {text}\n"
 
     def rows(self, names: Sequence[str], objects: Iterable[tuple[tuple[str, ...], Any, frozenset[str]]]) -> list[Row]:
-        """Objects with their label text, but for those whose text an earlier one has."""
+        """Return objects with their label texts, without those whose text occurred earlier."""
         first: dict[str, Row] = {}
         for values, item, excluded in objects:
             text = label_text(names, values)
@@ -98,9 +98,9 @@ def samples_of(family: ModelFamily[Any], item: Any) -> Sequence[Labelled]:
     return family.values(item) if family.values is not None else ()
 
 
-def render_plainly(views: Sequence[UpstreamState], *, upstreams: bool = True) -> PlainRendering:
-    """What is rendered from the views alone."""
-    rendering = PlainRendering()
+def render_reference(views: Sequence[UpstreamState], *, upstreams: bool = True) -> ReferenceRendering:
+    """Render the metrics of upstreams and streams."""
+    rendering = ReferenceRendering()
     if upstreams:
         _upstreams(rendering, views)
     streams = rendering.rows(
@@ -121,7 +121,7 @@ def render_plainly(views: Sequence[UpstreamState], *, upstreams: bool = True) ->
     return rendering
 
 
-def _upstreams(rendering: PlainRendering, views: Sequence[UpstreamState]) -> None:
+def _upstreams(rendering: ReferenceRendering, views: Sequence[UpstreamState]) -> None:
     rows = rendering.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
     for family in UPSTREAM_FAMILIES:
         rendering.family(family, rows)
@@ -138,7 +138,7 @@ def _upstreams(rendering: PlainRendering, views: Sequence[UpstreamState]) -> Non
     )
 
 
-def _analytics(rendering: PlainRendering, views: Sequence[UpstreamState], streams: Sequence[Row]) -> None:
+def _analytics(rendering: ReferenceRendering, views: Sequence[UpstreamState], streams: Sequence[Row]) -> None:
     figures = rendering.rows(
         STREAM_LABELS,
         (((view.platform, view.upstream, one.stream), one, view.excluded) for view in views for one in view.analytics),

@@ -1,3 +1,5 @@
+"""The metric families: their names, labels and HELP texts, and that all of them are exposed."""
+
 from __future__ import annotations
 
 import math
@@ -38,24 +40,24 @@ from tests.real.tools import tool
 
 COMMITTED = Path(__file__).parent / "families.txt"
 
-OF_STREAMS: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
-NOT_IN_A_FAMILY = {"id"}
-"""Fields of a sample that are not exposed by themselves."""
+PER_STREAM: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
+NOT_EXPOSED = {"id"}
+"""Fields of a report that have no family."""
 ATTACHED_LABELS = {
     "job", "instance", "endpoint", "service", "container", "namespace", "pod", "node",
     "cluster", "prometheus", "prometheus_replica", "replica", "shard", "region",
 }  # fmt: skip
-"""Labels that Prometheus, its operator, and the external labels of common setups attach."""
+"""Labels that Prometheus, its operator, or external labels of common setups attach."""
 
 
-def described(family: Family) -> str:
+def describe(family: Family) -> str:
     per_stream = " [stream]" if family in SAMPLED_FAMILIES else ""
     return f"{family.name} {family.kind} {{{', '.join(family.labels)}}}{per_stream}"
 
 
 def test_families_are_as_committed() -> None:
-    """Names, types and labels are an interface: a change here is a change for every dashboard and rule out there."""
-    assert sorted(map(described, FAMILIES)) == COMMITTED.read_text().splitlines()
+    """Names, types and labels are an interface: a change can break users' dashboards and rules."""
+    assert sorted(map(describe, FAMILIES)) == COMMITTED.read_text().splitlines()
 
 
 def test_names_are_unique() -> None:
@@ -63,7 +65,7 @@ def test_names_are_unique() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_names_follow_the_conventions_of_prometheus(family: Family) -> None:
+def test_names_follow_prometheus_conventions(family: Family) -> None:
     assert re.fullmatch(r"stream_[a-z0-9_]*[a-z0-9]", family.name)
     assert family.name.endswith("_total") == (family.kind is Kind.COUNTER)
     assert not family.name.endswith(("_count", "_sum", "_bucket", "_created"))
@@ -78,29 +80,29 @@ def test_names_follow_the_conventions_of_prometheus(family: Family) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_no_label_has_a_name_that_a_scrape_attaches(family: Family) -> None:
-    """Prometheus would rename ours to ``exported_…``, so rules and dashboards would not find it."""
+def test_labels_do_not_collide_with_target_labels(family: Family) -> None:
+    """Prometheus would rename them to ``exported_…``, so rules and dashboards would not find them."""
     assert not ATTACHED_LABELS & set(family.labels)
     assert not [label for label in family.labels if label.startswith(("exported_", "__"))]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_labels_start_with_those_of_the_part(family: Family) -> None:
+def test_labels_start_with_platform_upstream_and_stream(family: Family) -> None:
     if family.part is Part.UPSTREAMS or family in SAMPLED_FAMILIES:
         assert family.labels[: len(UPSTREAM_LABELS)] == UPSTREAM_LABELS
     elif family.part is Part.STREAMS:
         assert family.labels[: len(STREAM_LABELS)] == STREAM_LABELS
 
 
-def test_every_field_of_a_report_is_in_a_family_and_no_other() -> None:
-    shown = frozenset().union(*(family.fields for family in OF_STREAMS)) - {"analytics"}
-    # shown through what the exporter makes of them: a state's score
-    judged = {"health_score_ratio", "health_unreadable", "last_seen_age_seconds"}
-    assert shown == set(StreamReport.__struct_fields__) - NOT_IN_A_FAMILY - judged
+def test_every_field_of_a_report_has_a_family() -> None:
+    shown = frozenset().union(*(family.fields for family in PER_STREAM)) - {"analytics"}
+    # These only affect the health score or the status.
+    indirect = {"health_score_ratio", "health_unreadable", "last_seen_age_seconds"}
+    assert shown == set(StreamReport.__struct_fields__) - NOT_EXPOSED - indirect
 
 
 def full_state() -> StreamState:
-    """A stream of which everything is known."""
+    """Return a stream with a value for every field."""
     facts: dict[str, object] = {}
     for name, kind in StreamReport.__annotations__.items():
         if kind == "str" and name != "id":
@@ -127,8 +129,8 @@ def full_state() -> StreamState:
     )
 
 
-def full_answer() -> bytes:
-    """An answer with every family that something feeds."""
+def full_exposition() -> bytes:
+    """Return an exposition with every family that can have samples."""
     labels = {"platform": "livepeer", "upstream": "studio"}
     metrics = ExporterMetrics()
     polling_metrics = PollingMetrics(metrics.upstreams)
@@ -167,30 +169,29 @@ def full_answer() -> bytes:
 
 
 def promtool_check(text: bytes) -> str:
-    """What ``promtool check metrics`` says; empty when it has nothing to say."""
+    """Return the output of ``promtool check metrics``; empty if there are no problems."""
     done = subprocess.run([tool("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
     return (done.stdout + done.stderr).decode()
 
 
-def headings_of(text: bytes) -> set[str]:
+def family_names(text: bytes) -> set[str]:
     return {line.split()[2] for line in text.decode().splitlines() if line.startswith("# TYPE ")}
 
 
-def test_every_family_with_a_reader_is_in_a_full_answer() -> None:
-    unread = {f.name for f in OF_STREAMS if f.value is None and f.values is None}
+def test_every_family_can_have_samples() -> None:
+    unread = {f.name for f in PER_STREAM if f.value is None and f.values is None}
     unread |= {f.name for f in FAMILIES if f.source == "alerting sidecar"}
-    assert headings_of(full_answer()) >= {family.name for family in FAMILIES} - unread
-    assert not headings_of(full_answer()) & unread
+    assert family_names(full_exposition()) >= {family.name for family in FAMILIES} - unread
+    assert not family_names(full_exposition()) & unread
 
 
 @pytest.mark.real
-def test_promtool_accepts_a_full_answer() -> None:
-    assert promtool_check(full_answer()) == ""
+def test_promtool_accepts_a_full_exposition() -> None:
+    assert promtool_check(full_exposition()) == ""
 
 
 @pytest.mark.real
 def test_promtool_accepts_every_family() -> None:
-    """Also those that nothing feeds yet."""
     text = ""
     for family in FAMILIES:
         labels = label_text(family.labels, ["x"] * len(family.labels))
@@ -205,5 +206,5 @@ def test_promtool_accepts_every_family() -> None:
 
 
 @pytest.mark.real
-def test_promtool_reports_a_bad_family() -> None:
+def test_promtool_reports_a_family_without_help() -> None:
     assert "no help text" in promtool_check(b"# TYPE stream_x gauge\nstream_x 1\n")

@@ -1,4 +1,4 @@
-"""Columns read from structs of one kind or of several."""
+"""Reading columns from structs of one or several types."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from exporter.platforms.base import slim_report
 
 Slim = slim_report({"viewers"})
 SLIM = [Slim(id="a", viewers=1), Slim(id="b"), Slim(id="c", viewers=3)]
-ALL_STREAMS = StreamReport(id="d", viewers=4, name="main", jitter_seconds=0.5)
+FULL = StreamReport(id="d", viewers=4, name="main", jitter_seconds=0.5)
 NAMES = frozenset({"id", "viewers", "name", "jitter_seconds", "health_conditions"})
 
 
 @pytest.mark.parametrize(
     "samples",
-    [SLIM, [], [ALL_STREAMS], [*SLIM, ALL_STREAMS], [ALL_STREAMS, ALL_STREAMS, SLIM[0]], [SLIM[0], ALL_STREAMS]],
-    ids=["of one kind", "none", "a single one", "most have few fields", "most have all fields", "as many of each"],
+    [SLIM, [], [FULL], [*SLIM, FULL], [FULL, FULL, SLIM[0]], [SLIM[0], FULL]],
+    ids=["one type", "empty", "single", "mostly slim", "mostly full", "one of each"],
 )
 def test_columns_equal_the_attributes(samples: Sequence[StreamReport]) -> None:
     found = read_columns(samples, NAMES)

@@ -1,3 +1,5 @@
+"""The exposition as text."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -35,35 +37,24 @@ def test_exact_text_of_a_stream() -> None:
         healthy=True,
         health_conditions={"ingest": True, "Transcoding": False},
     )
-    text = rendered(view(state), upstreams=False).text.decode()
-    assert text == (
-        "# HELP stream_info What does not change while the stream is live; what is not known is empty. Always 1.\n"
+    lines = rendered(view(state), upstreams=False).text.decode().splitlines(keepends=True)
+    assert "".join(line for line in lines if not line.startswith("# HELP")) == (
         "# TYPE stream_info gauge\n"
         f'stream_info{{{LABELS},name="",application="",protocol="rtmp",session="",kind="",video_codec="",'
         'audio_codec="",resolution="",playback_id=""} 1\n'
-        "# HELP stream_live Whether media arrives (1) or not (0). Absent while unknown.\n"
         "# TYPE stream_live gauge\n"
         f"stream_live{{{LABELS}}} 1\n"
-        "# HELP stream_status The current status, normalised; only the current one is exposed. Always 1.\n"
         "# TYPE stream_status gauge\n"
         f'stream_status{{{LABELS},status="live"}} 1\n'
-        "# HELP stream_healthy The platform's own verdict: 1 healthy, 0 not. Absent while unknown.\n"
         "# TYPE stream_healthy gauge\n"
         f"stream_healthy{{{LABELS}}} 1\n"
-        "# HELP stream_health_condition Each condition that the platform reports: 1 true, 0 false.\n"
         "# TYPE stream_health_condition gauge\n"
         f'stream_health_condition{{{LABELS},condition="Transcoding"}} 0\n'
         f'stream_health_condition{{{LABELS},condition="ingest"}} 1\n'
-        "# HELP stream_ingest_bitrate_bytes_per_second Media received now, in bytes per second; derived from the byte "
-        "total where the platform's figure freezes.\n"
         "# TYPE stream_ingest_bitrate_bytes_per_second gauge\n"
         f"stream_ingest_bitrate_bytes_per_second{{{LABELS}}} 312500.5\n"
-        "# HELP stream_ingest_bytes_total Bytes received. The platform's running total, from one source per stream; "
-        "it may begin again with a new publish. On Livepeer it moves in steps of about 50 s, elsewhere with every "
-        "poll.\n"
         "# TYPE stream_ingest_bytes_total counter\n"
         f"stream_ingest_bytes_total{{{LABELS}}} 1234567.0\n"
-        "# HELP stream_viewers Viewers now.\n"
         "# TYPE stream_viewers gauge\n"
         f"stream_viewers{{{LABELS}}} 12\n"
     )
@@ -95,7 +86,7 @@ def test_exact_text_of_an_upstream() -> None:
     ]
 
 
-def test_upstream_has_no_up_sample_before_the_first_poll() -> None:
+def test_upstream_has_no_up_series_before_the_first_poll() -> None:
     text = rendered(view()).text.decode()
     assert "stream_upstream_info{" in text
     assert "stream_upstream_up" not in text
@@ -137,16 +128,16 @@ def test_upstream_has_no_up_sample_before_the_first_poll() -> None:
         ),
     ],
 )  # fmt: skip
-def test_fact_is_rendered_as_its_line(facts: dict[str, object], line: str) -> None:
+def test_field_is_rendered_as_its_line(facts: dict[str, object], line: str) -> None:
     assert line in samples_of(stream(**facts))  # type: ignore[arg-type]
 
 
-def test_unknown_fact_has_no_line() -> None:
+def test_unknown_value_has_no_line() -> None:
     lines = samples_of(stream(live=None, status=Status.UNKNOWN, reported_at=1.0))
     assert {line.partition("{")[0] for line in lines} == {"stream_info", "stream_status"}
 
 
-def test_unknown_stream_has_only_the_expectation() -> None:
+def test_stream_without_report_has_only_status_and_expectation() -> None:
     state = StreamState(identity=Identity("livepeer", "studio", "main"), report=NO_REPORT, expected=True)
     assert samples_of(state) == [f'stream_status{{{LABELS},status="unknown"}} 1', f"stream_expected{{{LABELS}}} 1"]
 
@@ -185,11 +176,11 @@ def test_family_occurs_once_over_all_upstreams() -> None:
     ]
 
 
-def test_a_family_without_samples_has_no_heading() -> None:
+def test_family_without_samples_has_no_heading() -> None:
     assert rendered().text == b""
 
 
-# -- never a series twice ----------------------------------------------------------------------------------------------
+# -- duplicates --------------------------------------------------------------------------------------------------------
 
 
 def test_duplicate_stream_keeps_the_first() -> None:
@@ -199,7 +190,7 @@ def test_duplicate_stream_keeps_the_first() -> None:
     assert rendering.duplicates == 1
 
 
-def test_label_sets_that_become_equal_keep_the_first() -> None:
+def test_labels_that_become_equal_keep_the_first_series() -> None:
     conditions = {chr(0xD800): True, chr(0xDFFF): False, "other": True}
     rendering = rendered(view(stream(health_conditions=conditions), stream("second", health_conditions=conditions)))
     lines = [line for line in rendering.text.decode().splitlines() if line.startswith("stream_health_condition{")]
@@ -213,7 +204,7 @@ def test_duplicate_upstream_keeps_the_first() -> None:
     assert rendering.duplicates == 1
 
 
-def test_histograms_that_become_equal_keep_the_first() -> None:
+def test_histograms_with_equal_labels_keep_the_first() -> None:
     family = "stream_sampled_health_score_ratio"
     counts = (0,) * 10 + (1,)
     histograms = tuple(
@@ -224,7 +215,7 @@ def test_histograms_that_become_equal_keep_the_first() -> None:
     assert rendering.duplicates == 1
 
 
-# -- the whole answer --------------------------------------------------------------------------------------------------
+# -- whole exposition --------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -245,8 +236,8 @@ def test_parts_make_up_the_whole(exposition: Exposition) -> None:
     assert all(name.startswith("stream_upstream_") for name in parts["upstreams"])
     assert {"stream_upstream_up", "stream_upstream_polls_total"} <= parts["upstreams"]
     assert {"stream_exporter_build_info", "process_cpu_seconds_total", "python_info"} <= parts["exporter"]
-    about_the_whole = {"stream_exporter_series", "stream_exporter_duplicates_dropped"}
-    assert families(exposition.render()) == set().union(*parts.values(), about_the_whole)
+    only_in_whole = {"stream_exporter_series", "stream_exporter_duplicates_dropped"}
+    assert families(exposition.render()) == set().union(*parts.values(), only_in_whole)
 
 
 def test_headings_occur_once(exposition: Exposition) -> None:
@@ -270,23 +261,7 @@ def test_exposition_counts_its_own_series(exposition: Exposition) -> None:
     assert "stream_exporter_duplicates_dropped 0\n" in text
 
 
-# -- label text --------------------------------------------------------------------------------------------------------
-
-
-def test_label_text_is_created_once_and_forgotten_when_mostly_unused() -> None:
-    cache = ExpositionCache()
-    keys = [("x",), ("y",), ("z",)]
-    first = cache.label_texts("streams", ("a",), keys)
-    assert first == [b'a="x"} ', b'a="y"} ', b'a="z"} ']
-    again = cache.label_texts("streams", ("a",), keys[:2])
-    assert all(one is other for one, other in zip(again, first, strict=False))
-    assert cache.label_texts("streams", ("a",), keys[:1])[0] is first[0]
-    anew = cache.label_texts("streams", ("a",), keys[1:])
-    assert anew == first[1:]
-    assert anew[0] is not first[1]
-
-
-def test_label_text_is_reused_by_another_rendering() -> None:
+def test_text_from_a_used_cache_is_the_same() -> None:
     cache = ExpositionCache()
     views = view(stream(viewers=1, health_grade="Good"))
     assert rendered(views, cache=cache).text == rendered(views, cache=cache).text

@@ -1,4 +1,4 @@
-"""Our text, read by prometheus_client, against prometheus_client's own rendering of the same model."""
+"""Compare the exposition with that of prometheus_client and with the reference renderer, for generated states."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ from exporter.model import (
     UpstreamState,
 )
 from tests.metrics.generated_views import rendered
-from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.reference_renderer import render_reference
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
 
 
 def clean(text: str) -> str:
-    """What a label's value must become, said in another way than the product does."""
+    """Return the expected label value, implemented differently than in the exporter."""
     paired = json.loads(json.dumps(text))
     text = "".join("\ufffd" if 0xD800 <= ord(character) <= 0xDFFF else character for character in paired)
     if len(text) > 256:
@@ -57,7 +57,7 @@ def clean(text: str) -> str:
 
 
 def first_of_each(objects: Iterable[tuple[tuple[str, ...], Any]]) -> list[tuple[tuple[str, ...], Any]]:
-    """Of objects whose labels are, or become, equal only the first."""
+    """Return only the first of objects whose labels are, or become, equal."""
     first: dict[tuple[str, ...], Any] = {}
     for identity, item in objects:
         first.setdefault(tuple(map(clean, identity)), item)
@@ -65,7 +65,7 @@ def first_of_each(objects: Iterable[tuple[tuple[str, ...], Any]]) -> list[tuple[
 
 
 class Reference(Collector):
-    """The same model, given to prometheus_client's own families."""
+    """The same states, as prometheus_client's metric families."""
 
     def __init__(self, views: Sequence[UpstreamState]) -> None:
         self.views = views
@@ -130,14 +130,14 @@ class Reference(Collector):
 
 
 def read(text: str) -> dict[Series, float]:
-    """Every sample by its series; a series that stands twice is an error."""
+    """Return the samples by series; fail if a series occurs twice."""
     found: dict[Series, float] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             series = sample.name, tuple(sorted(sample.labels.items()))
             assert series not in found
             assert sample.timestamp is None
-            # the parser keeps integers exact; Prometheus, and the client itself, hold floats
+            # The parser keeps integers exact; Prometheus and the client use floats.
             found[series] = float(sample.value)
     return found
 
@@ -153,13 +153,13 @@ ANY_TEXT = st.one_of(
 )
 NUMBER = st.floats() | st.integers(-(2**80), 2**80)
 RATE = st.floats().map(lambda rate: rate + 0.0)
-"""Without a negative zero, which equals zero and has another text: equal entries share theirs."""
+"""Without negative zero, which equals zero but has a different text, while equal entries share their text."""
 FLOATS = [
     name for name, kind in StreamReport.__annotations__.items() if kind in ("float | None", "int | None", "bool | None")
 ]
 TEXTS = [name for name, kind in StreamReport.__annotations__.items() if kind == "str" and name != "id"]
 MAPPING = st.dictionaries(ANY_TEXT, st.booleans(), max_size=3)
-SAMPLE = st.builds(
+REPORT = st.builds(
     StreamReport,
     id=st.just("id"),
     health_conditions=MAPPING,
@@ -177,7 +177,7 @@ def states(platform: str, upstream: str) -> st.SearchStrategy[StreamState]:
     return st.builds(
         StreamState,
         identity=(st.sampled_from("ab") | ANY_TEXT).map(lambda name: Identity(platform, upstream, name)),
-        report=SAMPLE,
+        report=REPORT,
         status=st.none() | st.sampled_from(Status),
         live=st.none() | st.booleans(),
         expected=st.none() | st.booleans(),
@@ -249,29 +249,29 @@ def test_samples_equal_those_of_prometheus_client(views: tuple[UpstreamState, ..
     assert rendering.series == len(read(ours))
 
 
-LESS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30)] * 2)).map(
+WITH_EXCLUSIONS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30)] * 2)).map(
     lambda both: tuple(msgspec.structs.replace(view, excluded=without) for view, without in zip(*both, strict=False))
 )
-"""Without some of their families."""
+"""Upstreams with excluded families."""
 
 
 @pytest.mark.no_cover
 @settings(deadline=None, max_examples=300)
-@given(VIEWS | LESS)
+@given(VIEWS | WITH_EXCLUSIONS)
 def test_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
-    rendering, reference = rendered(*views), render_plainly(views)
+    rendering, reference = rendered(*views), render_reference(views)
     assert rendering.text.decode() == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
 
 
 def check_text_equals_the_reference() -> None:
-    """Streams come, change and go while the label texts of the ones before are still there."""
+    """Check that text rendered with the cache of earlier states equals the reference."""
     cache = ExpositionCache()
 
     @settings(deadline=None, max_examples=150)
-    @given(VIEWS | LESS)
+    @given(VIEWS | WITH_EXCLUSIONS)
     def check(views: tuple[UpstreamState, ...]) -> None:
-        assert rendered(*views, cache=cache).text.decode() == render_plainly(views).text
+        assert rendered(*views, cache=cache).text.decode() == render_reference(views).text
 
     check()
 

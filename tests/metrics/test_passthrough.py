@@ -1,4 +1,4 @@
-"""A platform's own metrics, passed through: what comes out, to the character, and what is left out."""
+"""Pass-through metrics: the exact text, and which series are dropped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.polling.test_coordinator import PolledUpstream
 from tests.real.tools import tool
 
 DROPPED = "stream_upstream_foreign_series_dropped"
-UNREADABLE = "not in the text format of Prometheus"
+UNREADABLE = "not in Prometheus text format"
 OURS = 'platform="wave",upstream="wave"'
 
 
@@ -35,7 +35,7 @@ def upstream(metrics: PassthroughMetrics | None, name: str = "wave") -> Upstream
 
 
 def passed(*texts: str, prefix: str = "wave_") -> str:
-    """The metrics part of the answer, of one upstream for each of these exports: wave, wave2, wave3."""
+    """Return the pass-through metrics of one upstream per export: wave, wave2, wave3."""
     views = [
         upstream(parse(text, prefix=prefix), "wave" if index == 0 else f"wave{index + 1}")
         for index, text in enumerate(texts)
@@ -45,13 +45,13 @@ def passed(*texts: str, prefix: str = "wave_") -> str:
 
 
 def series(*texts: str, prefix: str = "wave_") -> list[str]:
-    """The lines of the series, without the labels that all have."""
+    """Return the sample lines without the labels that all of them have."""
     lines = [line for line in passed(*texts, prefix=prefix).splitlines() if not line.startswith("#")]
     return [line.replace(f"{{{OURS}}}", "").replace(f"{OURS},", "") for line in lines]
 
 
 def dropped(*views: UpstreamState) -> dict[str, float]:
-    """How many series each upstream says it has left out."""
+    """Return the exported number of dropped series by upstream."""
     return dropped_in(rendered(*views).text.decode())
 
 
@@ -60,10 +60,10 @@ def dropped_in(text: str) -> dict[str, float]:
     return {s.labels["upstream"]: s.value for family in families if family.name == DROPPED for s in family.samples}
 
 
-# -- what comes out ----------------------------------------------------------------------------------------------------
+# -- passed through ----------------------------------------------------------------------------------------------------
 
 
-def test_export_gets_prefix_and_labels_and_is_otherwise_unchanged() -> None:
+def test_export_only_gets_a_prefix_and_labels() -> None:
     text = """\
 # HELP streaming_viewers Viewers\\nnow, a \\\\ too.
 # TYPE streaming_viewers gauge
@@ -128,7 +128,7 @@ http_requests_total{code="500"} 3
 """
 
 
-def test_series_apart_from_their_declaration_are_merged_into_its_family() -> None:
+def test_scattered_series_are_merged_into_their_family() -> None:
     assert passed(HTTP) == (
         "# HELP wave_http_requests_total Requests.\n# TYPE wave_http_requests_total counter\n"
         f'wave_http_requests_total{{{OURS},code="200"}} 5\nwave_http_requests_total{{{OURS},code="500"}} 3\n'
@@ -148,9 +148,7 @@ DECLARED = [
 
 @pytest.mark.parametrize(("kind", "lines", "name"), DECLARED, ids=[kind for kind, _, _ in DECLARED])
 @given(st.data())
-def test_family_is_the_same_wherever_its_declaration_and_series_are(
-    kind: str, lines: list[str], name: str, data: st.DataObject
-) -> None:
+def test_order_of_lines_does_not_matter(kind: str, lines: list[str], name: str, data: st.DataObject) -> None:
     declarations = [f"# HELP {name} Help.", f"# TYPE {name} {kind}"]
     others = ["# TYPE y gauge", "y 1", "# HELP y Help.", 'z{le="1"} 2', "# TYPE z_total counter"]
     text = "\n".join(data.draw(st.permutations(declarations + lines + others)))
@@ -194,7 +192,7 @@ s{quantile="0.5"} 1
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["counter", "gauge", "untyped", "summary", "histogram"])
-def test_any_float_is_passed_through_in_the_spelling_of_the_format(kind: str, value: str, written: str) -> None:
+def test_any_float_is_passed_through_in_canonical_spelling(kind: str, value: str, written: str) -> None:
     name = {"summary": "x_sum", "histogram": "x_count", "counter": "x_total"}.get(kind, "x")
     declared = "x_total" if kind == "counter" else "x"
     for labels in ("", '{a="b c"}'):
@@ -225,25 +223,25 @@ HISTOGRAM = ['h_bucket{le="1.0"} 1', 'h_bucket{le="+Inf"} 2', "h_sum 3", "h_coun
         [*HISTOGRAM, "h 1"],
     ],
 )
-def test_histogram_is_passed_through_whatever_its_parts(lines: list[str]) -> None:
+def test_inconsistent_histogram_is_passed_through(lines: list[str]) -> None:
     text = "# TYPE h histogram\n" + "\n".join(lines)
     assert sorted(series(text)) == sorted(f"wave_{line}" for line in lines)
     assert dropped(upstream(parse(text))) == {"wave": 0}
 
 
 @pytest.mark.parametrize("line", ["s 1", 's{quantile="2.0"} 1', 's{quantile="NaN"} 1', 's_sum{quantile="0.5"} 1'])
-def test_summary_is_passed_through_whatever_its_parts(line: str) -> None:
+def test_inconsistent_summary_is_passed_through(line: str) -> None:
     text = f"# TYPE s summary\n{line}\n"
     assert series(text) == [f"wave_{line}"]
     assert dropped(upstream(parse(text))) == {"wave": 0}
 
 
 @pytest.mark.parametrize("kind", ["info", "stateset", "gaugehistogram", "unknown", "other", "gauge x"])
-def test_family_of_a_type_that_the_format_lacks_is_untyped(kind: str) -> None:
+def test_family_of_an_unknown_type_is_untyped(kind: str) -> None:
     assert passed(f"# TYPE x {kind}\nx 1\n").endswith(f"# TYPE wave_x untyped\nwave_x{{{OURS}}} 1\n")
 
 
-def test_first_type_and_help_of_a_name_count() -> None:
+def test_first_type_and_help_of_a_name_are_used() -> None:
     text = '# HELP x First.\n# TYPE x gauge\nx 1\n# HELP x Second.\n# TYPE x counter\nx{a="b"} 2\n'
     assert passed(text) == (
         f'# HELP wave_x First.\n# TYPE wave_x gauge\nwave_x{{{OURS}}} 1\nwave_x{{{OURS},a="b"}} 2\n'
@@ -253,21 +251,21 @@ def test_first_type_and_help_of_a_name_count() -> None:
 @pytest.mark.parametrize("ending", ["bucket", "sum", "count"])
 @pytest.mark.parametrize("kind", ["gauge", "histogram", "summary"])
 @pytest.mark.parametrize("order", [1, -1])
-def test_family_named_like_samples_of_another_is_part_of_it(order: int, kind: str, ending: str) -> None:
-    """Readers of the format would refuse a second declaration."""
+def test_family_named_like_samples_of_another_is_merged_into_it(order: int, kind: str, ending: str) -> None:
+    """Parsers reject a second TYPE line."""
     declarations = ["# TYPE h histogram", f"# TYPE h_{ending} {kind}"][::order]
     text = "\n".join([*declarations, *HISTOGRAM, f'h_{ending}{{a="b"}} 1'])
     assert passed(text).count("# TYPE") == 1
     assert sorted(series(text)) == sorted(f"wave_{line}" for line in (*HISTOGRAM, f'h_{ending}{{a="b"}} 1'))
 
 
-def test_counter_without_its_ending_gets_it_unless_another_name_has_it() -> None:
+def test_counter_gets_the_suffix_total_unless_that_name_is_taken() -> None:
     assert series('# TYPE x counter\nx 1\ny 1\nx{a="b"} 2\n') == ["wave_x_total 1", 'wave_x_total{a="b"} 2', "wave_y 1"]
     assert series("# TYPE x counter\nx 1\nx_total 2\n") == ["wave_x 1", "wave_x_total 2"]
     assert series("# TYPE x_total gauge\nx_total 2\nx 1\n# TYPE x counter\n") == ["wave_x_total 2", "wave_x 1"]
 
 
-def test_labels_with_our_names_are_renamed() -> None:
+def test_reserved_labels_are_renamed() -> None:
     labels = 'platform="p",upstream="u",exported_upstream="v",le="1",quantile="0.5",empty=""'
     moved = 'exported_exported_upstream="u",exported_le="1",exported_platform="p",exported_quantile="0.5"'
     assert series(f"# TYPE a gauge\na{{{labels}}} 1\n") == [f'wave_a{{{moved},exported_upstream="v"}} 1']
@@ -277,11 +275,11 @@ def test_labels_with_our_names_are_renamed() -> None:
     "label", ["job", "instance", "namespace", "pod", "container", "service", "endpoint", "node", "platform", "upstream"]
 )
 @pytest.mark.parametrize("kind", ["counter", "untyped", "histogram", "summary"])
-def test_labels_that_prometheus_attaches_to_a_target_are_renamed(kind: str, label: str) -> None:
+def test_target_labels_are_renamed(kind: str, label: str) -> None:
     assert series(f'# TYPE x_total {kind}\nx_total{{{label}="a"}} 1\n') == [f'wave_x_total{{exported_{label}="a"}} 1']
 
 
-def test_family_of_several_upstreams_is_one_block() -> None:
+def test_family_of_several_upstreams_has_one_heading() -> None:
     first = "# HELP a Help.\n# TYPE a gauge\na 1\n# HELP b Help.\n# TYPE b gauge\nb 2\n"
     second = "# HELP b Help.\n# TYPE b gauge\nb 3\n# HELP a Help.\n# TYPE a gauge\na 4\n"
     assert passed(first, second) == (
@@ -293,7 +291,7 @@ def test_family_of_several_upstreams_is_one_block() -> None:
 
 
 @pytest.mark.parametrize("second", ["# TYPE a counter\n# TYPE a_total gauge\na 2\n", "a 2\n", "# TYPE a gauge\na 2\n"])
-def test_family_of_single_values_has_the_type_of_the_first_upstream(second: str) -> None:
+def test_compatible_family_has_the_type_of_the_first_upstream(second: str) -> None:
     assert passed("# TYPE a gauge\na 1\n", second).endswith(
         '# TYPE wave_a gauge\nwave_a{platform="wave",upstream="wave"} 1\nwave_a{platform="wave",upstream="wave2"} 2\n'
     )
@@ -301,18 +299,8 @@ def test_family_of_single_values_has_the_type_of_the_first_upstream(second: str)
     assert dropped(*views) == {"wave": 0, "wave2": 0}
 
 
-def test_prefix_is_per_upstream() -> None:
+def test_prefix_is_configurable() -> None:
     assert "\nother_a{" in passed("a 1\n", prefix="other_")
-
-
-def test_text_is_rendered_once_while_the_metrics_stay() -> None:
-    metrics, cache = parse("a 1\n"), ExpositionCache()
-    (first,) = cache.passthrough.merge([upstream(metrics)]).blocks
-    (again,) = cache.passthrough.merge([upstream(metrics)]).blocks
-    assert again is first
-    (other,) = cache.passthrough.merge([upstream(parse("a 2\n"))]).blocks
-    assert other.lines == [f"wave_a{{{OURS}}} 2\n"]
-    assert cache.passthrough.merge([]).blocks == []
 
 
 def test_long_texts_are_truncated() -> None:
@@ -321,10 +309,10 @@ def test_long_texts_are_truncated() -> None:
     assert len(line) < 400
 
 
-# -- what is left out --------------------------------------------------------------------------------------------------
+# -- dropped -----------------------------------------------------------------------------------------------------------
 
 
-def test_dropped_series_are_counted_per_upstream_with_an_export() -> None:
+def test_dropped_series_are_counted_per_upstream() -> None:
     views = (
         upstream(parse('h_bucket{le="1"} 1\n' + "a 1\n" * 8)),
         upstream(parse("# TYPE h histogram\nh_sum 1\nh_bucket 1\n"), "wave2"),
@@ -334,7 +322,7 @@ def test_dropped_series_are_counted_per_upstream_with_an_export() -> None:
     assert dropped(upstream(None)) == {}
 
 
-UNREADABLE_SERIES = {
+INVALID_SERIES = {
     "name": ('{"a b"} 1', "invalid metric name"),
     "name that is not ASCII": ('{"é"} 1', "invalid metric name"),
     "long name": ("a" * 300 + " 1", "invalid metric name"),
@@ -349,8 +337,8 @@ UNREADABLE_SERIES = {
 }
 
 
-@pytest.mark.parametrize(("line", "reason"), UNREADABLE_SERIES.values(), ids=list(UNREADABLE_SERIES))
-def test_unreadable_series_are_dropped_and_logged_once_per_reason(line: str, reason: str) -> None:
+@pytest.mark.parametrize(("line", "reason"), INVALID_SERIES.values(), ids=list(INVALID_SERIES))
+def test_invalid_series_are_dropped_and_logged_once_per_reason(line: str, reason: str) -> None:
     text = PassthroughText(text=f"good 1\n{line}\n", prefix="wave_", max_series=9, stale_at=math.inf)
     parser = ExportParser("wave", "main")
     with capture_logs() as logs:
@@ -364,7 +352,7 @@ def test_unreadable_series_are_dropped_and_logged_once_per_reason(line: str, rea
     assert len(str(entry)) < 500
 
 
-def test_log_of_dropped_series_names_three_families() -> None:
+def test_log_of_dropped_series_lists_three_families() -> None:
     many = "".join(f'm{index}{{id="secret"}} 1\n' * 2 for index in range(9))
     parser = ExportParser("wave", "main")
     with capture_logs() as logs:
@@ -376,7 +364,7 @@ def test_log_of_dropped_series_names_three_families() -> None:
     ]
 
 
-async def test_dropped_series_are_logged_under_the_polled_upstream() -> None:
+async def test_log_of_dropped_series_names_the_upstream() -> None:
     coordinator = PolledUpstream().coordinator
     exported = PassthroughText(text="a 1\na 2\n", prefix="wave_", max_series=9, stale_at=math.inf)
     with capture_logs() as logs:
@@ -386,7 +374,7 @@ async def test_dropped_series_are_logged_under_the_polled_upstream() -> None:
     assert [(entry["platform"], entry["upstream"], entry["families"]) for entry in logs] == [("scripted", "u", ["a"])]
 
 
-def test_export_without_faults_logs_nothing() -> None:
+def test_valid_export_logs_nothing() -> None:
     with capture_logs() as logs:
         metrics = ExportParser("wave", "main")(
             PassthroughText(text=HTTP, prefix="wave_", max_series=10, stale_at=math.inf)
@@ -405,9 +393,7 @@ INCOMPATIBLE = [
 
 
 @pytest.mark.parametrize(("first", "second", "count"), INCOMPATIBLE)
-def test_family_that_does_not_fit_another_upstreams_is_dropped_and_logged_once(
-    first: str, second: str, count: int
-) -> None:
+def test_family_with_a_conflicting_type_is_dropped_and_logged_once(first: str, second: str, count: int) -> None:
     views, cache = (upstream(parse(first)), upstream(parse(second), "wave2")), ExpositionCache()
     assert passed(first, second) == passed(first)
     assert dropped(*views) == {"wave": 0, "wave2": count}
@@ -421,7 +407,7 @@ def test_family_that_does_not_fit_another_upstreams_is_dropped_and_logged_once(
 @pytest.mark.parametrize(
     ("prefix", "name"), [("s", "tream_live"), ("p", "rocess_x"), ("python", "_info"), ("stream", "_x")]
 )
-def test_name_that_becomes_one_of_ours_is_dropped(prefix: str, name: str) -> None:
+def test_name_reserved_for_the_exporter_is_dropped(prefix: str, name: str) -> None:
     text = f"{name} 1\n"
     assert passed(text, prefix=prefix) == ""
     assert dropped(upstream(parse(text, prefix=prefix))) == {"wave": 1}
@@ -439,15 +425,15 @@ def test_equal_bounds_keep_the_first() -> None:
     assert dropped(upstream(parse(text))) == {"wave": 1}
 
 
-# -- whatever comes ----------------------------------------------------------------------------------------------------
+# -- generated exports -------------------------------------------------------------------------------------------------
 
 
 def check(text: str) -> None:
-    """It can be read; no series stands twice, no family."""
+    """Check that the text can be parsed and contains no series or family twice."""
     assert list(text_string_to_metric_families(text))
     names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
     assert len(names) == len(set(names))
-    # of a counter the parser takes the name with _total and without it for the same, which they are not in 0.0.4
+    # Without TYPE lines: the parser treats a counter's name with and without _total as equal, unlike format 0.0.4.
     untyped = "\n".join(line for line in text.split("\n") if not line.startswith("#")) + "\n"
     found = set()
     for family in text_string_to_metric_families(untyped):
@@ -461,7 +447,7 @@ def check(text: str) -> None:
 
 
 def exports() -> st.SearchStrategy[str]:
-    """Texts that are nearly exports."""
+    """Generate texts that resemble exports."""
     name = st.sampled_from(["a", "a_total", "a_bucket", "a_sum", "a_count", "b", "{}"])
     kind = st.sampled_from(["gauge", "counter", "histogram", "summary", "untyped", "info", "x"])
     labels = st.sampled_from(
@@ -479,7 +465,7 @@ def exports() -> st.SearchStrategy[str]:
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(exports() | st.text(), min_size=1, max_size=2))
-def test_any_export_renders_to_readable_text(texts: list[str]) -> None:
+def test_any_export_becomes_a_valid_exposition(texts: list[str]) -> None:
     parsed, lines = [], 0
     for text in texts:
         with contextlib.suppress(ValueError):
@@ -491,8 +477,7 @@ def test_any_export_renders_to_readable_text(texts: list[str]) -> None:
         assert len(re.findall("^wave_", out, re.MULTILINE)) + sum(dropped_in(out).values()) == lines
 
 
-@pytest.mark.real
-def test_secret_in_an_export_is_replaced_before_it_is_parsed() -> None:
+def test_secret_in_an_export_is_redacted_before_it_is_parsed() -> None:
     redactor.add('canary"of-an-export')
     metrics = parse('# HELP a canary"of-an-export\na{sent="canary\\"of-an-export",more="b"} 1\n')
     (family,) = metrics.families
@@ -500,7 +485,8 @@ def test_secret_in_an_export_is_replaced_before_it_is_parsed() -> None:
     assert family.samples[0].labels == (("more", "b"), ("sent", "<secret>"))
 
 
-def test_promtool_reads_the_rendered_text() -> None:
+@pytest.mark.real
+def test_promtool_accepts_the_rendered_text() -> None:
     text = """\
 # TYPE wait histogram
 wait_bucket{le="1"} 1
@@ -585,7 +571,7 @@ no_type{x="2"} 2
     )
 
 
-def test_series_are_counted_before_they_are_parsed() -> None:
+def test_series_above_the_limit_are_not_parsed() -> None:
     text = "# TYPE a gauge\n" + "".join(f'a{{n="{n}"}} {n}\n\n' for n in range(10)) + "# a comment\nnot { readable\n"
     metrics = parse(text, max_series=4)
     assert [sample.value for sample in metrics.families[0].samples] == [0, 1, 2, 3]
@@ -596,7 +582,7 @@ def test_series_are_counted_before_they_are_parsed() -> None:
 
 
 @pytest.mark.parametrize("text", ["<!DOCTYPE html>\n<html></html>", '{"error": "x"}', "a{", "a b", "# TYPE a\n"])
-def test_error_for_unreadable_text_quotes_none_of_it(text: str) -> None:
+def test_parse_error_does_not_quote_the_text(text: str) -> None:
     with pytest.raises(ValueError) as error:
         parse(text)
     assert str(error.value) == UNREADABLE
@@ -605,6 +591,6 @@ def test_error_for_unreadable_text_quotes_none_of_it(text: str) -> None:
 
 @given(st.text() | st.text('# TYPEHL{}="\\\n,x1 _le+Inf', max_size=200))
 @settings(max_examples=300)
-def test_any_text_is_parsed_or_is_a_value_error(text: str) -> None:
+def test_any_text_is_parsed_or_raises_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         parse(text)

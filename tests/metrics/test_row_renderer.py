@@ -1,4 +1,4 @@
-"""The text of few streams, compared with that of the other renderers."""
+"""The row renderer gives the same text as the column renderer and the reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from exporter.metrics.families.stream_families import PLATFORM_METRIC, STREAM_FA
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
 from tests.metrics.generated_views import rendered, stream, view
-from tests.metrics.reference_renderer import render_plainly
+from tests.metrics.reference_renderer import render_reference
 from tests.metrics.test_exposition_reading import VIEWS
 
 FULL = view(
@@ -46,8 +46,8 @@ FULL = view(
 )
 
 
-def bare(view: UpstreamState, **changes: Any) -> UpstreamState:
-    """The view without what is not shown of few streams."""
+def without_histograms(view: UpstreamState, **changes: Any) -> UpstreamState:
+    """Return the upstream without histograms, which the row renderer does not render."""
     return msgspec.structs.replace(view, sampled=(), **changes)
 
 
@@ -67,16 +67,16 @@ def bare(view: UpstreamState, **changes: Any) -> UpstreamState:
     ],
 )
 def test_rows_equal_columns(changes: dict[str, Any]) -> None:
-    shown = bare(FULL, **changes)
+    shown = without_histograms(FULL, **changes)
     expected = rendered(shown).text
     assert render_rows(shown, shown.streams, shown.analytics) == expected
-    assert render_rows(shown, shown.streams, shown.analytics) == expected, "again, with texts that were kept"
+    assert render_rows(shown, shown.streams, shown.analytics) == expected, "differs with a cached frame"
 
 
-@pytest.mark.parametrize("streams", [1, 2], ids=["kept", "too many to be kept"])
-def test_kept_text_takes_other_numbers(streams: int) -> None:
+@pytest.mark.parametrize("streams", [1, 2], ids=["cached", "not cached"])
+def test_numbers_and_words_may_change_between_calls(streams: int) -> None:
     first, *others = FULL.streams[:streams]
-    for said in (
+    for facts in (
         {"viewers": 13, "ingest_bitrate_bytes_per_second": 7.5},
         {"viewers": 0, "ingest_bitrate_bytes_per_second": None},
         {"viewers": math.inf, "health_conditions": {"ingest": False, "Transcoding": False}},
@@ -84,8 +84,8 @@ def test_kept_text_takes_other_numbers(streams: int) -> None:
         {"platform_metrics": (PlatformMetric("c", 5.0, "day"), PlatformMetric("a.b", math.nan))},
         {},
     ):
-        state = msgspec.structs.replace(first, report=msgspec.structs.replace(first.report, **said))
-        shown = bare(FULL, streams=(state, *others), analytics=FULL.analytics if others else ())
+        state = msgspec.structs.replace(first, report=msgspec.structs.replace(first.report, **facts))
+        shown = without_histograms(FULL, streams=(state, *others), analytics=FULL.analytics if others else ())
         assert render_rows(shown, shown.streams, shown.analytics) == rendered(shown).text
 
 
@@ -95,7 +95,7 @@ def test_only_the_given_streams_are_rendered() -> None:
     assert 'stream="main"' not in text
     assert (
         'stream_upstream_streams{platform="livepeer",upstream="studio"}'
-        in render_rows(bare(FULL, up=True), (), ()).decode()
+        in render_rows(without_histograms(FULL, up=True), (), ()).decode()
     )
 
 
@@ -104,5 +104,5 @@ def test_only_the_given_streams_are_rendered() -> None:
 @given(VIEWS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
 def test_rows_equal_the_reference(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
     for one in views:
-        shown = bare(one, excluded=excluded)
-        assert render_rows(shown, shown.streams, shown.analytics).decode() == render_plainly([shown]).text
+        shown = without_histograms(one, excluded=excluded)
+        assert render_rows(shown, shown.streams, shown.analytics).decode() == render_reference([shown]).text

@@ -1,3 +1,5 @@
+"""Text format 0.0.4: numbers, labels and headings."""
+
 from __future__ import annotations
 
 import hashlib
@@ -11,7 +13,7 @@ from prometheus_client.utils import floatToGoString
 from exporter.metrics.text_format import bound, heading, label_text, label_value, number
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=400)
-"""Lone surrogates and control characters included."""
+"""Including lone surrogates and control characters."""
 
 
 @pytest.mark.parametrize(
@@ -31,7 +33,7 @@ ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=40
         (10**400, None),
     ],
 )
-def test_number(value: float, text: str | None) -> None:
+def test_number_is_the_shortest_text(value: float, text: str | None) -> None:
     assert number(value) == text
 
 
@@ -39,14 +41,14 @@ def test_number(value: float, text: str | None) -> None:
 @example(1e300)
 @example(5e-324)
 @example(2**70)
-def test_a_number_reads_back_as_the_same_number(value: float) -> None:
+def test_number_parses_to_the_same_value(value: float) -> None:
     text = number(value)
     assert text is not None
     assert float(text) == value
 
 
 @pytest.mark.parametrize("value", [0.1, 1.0, 312500.0, 1e6, 1.5e6, 6.25e6, float("inf")])
-def test_bound_is_what_prometheus_client_writes(value: float) -> None:
+def test_bound_equals_that_of_prometheus_client(value: float) -> None:
     assert bound(value) == floatToGoString(value)  # type: ignore[no-untyped-call]
 
 
@@ -58,12 +60,12 @@ def test_label_values_are_escaped() -> None:
     assert label_text(("a", "b"), ('say "hi"\\', "two\nlines")) == r'a="say \"hi\"\\",b="two\nlines"'
 
 
-def test_a_label_for_each_value() -> None:
+def test_labels_and_values_of_different_length_are_an_error() -> None:
     with pytest.raises(ValueError):
         label_text(("a", "b"), ("only one",))
 
 
-def test_long_values_are_cut_and_stay_distinct() -> None:
+def test_long_label_values_are_cut_but_stay_different() -> None:
     first, second = "x" * 300 + "1", "x" * 300 + "2"
     digest = hashlib.sha256(first.encode()).hexdigest()[:8]
     assert label_value(first) == "x" * 240 + "#" + digest
@@ -78,14 +80,14 @@ def test_lone_surrogates_are_replaced_and_pairs_joined() -> None:
 
 
 @given(ANY_TEXT)
-def test_any_value_is_valid_unicode_and_bounded(text: str) -> None:
+def test_any_label_value_becomes_valid_unicode_of_limited_length(text: str) -> None:
     value = label_value(text)
     value.encode()
     assert len(value) <= 256
 
 
 @given(ANY_TEXT)
-def test_any_value_reads_back(text: str) -> None:
+def test_any_label_value_can_be_parsed(text: str) -> None:
     line = f"{heading('m', 'gauge', 'h')}m{{{label_text(('a',), (text,))}}} 1\n"
     (family,) = text_string_to_metric_families(line)
     assert family.samples[0].labels == {"a": label_value(text)}

@@ -8,11 +8,13 @@ import os
 import re
 import subprocess
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from exporter import __version__
+from exporter.runtime.revision import checkout_revision
 from exporter.web.ui.page import static_files
 from tests.exporter_process import Exporter
 from tools.distribution import (
@@ -21,7 +23,7 @@ from tools.distribution import (
     Distribution,
     bill_of_materials,
     build,
-    foreign_licenses,
+    disallowed_licenses,
     install,
     licenses,
     run,
@@ -50,7 +52,8 @@ def names(listed: list[str]) -> set[str]:
 
 
 def test_version_and_reference(distribution: Distribution) -> None:
-    assert run(distribution.command, "--version") == f"stream-exporter {__version__}\n"
+    version = run(distribution.command, "--version")
+    assert version.startswith(f"stream-exporter {__version__} (revision {checkout_revision(CHECKOUT) or 'unknown'}, ")
     assert run(distribution.command, "metrics") == (CHECKOUT / "docs" / "metrics.md").read_text()
 
 
@@ -82,13 +85,31 @@ def test_the_sdist_has_what_it_takes_to_test_and_build_it(distribution: Distribu
     assert {name for name in tracked.stdout.splitlines() if not name.startswith(".ci/")} <= packed
 
 
+def test_description_on_pypi_has_no_relative_links(distribution: Distribution) -> None:
+    with zipfile.ZipFile(distribution.wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
+    links = re.findall(r"\]\(([^)]+)\)", metadata)
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", metadata)
+    assert len(links) > 20
+    assert [link for link in links if not link.startswith("https://")] == []
+    assert {link.rpartition("/main/")[0] for link in pictures} == {
+        "https://raw.githubusercontent.com/stream-exporter/stream-exporter"
+    }
+    files = [link.rpartition("/main/")[2].partition("#")[0] for link in links if "/main/" in link]
+    assert [file for file in files if not (CHECKOUT / file).exists()] == []
+    assert {"Documentation", "Source", "Changelog", "Issues"} == set(
+        re.findall(r"^Project-URL: (\w+)", metadata, re.MULTILINE)
+    )
+
+
 def test_the_environment_is_the_lock(distribution: Distribution) -> None:
     installed = {package["name"]: package["version"] for package in licenses(distribution)}
     assert names(list(installed)) == names([*LOCKED, "stream-exporter"])
 
 
 def test_every_licence_is_one_of_those_allowed(distribution: Distribution) -> None:
-    assert foreign_licenses(distribution) == []
+    assert disallowed_licenses(distribution) == []
 
 
 def test_the_bill_of_materials(distribution: Distribution) -> None:

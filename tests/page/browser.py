@@ -1,4 +1,4 @@
-"""A real Chromium, with pages that fail on errors, policy violations and requests to other hosts."""
+"""A real Chromium, whose pages fail on errors, policy violations and requests to other hosts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ expect.set_options(timeout=TIMEOUT_MILLISECONDS)
 
 @asynccontextmanager
 async def launch_chromium() -> AsyncIterator[Browser]:
-    """Launch the browser that ``make tools`` provides; tests fail if it is missing."""
+    """Launch the browser installed by ``make tools``. The test fails if it is missing."""
     program = tool("chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=FLAGS)
@@ -67,36 +67,36 @@ async def open_page(
     )
     context.set_default_timeout(TIMEOUT_MILLISECONDS)
     page = await context.new_page()
-    complaints: list[str] = []
+    problems: list[str] = []
     own = urlsplit(url).netloc
 
     def on_console(message: ConsoleMessage) -> None:
-        # Failed requests are handled by the page; policy violations are test failures.
+        # The page handles failed requests. Anything else, such as a policy violation, fails the test.
         if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
-            complaints.append(message.text)
+            problems.append(message.text)
 
     def on_request(request: Request) -> None:
         if urlsplit(request.url).netloc != own:
-            complaints.append(f"asked for {request.url}")
+            problems.append(f"request to another host: {request.url}")
 
-    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", on_console)
     page.on("request", on_request)
     try:
         await page.goto(url)
         yield page
-        assert complaints == []
+        assert problems == []
     finally:
         await context.close()
 
 
 def stream_rows(page: Page) -> Locator:
-    """The stream rows in the document."""
+    """Return the rows in the document."""
     return page.locator(".rows [role=row]")
 
 
 def stream_titles(page: Page) -> Locator:
-    """The names of the streams in the document."""
+    """Return the links with the streams' names in the document."""
     return page.locator(".rows [role=row] [role=rowheader] a")
 
 

@@ -1,7 +1,8 @@
-"""The real application with a service that does not poll: tests publish the states."""
+"""The application with a service that does not poll; tests publish the states."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -35,6 +36,11 @@ class ServedApp:
         self.file = file
         self.url = url
 
+    def set_thresholds(self, thresholds: dict[str, float]) -> None:
+        """Configure the thresholds of alert rules, as a reload would."""
+        self.file.write_text(f"{CONFIG}alerting: {json.dumps({'thresholds': thresholds})}\n")
+        self.service.settings = load_settings(self.file, {})
+
     async def get(self, path: str, status: int = 200, headers: dict[str, str] | None = None) -> Any:
         async with self.session.get(path, headers=headers) as answer:
             assert answer.status == status, await answer.text()
@@ -53,7 +59,7 @@ async def serve_app(
     options: WebOptions = DEFAULTS,
     security: Security | None = None,
 ) -> AsyncIterator[ServedApp]:
-    """Serve two upstreams, ``edge`` and ``other``, that have only the states that the test publishes."""
+    """Serve the upstreams ``edge`` and ``other``; the test publishes their states."""
     file = directory / "config.yaml"
     file.write_text(CONFIG)
     service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock or FakeClock())

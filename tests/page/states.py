@@ -1,4 +1,4 @@
-"""Build upstream and stream states as the coordinators publish them."""
+"""Upstream and stream states for tests."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def stream_state(name: str, *, upstream: str = "edge", report: StreamReport | No
 
 
 def withdrawn(name: str, *, since: float, was_live: bool = True, **facts: Any) -> StreamState:
-    """Return the state of a stream whose facts were withdrawn because its upstream does not answer."""
+    """Return the state of a stream whose facts were withdrawn because its upstream stopped answering."""
     return stream_state(
         name, report=NO_REPORT, status=Status.UNKNOWN, status_changed_at=since, was_live=was_live, **facts
     )
 
 
 def outage(*, since: float, streams: Iterable[StreamState] = (), **facts: Any) -> UpstreamState:
-    """Return the state of an upstream whose key has expired: of its 20 streams, 19 were live."""
+    """Return the state of an upstream whose key has expired; 19 of its 20 streams were live."""
     lost = [withdrawn(f"live/stream-{number:02}", since=since, was_live=number != 7) for number in range(20)]
     defaults: dict[str, Any] = {
         "up": False,

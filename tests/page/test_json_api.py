@@ -1,4 +1,4 @@
-"""What the page and others get as JSON: real requests to the real application over a store that is filled by hand."""
+"""The JSON API, with real requests to the application over states that the test publishes."""
 
 import asyncio
 import weakref
@@ -99,13 +99,19 @@ async def test_streams_are_listed_in_order(served: ServedApp) -> None:
     }
 
 
-def test_keys_are_committed_and_documented() -> None:
-    found = ["generated_at", "upstreams", "streams"]
+def test_keys_are_listed_and_documented() -> None:
+    found = ["generated_at", "thresholds", "upstreams", "streams"]
     found += [f"upstreams[].{field}" for field in get_type_hints(upstream_entry)["return"].__struct_fields__]
     found += [f"streams[].{field}" for field in get_type_hints(stream_entry)["return"].__struct_fields__]
     assert sorted(f"/api/v1/streams {key}" for key in found) == KEYS.read_text().splitlines()
     text = DOCUMENT.read_text()
     assert [key for key in found if f"`{key.rpartition('.')[2]}`" not in text] == []
+
+
+async def test_thresholds_in_force_are_served(served: ServedApp) -> None:
+    assert (await served.get("/api/v1/streams"))["thresholds"] == {"StreamUnhealthy": 0.5, "StreamDegraded": 0.8}
+    served.set_thresholds({"StreamUnhealthy": 0.7, "StreamBitrateLow": 0.9})
+    assert (await served.get("/api/v1/streams"))["thresholds"] == {"StreamUnhealthy": 0.7, "StreamDegraded": 0.8}
 
 
 async def test_outage_leaves_streams_unknown_and_none_off_air(served: ServedApp) -> None:
@@ -164,7 +170,7 @@ def test_known_and_unknown_streams_are_counted_apart() -> None:
         ({"up": None}, None),
     ],
 )
-def test_upstream_without_streams_has_none_live_only_if_that_is_known(
+def test_number_of_live_streams_is_0_only_if_the_empty_list_is_known(
     facts: dict[str, bool | None], expected: int | None
 ) -> None:
     assert count_streams(upstream_state((), **facts)).live == expected
@@ -187,7 +193,7 @@ async def test_doubtful_list_is_reported(served: ServedApp) -> None:
     assert (edge["answering"], edge["list_complete"]) == (True, False)
 
 
-def test_readable_health_facts_are_not_mentioned() -> None:
+def test_health_unreadable_is_absent_if_all_facts_are_readable() -> None:
     assert "health_unreadable" not in stream_facts(stream_state("one"))
     assert stream_facts(stream_state("one", report=StreamReport(id="a", health_unreadable=True)))["health_unreadable"]
 
@@ -214,7 +220,7 @@ async def test_unchanged_list_is_304(served: ServedApp) -> None:
     assert await served.etag() == tag
 
 
-async def test_change_alters_only_the_etags_it_concerns(served: ServedApp) -> None:
+async def test_change_of_an_upstream_changes_only_etags_that_include_it(served: ServedApp) -> None:
     edge, other = "/api/v1/streams?upstream=edge", "/api/v1/streams?upstream=other"
     before = [await served.etag(path) for path in ("/api/v1/streams", edge, other)]
     served.service.store.publish(upstream_state([stream_state("one")]))
@@ -226,7 +232,7 @@ async def test_change_alters_only_the_etags_it_concerns(served: ServedApp) -> No
     assert await served.etag(edge) not in (before[1], after[1])
 
 
-async def test_reload_and_restart_alter_the_etag(served: ServedApp, tmp_path: Path) -> None:
+async def test_reload_and_restart_change_the_etag(served: ServedApp, tmp_path: Path) -> None:
     tag = await served.etag()
     served.service.settings = load_settings(served.file, {})
     changed = await served.etag()
@@ -263,7 +269,7 @@ async def test_cached_list_keeps_no_state_in_memory(served: ServedApp) -> None:
         assert tags[-1] not in tags[:-2]
         del shown
         served.service.store.withdraw("edge")
-        # a worker may be preparing it for the scrapes still
+        # A worker may still be preparing it for scrapes.
         async with asyncio.timeout(60):
             while kept() is not None:  # noqa: ASYNC110
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The page in a real Chromium, over a store that the test fills."""
+"""The page in a real Chromium, with states that the test publishes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.page.browser import (
 from tests.page.served_app import ServedApp, serve_app
 from tests.page.states import outage, stream_state, upstream_state, withdrawn
 
-# one browser for all: it takes seconds to start
+# Starting a browser takes seconds, so the tests share one.
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 HOSTILE = (
@@ -46,7 +46,7 @@ HOSTILE = (
 )
 
 
-# The cells that stand out of their row, which has one height whatever it holds.
+# Returns the cells that overflow their row, which has a fixed height.
 CUT_OFF = """() => {
   const outside = (row) => [...row.children].filter((cell) => {
     const [inner, outer] = [cell.getBoundingClientRect(), row.getBoundingClientRect()];
@@ -116,7 +116,7 @@ async def test_page_lists_upstreams_and_the_worst_streams_first(served: ServedAp
             await expect(bravo).to_contain_text(text)
         await expect(stream_rows(page).nth(4)).to_contain_text("250 ms")
         edge = page.locator(".upstreams li").first
-        for text in ("Up", "edge", "storm · 127.0.0.1:9", "4 of 6 streams live", "news ", "next poll in "):
+        for text in ("Up", "edge", "storm · 127.0.0.1:9", "4 of 6 streams live", "updated ", "next poll in "):
             await expect(edge).to_contain_text(text)
         await expect(page.locator(".upstreams li").nth(1)).to_contain_text("Not polled yet")
         await expect(page).to_have_title("(3) stream-exporter")
@@ -130,10 +130,25 @@ async def test_page_follows_published_states(served: ServedApp, browser: Browser
         publish(served, live("live/golf"), up=False, last_error="status 401", last_error_reason=Reason.AUTH)
         await expect(stream_titles(page)).to_have_count(1)
         await expect(page).to_have_title("stream-exporter")
-        await expect(page.locator("#news")).to_have_text("0 streams have problems")
+        await expect(page.locator("#summary")).to_have_text("0 streams have problems")
         edge = page.locator(".upstreams li").first
-        for text in ("Down", "status 401", "Check the token or password file", "Last good news"):
+        for text in ("Down", "status 401", "Check the token or password file", "Last successful poll"):
             await expect(edge).to_contain_text(text)
+
+
+async def test_configured_threshold_changes_the_severity_shown(served: ServedApp, browser: Browser) -> None:
+    publish(served, live("live/alpha", score=0.9), live("live/bravo", score=0.6, health_reasons=(HealthReason.LOSS,)))
+    async with open_page(browser, served.url) as page:
+        badges = page.locator(".rows .badge")
+        await expect(badges).to_have_text(["◆ Impaired", "● Live"])
+        served.set_thresholds({"StreamUnhealthy": 0.7})
+        await expect(badges).to_have_text(["▲ Unhealthy", "● Live"])
+        served.set_thresholds({"StreamUnhealthy": 0.2, "StreamDegraded": 0.95})
+        await expect(badges).to_have_text(["◆ Impaired", "◆ Impaired"])
+        await stream_titles(page).filter(has_text="alpha").click()
+        await expect(page.locator(".lead .badge")).to_have_text("◆ Impaired")
+        served.set_thresholds({"StreamUnhealthy": 0.95})
+        await expect(page.locator(".lead .badge")).to_have_text("▲ Unhealthy")
 
 
 async def test_search_filters_and_order_select_rows(served: ServedApp, browser: Browser) -> None:
@@ -150,8 +165,8 @@ async def test_search_filters_and_order_select_rows(served: ServedApp, browser: 
         search = page.get_by_label("Search")
         await search.fill("KEYFRAMES live")
         await expect(stream_titles(page)).to_have_text(["live/bravo"])
-        await search.fill("nothing is called so")
-        await expect(page.get_by_text("No stream is like this.")).to_be_visible()
+        await search.fill("no such name")
+        await expect(page.get_by_text("No streams match the filters.")).to_be_visible()
         await search.fill("")
         await page.get_by_role("button", name="Problems 3").click()
         await expect(stream_titles(page)).to_have_count(3)
@@ -162,7 +177,7 @@ async def test_search_filters_and_order_select_rows(served: ServedApp, browser: 
         await expect(page.get_by_role("columnheader", name="Bitrate")).to_have_attribute("aria-sort", "descending")
         await page.get_by_role("button", name="Bitrate").click()
         await expect(stream_titles(page).first).to_have_text("live/bravo")
-        # what is not known comes last either way
+        # Missing values come last in both directions.
         assert (await names(page))[-2:] == ["live/delta", "live/echo"]
         await page.get_by_label("Upstream", exact=True).select_option("other")
         await expect(stream_titles(page)).to_have_text(["other/golf"])
@@ -177,7 +192,7 @@ async def test_stream_view_opens_and_returns_to_the_list(served: ServedApp, brow
         await page.get_by_role("link", name="live/bravo").click()
         await expect(page.get_by_role("heading", name="live/bravo")).to_be_focused()
         assert page.url == f"{served.url}/streams/edge/live%2Fbravo"
-        for text in ("Keyframes are late", "unhealthy, says the platform", "1 Mbit/s"):
+        for text in ("Keyframes are late", "Platform verdict", "1 Mbit/s"):
             await expect(page.locator(".detail")).to_contain_text(text)
         await expect(page.locator(".selector")).to_have_text('{platform="storm", upstream="edge", stream="live/bravo"}')
         await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
@@ -217,7 +232,7 @@ async def test_link_of_an_alert_opens_the_stream(served: ServedApp, browser: Bro
 async def test_view_of_unknown_stream_fills_when_it_appears(served: ServedApp, browser: Browser) -> None:
     publish(served)
     async with open_page(browser, f"{served.url}/streams/edge/later") as page:
-        await expect(page.locator(".detail")).to_contain_text("No stream of this name is known on edge now.")
+        await expect(page.locator(".detail")).to_contain_text("edge has no stream with this name")
         publish(served, live("later"))
         await expect(page.locator(".detail .badge")).to_have_text("● Live")
 
@@ -228,10 +243,10 @@ async def test_view_of_a_stream_names_its_failed_upstream(served: ServedApp, bro
     async with open_page(browser, served.url) as page:
         await expect(stream_rows(page).first).to_contain_text("state unknown; upstream is down")
         await stream_titles(page).first.click()
-        await expect(page.locator(".detail")).to_contain_text("Its upstream edge is down: no answer within 10 s.")
+        await expect(page.locator(".detail")).to_contain_text("Upstream edge is down: no answer within 10 s.")
 
 
-async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: ServedApp, browser: Browser) -> None:
+async def test_outage_shows_the_last_known_states_and_no_stream_as_off_air(served: ServedApp, browser: Browser) -> None:
     since = time.time() - 600
     expected = withdrawn("live/expected", since=since, expected=True)
     served.service.store.publish(outage(since=since, streams=[expected]))
@@ -249,7 +264,7 @@ async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: Ser
         await expect(page).to_have_title("(1, 21 unknown) stream-exporter")
         shown = await names(page)
         assert shown[0] == "live/expected"
-        assert shown[-2:] == ["other/live", "other/off"], "an unknown stream comes before those that are fine"
+        assert shown[-2:] == ["other/live", "other/off"], "unknown streams come before live ones"
         row = stream_rows(page).nth(1)
         await expect(row).to_have_class("row unknown greyed")
         await expect(row.locator(".badge")).to_have_text("? Unknown")
@@ -273,16 +288,35 @@ async def test_outage_shows_what_was_known_and_takes_nothing_off_air(served: Ser
         await expect(notice).to_contain_text(re.compile(f"^Was live, state unknown since .*{clock}. It may be live or"))
 
 
-async def test_failed_request_for_alerts_is_shown_and_loses_no_change(served: ServedApp, browser: Browser) -> None:
+@pytest.mark.parametrize(
+    ("status", "text"), [(503, "No response from the exporter since"), (401, "Authentication required")]
+)
+async def test_failed_request_for_alerts_is_shown_and_no_change_is_lost(
+    status: int, text: str, served: ServedApp, browser: Browser
+) -> None:
     publish(served)
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page)).to_have_count(6)
-        await page.route("**/api/v1/sidecar", lambda route: route.fulfill(status=503))
+        await page.route("**/api/v1/sidecar", lambda route: route.fulfill(status=status))
         publish(served, live("live/golf"))
-        await expect(page.get_by_role("alert")).to_contain_text("The exporter has not answered since")
+        await expect(page.get_by_role("alert")).to_contain_text(text)
+        await expect(page.locator("#connection")).to_have_text("no connection")
         await page.unroute("**/api/v1/sidecar")
         await expect(page.locator("#banner")).to_be_hidden()
         await expect(stream_titles(page)).to_have_text(["live/golf"])
+
+
+async def test_unexpected_error_is_shown_until_the_page_recovers(served: ServedApp, browser: Browser) -> None:
+    publish(served)
+    # Not open_page, which fails on errors of the page.
+    page = await browser.new_page()
+    await page.route("**/api/v1/sidecar", lambda route: route.fulfill(body="{"))
+    await page.goto(served.url)
+    await expect(page.get_by_role("alert")).to_contain_text("Unexpected error; reload the page")
+    await page.unroute("**/api/v1/sidecar")
+    await expect(page.locator("#banner")).to_be_hidden()
+    await expect(stream_titles(page)).to_have_count(6)
+    await page.close()
 
 
 async def test_outage_is_announced_and_ends(served: ServedApp, browser: Browser) -> None:
@@ -290,24 +324,22 @@ async def test_outage_is_announced_and_ends(served: ServedApp, browser: Browser)
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page)).to_have_count(6)
         served.service.store.publish(outage(since=time.time()))
-        await expect(page.locator("#news")).to_have_text("0 streams have problems, the state of 20 is unknown")
+        await expect(page.locator("#summary")).to_have_text("0 streams have problems, 20 are unknown")
         await expect(stream_rows(page).first).to_have_class("row unknown greyed")
         publish(served, live("live/stream-00"))
         await expect(stream_rows(page)).to_have_class(["row ok"])
-        await expect(page.locator("#news")).to_have_text("0 streams have problems")
+        await expect(page.locator("#summary")).to_have_text("0 streams have problems")
         await expect(page.locator(".upstreams li").first).to_contain_text("1 of 1 stream live")
 
 
-async def test_streams_with_an_unknown_state_on_an_answering_upstream_are_not_off_air(
-    served: ServedApp, browser: Browser
-) -> None:
+async def test_unknown_stream_of_an_answering_upstream_is_not_off_air(served: ServedApp, browser: Browser) -> None:
     new_word = stream_state("live/word", report=StreamReport(id="a"), status=Status.UNKNOWN, reported_at=time.time())
     publish(served, live("live/alpha"), new_word, list_complete=False)
     async with open_page(browser, served.url) as page:
         edge = page.locator(".upstreams li").first
         await expect(edge).to_contain_text("1 of 2 streams live, 1 unknown")
-        await expect(edge).to_contain_text("The list may be incomplete")
-        await expect(page.locator(".upstreams li").nth(1)).to_contain_text("no streams known")
+        await expect(edge).to_contain_text("list may be incomplete")
+        await expect(page.locator(".upstreams li").nth(1)).to_contain_text("no known streams")
         assert await names(page) == ["live/word", "live/alpha"]
         await expect(stream_rows(page).first).to_contain_text("state unknown")
         await expect(page.get_by_role("button", name="Off air 0")).to_be_visible()
@@ -352,7 +384,7 @@ async def test_only_visible_rows_are_in_the_document(served: ServedApp, browser:
             await expect(stream_rows(page).last.locator("path")).to_have_attribute("d", re.compile("M"))
 
 
-async def test_keyboard_reaches_every_row_and_view(served: ServedApp, browser: Browser) -> None:
+async def test_keyboard_reaches_every_row_and_stream(served: ServedApp, browser: Browser) -> None:
     publish(served, *(live(f"live/stream-{number:04}") for number in range(500)))
     async with open_page(browser, served.url) as page:
         await expect(stream_titles(page).first).to_have_text("live/stream-0000")
@@ -372,7 +404,7 @@ async def test_keyboard_reaches_every_row_and_view(served: ServedApp, browser: B
             await expect(focused).to_be_in_viewport()
         await page.keyboard.press("PageDown")
         assert await page.evaluate("document.activeElement.textContent") != "live/stream-0000"
-        # the row that has the focus keeps it when it moves, is drawn again, or leaves the window
+        # A row keeps the focus when it moves, is drawn again, or leaves the window.
         await page.keyboard.press("Home")
         publish(served, *(live(f"live/stream-{number:04}", score=1 - number / 1000) for number in range(500)))
         await expect(stream_titles(page).first).to_have_text("live/stream-0499")
@@ -449,23 +481,24 @@ async def test_figures_are_formatted_with_units(served: ServedApp, browser: Brow
         units = await page.evaluate(
             """async () => {
               const units = await import(new URL("static/units.js", location.href));
-              const { bitrate, bytes, percent, delay, frameRate, duration, count, timeSince } = units;
+              const { formatBitrate, formatBytes, formatPercent, formatDelay, formatFrameRate } = units;
+              const { formatDuration, formatCount, formatSince } = units;
               return {
-                bitrates: [0, 100, 80_000, 124_999, 125_000, 526_250, 1.5625e6, 16e6, 124_999_999].map(bitrate),
-                bytes: [0, 999, 1000, 2.49e9].map(bytes),
-                ratios: [0, 0.004, 0.055, 0.5, 0.996, 1].map(percent),
-                delays: [0, 0.0004, 0.25, 1, 2.1877, 61.26].map(delay),
-                rates: [25, 29.97, 59.9401].map(frameRate),
-                durations: [-3, 0, 59, 99, 101, 7200, 400_000].map(duration),
-                counts: [0, 1234567].map(count),
-                since: [Date.now() / 1000, 1_726_000_123].map(timeSince),
+                bitrates: [0, 100, 80_000, 124_999, 125_000, 526_250, 1.5625e6, 16e6, 124_999_999].map(formatBitrate),
+                bytes: [0, 999, 1000, 2.49e9].map(formatBytes),
+                ratios: [0, 0.004, 0.055, 0.5, 0.996, 1].map(formatPercent),
+                delays: [0, 0.0004, 0.25, 1, 2.1877, 61.26].map(formatDelay),
+                rates: [25, 29.97, 59.9401].map(formatFrameRate),
+                durations: [-3, 0, 59, 99, 101, 7200, 400_000].map(formatDuration),
+                counts: [0, 1234567].map(formatCount),
+                since: [Date.now() / 1000, 1_726_000_123].map(formatSince),
               };
             }"""
         )
-        await expect(page.get_by_text("No stream is known yet.")).to_be_visible()
+        await expect(page.get_by_text("No streams yet.")).to_be_visible()
     today, earlier = units.pop("since")
     assert re.fullmatch(r"\d\d:\d\d", today)
-    assert re.fullmatch(r"1\d Sept?, \d\d:\d\d", earlier), "another day is named"
+    assert re.fullmatch(r"1\d Sept?, \d\d:\d\d", earlier), "the day is shown unless it is today"
     assert units == {
         "bitrates": [
             "0 bit/s",

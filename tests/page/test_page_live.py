@@ -1,4 +1,4 @@
-"""The page over exporters that poll: simulated streams that turn bad, restarts, sign-in, proxies, many streams."""
+"""The page with exporters that poll: faults, restarts, authentication, proxies, and many streams."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ from tests.web.secure_server import bcrypt_hash, write_web_config
 
 pytestmark = pytest.mark.real
 
-STILL_WORLD = 0.001
-"""The speed of the fleet's life: what it does by nature takes longer than any test."""
+FROZEN_SPEED = 0.001
+"""Speed of the simulation: so slow that no stream changes during a test."""
 INTERVAL_SECONDS = 10.0
 MANY = 5000
 
 
 async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: Path) -> None:
-    fleet = Fleet(9, seed=7, speed=STILL_WORLD)
+    fleet = Fleet(9, seed=7, speed=FROZEN_SPEED)
     async with TestServer(make_simulator(fleet)) as simulator, aiohttp.ClientSession() as session:
         url = str(simulator.make_url("")).rstrip("/")
         configuration: dict[str, Any] = {
@@ -77,7 +77,7 @@ async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: 
             await row.get_by_role("link").click()
             await expect(page.locator(".alerts")).to_contain_text("StreamUnhealthy")
             await expect(page.locator(".alerts")).to_contain_text(f"{name} on edge (storm) is unhealthy.")
-            runbook = page.get_by_role("link", name="What to do about StreamUnhealthy")
+            runbook = page.get_by_role("link", name="Runbook for StreamUnhealthy")
             assert "runbook" in (await runbook.get_attribute("href") or "")
             async with session.delete(f"{url}/faults") as answer:
                 assert answer.status == 200
@@ -86,7 +86,7 @@ async def test_unhealthy_stream_and_its_alert_appear_on_the_open_page(tmp_path: 
 
 async def test_page_survives_a_restart_of_the_exporter(tmp_path: Path) -> None:
     port = free_port()
-    arguments = ["demo", "--streams", "6", "--speed", str(STILL_WORLD), "--web.listen-address", f"127.0.0.1:{port}"]
+    arguments = ["demo", "--streams", "6", "--speed", str(FROZEN_SPEED), "--web.listen-address", f"127.0.0.1:{port}"]
     async with launch_chromium() as browser:
         with Exporter(arguments, tmp_path) as process:
             process.wait_for("Press Ctrl-C to stop")
@@ -95,14 +95,14 @@ async def test_page_survives_a_restart_of_the_exporter(tmp_path: Path) -> None:
                 seen = await stream_titles(page).all_text_contents()
                 await expect(page.locator("#banner")).to_be_hidden()
                 process.send(signal.SIGKILL)
-                await expect(page.get_by_role("alert")).to_contain_text("The exporter has not answered since")
+                await expect(page.get_by_role("alert")).to_contain_text("No response from the exporter since")
                 await expect(page.locator("#connection")).to_have_text("no connection")
                 assert await stream_titles(page).all_text_contents() == seen
                 await asyncio.to_thread(process.ended)
                 with Exporter(arguments, tmp_path) as again:
                     again.wait_for("Press Ctrl-C to stop")
                     await expect(page.locator("#banner")).to_be_hidden()
-                    await expect(page.locator("#connection")).to_contain_text("live, updated")
+                    await expect(page.locator("#connection")).to_contain_text("connected, updated")
                     await expect(stream_titles(page).first).to_be_visible()
 
 
@@ -118,7 +118,7 @@ async def test_page_works_with_basic_authentication(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def proxying(url: str, prefix: str) -> AsyncIterator[str]:
-    """A reverse proxy that takes a prefix from the path, as nginx does with ``proxy_pass http://…/``."""
+    """Run a reverse proxy that strips a prefix from the path, like nginx with ``proxy_pass http://…/``."""
 
     async def forward(request: web.Request) -> web.Response:
         path = request.raw_path.removeprefix(prefix)
@@ -146,7 +146,7 @@ async def test_page_works_below_a_proxy_prefix(tmp_path: Path) -> None:
             assert metrics == f"{url}/metrics"
 
 
-# What a person does with a long list, and how long the longest frame meanwhile was, in milliseconds.
+# Scrolls through the list, and returns the duration of the longest frame in milliseconds.
 SCROLL = """async () => {
   let longest = 0, last = performance.now();
   const height = document.documentElement.scrollHeight;
@@ -162,12 +162,12 @@ SCROLL = """async () => {
 
 @contextmanager
 def exporting_thousands(directory: Path) -> Iterator[str]:
-    """An exporter of MANY streams and, in a process of its own, the simulator that it polls; gives the base URL."""
-    # a tenth more, for lists hold those that are on the air
+    """Run an exporter of MANY streams and the simulator that it polls, and yield the exporter's URL."""
+    # A tenth more, because lists contain only streams that are on air.
     fleet = Fleet(MANY * 11 // 10 * len(PLATFORMS) // 2)
     port = free_port()
     simulator = ["--streams", str(fleet.size), "--port", str(port)]
-    # WAVE is asked session by session, which is another matter than a page
+    # WAVE needs a request per session, which would dominate the measurement.
     upstreams = [u for u in upstreams_config(fleet, f"http://127.0.0.1:{port}")["upstreams"] if u["platform"] != "wave"]
     configuration = {"defaults": {"interval": f"{INTERVAL_SECONDS:g}s"}, "upstreams": upstreams}
     (directory / "config.yaml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
@@ -178,7 +178,7 @@ def exporting_thousands(directory: Path) -> Iterator[str]:
 
 
 async def polls(session: aiohttp.ClientSession) -> dict[str, float]:
-    """How many polls each upstream has completed."""
+    """Return the number of completed polls of each upstream."""
     async with session.get("/metrics?collect[]=upstreams") as answer:
         text = await answer.text()
     found = re.findall(r'^stream_upstream_polls_total\{.*upstream="(\w+)"\} (\S+)$', text, re.MULTILINE)
@@ -193,12 +193,12 @@ async def known_streams(session: aiohttp.ClientSession) -> int:
 async def test_page_shows_5000_simulated_streams_polled_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # counting lines makes processes several times slower, and these are about time
+    # Coverage makes the processes several times slower, and this test measures time.
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     with exporting_thousands(tmp_path) as url:
         async with aiohttp.ClientSession(url) as session, launch_chromium() as browser:
             async with asyncio.timeout(2 * GENEROUS_SECONDS):
-                while await known_streams(session) < MANY:  # noqa: ASYNC110 - to ask is the only way to know
+                while await known_streams(session) < MANY:  # noqa: ASYNC110
                     await asyncio.sleep(0.2)
             before, began = await polls(session), time.monotonic()
             async with open_page(browser, f"{url}/", size=PHONE) as page:
@@ -220,5 +220,5 @@ async def test_page_shows_5000_simulated_streams_polled_in_time(
         f"{known} streams: usable after {usable:.2f} s; longest frames of a scroll {[round(f) for f in frames]} ms; "
         f"polls in {passed:.0f} s: {made}, due {passed / INTERVAL_SECONDS:.1f}"
     )
-    # a machine that is short of time may lose a beat; a poller that is held up loses most
+    # A busy machine may skip a poll; a blocked poller would skip most of them.
     assert all(count >= passed // INTERVAL_SECONDS / 2 for count in made.values()), made

@@ -18,7 +18,7 @@ def settings(tmp_path: Path) -> UpstreamSettings:
     return load_settings(file, {}).upstreams[0]
 
 
-def view(**facts: object) -> UpstreamState:
+def upstream_state(**facts: object) -> UpstreamState:
     known = {"platform": "storm", "upstream": "edge", "host": "127.0.0.1:9", "health_score": "reported", "up": True}
     return UpstreamState(**(known | facts))  # type: ignore[arg-type]
 
@@ -32,29 +32,30 @@ def state(live: bool | None) -> StreamState:
 def test_upstream_row_has_state_counts_and_time(settings: UpstreamSettings) -> None:
     streams = (state(live=True), state(live=False), state(live=None))
     html = render(
-        [(settings, view(streams=streams, last_success_timestamp_seconds=1_726_000_123.9))], telemetry_path="/m"
+        [(settings, upstream_state(streams=streams, last_success_timestamp_seconds=1_726_000_123.9))],
+        telemetry_path="/m",
     )
     cells = ("3", "1, 1 unknown", "2024-09-10 20:28:43 UTC", "")
     assert f'<span class="up">up</span></td>{"".join(f"<td>{cell}</td>" for cell in cells)}' in html
 
 
-def test_upstream_row_of_an_outage_has_what_was_known(settings: UpstreamSettings) -> None:
+def test_upstream_row_of_an_outage_has_the_last_known_counts(settings: UpstreamSettings) -> None:
     html = render([(settings, outage(since=1_726_000_123.9))], telemetry_path="/m")
     assert "<td>20</td><td>unknown since 2024-09-10 20:28:43 UTC; 19 of 20 were live then</td>" in html
 
 
-def test_upstream_row_shows_no_count_that_is_not_known(settings: UpstreamSettings) -> None:
-    html = render([(settings, view(up=False, streams=(state(live=None),)))], telemetry_path="/m")
+def test_upstream_row_omits_unknown_counts(settings: UpstreamSettings) -> None:
+    html = render([(settings, upstream_state(up=False, streams=(state(live=None),)))], telemetry_path="/m")
     assert "<td>1</td><td>unknown</td>" in html
 
 
-def test_upstream_without_a_poll_says_so(settings: UpstreamSettings) -> None:
+def test_upstream_without_a_poll_is_shown_as_not_polled(settings: UpstreamSettings) -> None:
     assert render([(settings, None)], telemetry_path="/m").count("not polled yet") == 1
-    assert render([(settings, view(up=None))], telemetry_path="/m").count("not polled yet") == 1
+    assert render([(settings, upstream_state(up=None))], telemetry_path="/m").count("not polled yet") == 1
 
 
 def test_text_of_platforms_is_escaped(settings: UpstreamSettings) -> None:
-    html = render([(settings, view(up=False, last_error=HOSTILE))], telemetry_path="/m")
+    html = render([(settings, upstream_state(up=False, last_error=HOSTILE))], telemetry_path="/m")
     assert "<script>" not in html
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&quot; $version &amp;amp;" in html
 

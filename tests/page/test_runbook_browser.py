@@ -28,7 +28,7 @@ async def browser() -> AsyncIterator[Browser]:
         yield running
 
 
-async def test_runbook_is_linked_and_its_index_leads_to_every_rule(served: ServedApp, browser: Browser) -> None:
+async def test_runbook_is_linked_and_its_index_links_to_every_rule(served: ServedApp, browser: Browser) -> None:
     async with open_page(browser, f"{served.url}/streams/edge/live%2Fone", size=PHONE) as page:
         await page.get_by_role("link", name="Runbook", exact=True).click()
         await expect(page).to_have_title("Runbook - stream-exporter")

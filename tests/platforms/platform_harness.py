@@ -1,4 +1,4 @@
-"""A platform as the service builds it, over the real client, polled by hand."""
+"""A platform as the service builds it, with the real client, polled by the test."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from exporter.model import PollResult, StreamReport
 from exporter.platforms.base import Platform
 from exporter.runtime.clock import Clock
 
-LEAST_SECONDS = 10.0
-"""What a poll may take at least where a test does not say: less would be too short for a busy machine."""
+MIN_TIMEOUT = 10.0
+"""Minimum poll timeout, unless the test sets one; less would be too short on a busy machine."""
 
 
 class Polled:
@@ -32,14 +32,14 @@ class Polled:
         return await self.platform.poll(self.requests)
 
     async def streams(self) -> dict[str, StreamReport]:
-        """One more poll; its streams by id."""
-        return {sample.id: sample for sample in (await self.poll()).streams}
+        """Poll once and return the reports by id."""
+        return {report.id: report for report in (await self.poll()).streams}
 
 
 @asynccontextmanager
 async def polled(kind: type[Platform[Any]], settings: UpstreamSettings, clock: Clock) -> AsyncIterator[Polled]:
     is_given = "timeout" in settings.model_fields_set
-    timeout = settings.timeout if is_given else max(settings.timeout, LEAST_SECONDS)
+    timeout = settings.timeout if is_given else max(settings.timeout, MIN_TIMEOUT)
     client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
     try:
         yield Polled(kind(settings, client, clock), client, timeout)

@@ -1,7 +1,7 @@
-"""The recordings of all platforms, which the suites for faults, fuzzing and unreadable lists run over.
+"""The recordings of all platforms, used by the suites for faults, fuzzing and unreadable lists.
 
-A platform's recordings are the YAML files in ``responses/<platform>/``; ``recorded.yaml`` is the one that is broken in
-every way that the fault matrix has. ``docs/development/adding-a-platform.md`` explains the keys.
+A platform's recordings are the YAML files in ``responses/<platform>/``; the fault matrix uses ``recorded.yaml``.
+``docs/development/adding-a-platform.md`` explains the keys.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from tests.platforms.row_documents import Document, document_of
 RESPONSES = Path(__file__).parent / "responses"
 MAIN = "recorded"
 STREAMS = 3
-"""Number of streams in a recording with ``three_streams``; faults of single streams spoil the first one."""
+"""Number of streams in a recording with ``three_streams``; faults of single streams affect the first one."""
 _LIVE = re.compile(r'^stream_live\{.*stream="((?:[^"\\]|\\.)*)"\} 1$', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Where in the responses the rows are, each of which is the record of a stream."""
+    """Where the rows are in the responses; each row is the record of a stream."""
 
     rows: Mapping[str, str]
     """Path by request."""
     identity: Sequence[str]
-    """The fields of a row that tell which stream it is about; the last one differs between streams of one list."""
+    """Fields that identify the stream of a row; the last one differs between streams of a list."""
     names: Sequence[str] = ()
-    """Further fields of a row that hold a name."""
+    """Further fields with a name."""
     count: str = ""
-    """The path of the number of rows, in the same response."""
+    """Path of the number of rows in the same response."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Pages:
     link: str = ""
     """The target of a ``Link`` header, with ``{page}`` for the page's name."""
     set: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Values in its JSON, by their paths."""
+    """Values to set in its JSON, by path."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,23 @@ class LoginRequest:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a row proves, for the suites that make up the life of a stream. Paths lead through a row, as in ``a/b``."""
+    """How to change what a row reports, for the lifecycle suite. Paths such as ``a/b`` are relative to a row."""
 
     off_air: Mapping[str, Any]
-    """Values, by path, with which the first row, which is live, is that of a stream that is off air; None: no value."""
+    """Values, by path, that make the first (live) row off air; None removes the value."""
     unknown: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Values with which nobody can tell whether it is live; empty: there are none."""
+    """Values that make the state unknown; empty if the platform has none."""
     ingest_total: str = ""
     """Path of the running total of received bytes."""
     heartbeat: str = ""
-    """Path of the last sign of life, in unix milliseconds."""
+    """Path of the heartbeat, in unix milliseconds."""
     page_count: str = ""
-    """Path, in the response, of the number of pages."""
+    """Path of the number of pages in the response."""
 
 
 @dataclass(frozen=True)
 class PlatformRecording:
-    """A recording, and what its YAML file tells the suites besides."""
+    """A recording, with the further keys of its YAML file."""
 
     platform: type[Platform[Any]]
     name: str
@@ -94,40 +94,40 @@ class PlatformRecording:
     public: Sequence[str] = ()
     """Requests that need no credentials."""
     secrets: Sequence[str] = ()
-    """Texts in the responses that must never be shown."""
+    """Strings in the responses that must never be shown."""
     evidence: Evidence | None = None
     faults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
-    """What this platform does under a fault, where it is not what most do (``tests/faults/matrix.py``)."""
+    """Results of faults that differ from the usual ones (``tests/faults/matrix.py``)."""
 
     def __str__(self) -> str:
         return f"{self.platform.name} {self.name}"
 
     @property
     def rows(self) -> Rows:
-        """Where the streams are; raises where the recording does not tell."""
+        """Where the streams are. Fails if the recording has no such key."""
         assert self.streams is not None, f"{self}: the key streams is missing"
         return self.streams
 
     @property
     def proofs(self) -> Evidence:
-        """What a row proves; raises where the recording does not tell."""
+        """How to change what a row reports. Fails if the recording has no such key."""
         assert self.evidence is not None, f"{self}: the key evidence is missing"
         return self.evidence
 
     @property
     def has_list(self) -> bool:
-        """Whether a response is a list of streams, not the record of a single one."""
+        """Whether the responses are lists of streams, rather than single streams."""
         rows = self.streams.rows.items() if self.streams else ()
         return bool(rows) and not any(self.document(request).is_alone(path) for request, path in rows)
 
     @property
     def content_type(self) -> str:
-        """The type of the responses with the streams."""
+        """Content type of the responses with the streams."""
         requests = self.recording.responses if self.streams is None else self.streams.rows
         return self.response(next(iter(requests))).content_type
 
     def response(self, request: str) -> RecordedResponse:
-        """Return the response to a request; of several in turn, the last one."""
+        """Return the response to a request; if there is a sequence of responses, the last one."""
         content = self.recording.responses[request]
         return RecordedResponse.of(content[-1] if isinstance(content, list) else content)
 
@@ -142,9 +142,9 @@ class PlatformRecording:
         return dataclasses.replace(self, recording=recording)
 
     def three_streams(self) -> PlatformRecording:
-        """Return a copy with three streams in each list, which differ in nothing but their identity and names.
+        """Return a copy with three streams in each list, which differ only in identity and names.
 
-        Where each stream has a response of its own, these stay as they are.
+        Responses with a single stream are not changed.
         """
         rows, bodies = self.rows, {}
         for request, path in rows.rows.items():
@@ -164,11 +164,11 @@ class PlatformRecording:
         return document.with_texts(row, {field: f"{document.read(row, field)}-{number}" for field in fields})
 
     def live_labels(self) -> set[str]:
-        """Return the labels of the streams that are live after one poll, as the exposition has them."""
+        """Return the labels of the streams that are live after one poll, from the exposition."""
         return set(_LIVE.findall(asyncio.run(expose_async(self.platform, self.recording))))
 
     def without_first(self) -> PlatformRecording:
-        """Return a copy in which the first row can't be read: all its fields have other names."""
+        """Return a copy with an unreadable first row: all its fields are renamed."""
         request, path = next(iter(self.rows.rows.items()))
         document = self.document(request)
         first = document.rows(path)[0]
@@ -186,7 +186,7 @@ def _load(platform: type[Platform[Any]], file: Path) -> PlatformRecording:
             keys = given.pop("pages")
             own = {key: keys.pop(key) for key in ("rows", "identity") if key in keys}
             found = Rows(**own) if own else streams
-            assert found is not None, "pages of what? rows and identity, here or under streams"
+            assert found is not None, "key pages: rows and identity are required here or under streams"
             pages = Pages(found, **keys)
         login = LoginRequest(**given.pop("login")) if "login" in given else None
         evidence = Evidence(**given.pop("evidence")) if "evidence" in given else None
@@ -206,7 +206,7 @@ def _load(platform: type[Platform[Any]], file: Path) -> PlatformRecording:
 
 @cache
 def all_recordings() -> tuple[PlatformRecording, ...]:
-    """Return every recording of every platform of this repository; a platform may have none."""
+    """Return all recordings of all platforms in this repository."""
     return tuple(
         _load(platform, file)
         for platform in sorted(shipped(), key=lambda platform: platform.name)
@@ -215,7 +215,7 @@ def all_recordings() -> tuple[PlatformRecording, ...]:
 
 
 def recording_of(platform: str, name: str = MAIN) -> PlatformRecording:
-    """Return one recording; raises ``LookupError`` where it is missing."""
+    """Return one recording. Raises ``LookupError`` if it is missing."""
     for recording in all_recordings():
         if (recording.platform.name, recording.name) == (platform, name):
             return recording

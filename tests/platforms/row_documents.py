@@ -1,7 +1,7 @@
-"""Responses whose rows can be found and changed: each row of JSON or XML is the record of one stream.
+"""Find and change the rows of JSON and XML responses; each row is the record of one stream.
 
 Paths lead from the response to its rows: ``data/streams`` in JSON, ``rtmp/server/application/live/stream`` in XML,
-``.`` where the response itself is the list, or the record of a single stream. Lists on the way are followed.
+``.`` if the response itself is the list or a single stream. Lists along the path are followed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporter.platforms.testing import RecordedResponse
 
 ITSELF = "."
 HUGE_DIGITS = 400
-"""Digits of a number that no float can hold."""
+"""Number of digits of a number beyond the range of float."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 _NOT_IN_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -37,23 +37,23 @@ class Document(ABC):
 
     @abstractmethod
     def change_rows(self, path: str, change: Change) -> None:
-        """Replace each row at a path by what ``change`` returns for it; a response that is a row itself by the last."""
+        """Replace each row at a path by the rows that ``change`` returns; for a single stream, by the last of them."""
 
     def replace_row(self, path: str, row: Row, rows: list[Row]) -> None:
-        """Replace one of the rows at a path by others."""
+        """Replace one row at a path by others."""
         self.change_rows(path, lambda other: rows if other is row else [other])
 
     def count_rows(self, path: str, count: str) -> None:
-        """Set the number of rows, at the path ``count``, to what it is now; a list may have none."""
+        """Update the number of rows at the path ``count``, if the list has one."""
         assert not count
 
     @abstractmethod
     def body(self) -> bytes:
-        """Return the response as it is now."""
+        """Return the current body."""
 
     @abstractmethod
     def without_list(self, path: str) -> list[bytes]:
-        """Return bodies in which the list at a path is not there, in each way that the format has."""
+        """Return bodies without the list at a path, in each way that the format allows."""
 
     @abstractmethod
     def read(self, row: Row, field: str) -> str:
@@ -61,27 +61,27 @@ class Document(ABC):
 
     @abstractmethod
     def with_texts(self, row: Row, texts: Mapping[str, str]) -> Row:
-        """Return the row with other texts; what the format can't carry is left out of them."""
+        """Return the row with other texts, without characters that the format does not allow."""
 
     @abstractmethod
     def renamed(self, row: Row) -> Row:
-        """Return the row with other names for all its fields."""
+        """Return the row with all fields renamed."""
 
     @abstractmethod
     def emptied(self, row: Row, keep: Iterable[str]) -> Row:
-        """Return the row without values, except in the fields to keep."""
+        """Return the row without values, except in the fields ``keep``."""
 
     @abstractmethod
     def with_huge_numbers(self, row: Row) -> Row:
-        """Return the row with numbers that no float can hold."""
+        """Return the row with numbers beyond the range of float."""
 
     @abstractmethod
     def without_numbers(self) -> bytes:
-        """Return the whole response with NaN and Infinity in place of numbers."""
+        """Return the whole response with NaN and Infinity instead of numbers."""
 
     @abstractmethod
     def is_alone(self, path: str) -> bool:
-        """Whether the response is the record of a single stream."""
+        """Whether the response is a single stream."""
 
 
 class JsonDocument(Document):
@@ -101,7 +101,7 @@ class JsonDocument(Document):
             rows[:] = [changed for row in rows for changed in change(row)]
 
     def _holders(self, path: str) -> list[list[Row]]:
-        """The lists of rows; one that is made up for a row that stands alone."""
+        """Return the lists of rows; a single row is wrapped in a list."""
         found = [self._data]
         for name in [] if path == ITSELF else path.split("/"):
             inner = [item for value in found for item in (value if isinstance(value, list) else [value])]
@@ -120,7 +120,7 @@ class JsonDocument(Document):
             holder[name] = len(self.rows(path))
 
     def body(self) -> bytes:
-        # a float of so many digits can't be written as such
+        # json can't write such a float
         return json.dumps(self._data).replace(f'"{_HUGE_FLOAT}"', "1e999").encode()
 
     def without_list(self, path: str) -> list[bytes]:
@@ -166,7 +166,7 @@ def _json_numbers(data: Any, change: Callable[[float], Any]) -> Any:
 
 
 class XmlDocument(Document):
-    """Rows are elements; ``@name`` is an attribute of a row, any other field one of its children."""
+    """Rows are elements. ``@name`` is an attribute of a row; any other field is a child element."""
 
     def __init__(self, body: bytes) -> None:
         self._root = ElementTree.fromstring(body)
@@ -193,7 +193,7 @@ class XmlDocument(Document):
         return _xml(self._root)
 
     def without_list(self, path: str) -> list[bytes]:
-        # an XML list without elements is an empty list: there is only another document
+        # an XML list without elements is empty, so only another document has no list
         return [b"<html><body/></html>", b'<?xml version="1.0"?><other/>']
 
     def read(self, row: Row, field: str) -> str:
@@ -250,7 +250,7 @@ def _xml_numbers(row: Row, text: str) -> Row:
 
 
 def without_numbers(response: RecordedResponse) -> bytes:
-    """Return a body with NaN and Infinity in place of numbers; lines of text have numbers, too, a page has none."""
+    """Return a body with NaN and Infinity instead of numbers; HTML is not changed."""
     if response.content_type == "text/plain":
         return _NUMBER.sub("NaN", response.body.decode()).encode()
     if response.content_type == "text/html":
@@ -259,7 +259,7 @@ def without_numbers(response: RecordedResponse) -> bytes:
 
 
 def document_of(response: RecordedResponse) -> Document:
-    """Decode a response; raises ``ValueError`` for one that has no rows, such as lines of text."""
+    """Decode a response. Raises ``ValueError`` if it can have no rows, such as lines of text."""
     if response.content_type == "application/json":
         return JsonDocument(response.body)
     if response.content_type == "text/xml":

@@ -1,4 +1,4 @@
-"""A real HTTP server on a free port that answers from a script, and notes what it was asked."""
+"""A real HTTP server on a free port that sends scripted responses and records requests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ FIXTURES = Path(__file__).parent / "responses"
 
 
 def fixture(name: str) -> Any:
-    """The JSON of a fixture, by its path below the fixtures' folder."""
+    """Return the JSON of a fixture by its path below the fixtures' folder."""
     return json.loads((FIXTURES / name).read_text())
 
 
-class Asked(NamedTuple):
-    """One request as it came."""
+class RecordedRequest(NamedTuple):
+    """A received request."""
 
     method: str
     path: str
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What to answer."""
+    """A scripted response."""
 
     data: Any
     status: int = 200
@@ -38,51 +38,47 @@ class Reply(NamedTuple):
 
 
 class ScriptedApi:
-    """Answers by ``METHOD /path``; what has no answer is a 404."""
+    """Responds by ``METHOD /path``; other requests get a 404."""
 
     def __init__(self) -> None:
-        self.asked: list[Asked] = []
+        self.requests: list[RecordedRequest] = []
         self.url = ""
-        self._answers: dict[str, Callable[[Asked], Reply]] = {}
+        self._replies: dict[str, Callable[[RecordedRequest], Reply]] = {}
 
-    def on(self, request: str, answer: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        """``answer`` is JSON, a ``Reply``, or a function of the request that gives a ``Reply``."""
-        if callable(answer):
-            self._answers[request] = answer
+    def on(self, request: str, reply: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        """Set the reply: JSON, or a function that returns a ``Reply`` to a request."""
+        if callable(reply):
+            self._replies[request] = reply
         else:
-            self._answers[request] = lambda _: Reply(answer, status, headers)
+            self._replies[request] = lambda _: Reply(reply, status, headers)
 
     def in_turn(self, request: str, replies: Iterable[Reply]) -> None:
-        """A further answer each time."""
-        coming = iter(replies)
-        self.on(request, lambda _: next(coming))
+        """Set a sequence of replies."""
+        remaining = iter(replies)
+        self.on(request, lambda _: next(remaining))
 
     def paths(self) -> list[str]:
-        """What was asked, as ``METHOD /path``, in order."""
-        return [f"{request.method} {request.path}" for request in self.asked]
-
-    def forget(self) -> None:
-        """Begin a new note of what is asked."""
-        self.asked.clear()
+        """Return the received requests as ``METHOD /path``, in order."""
+        return [f"{request.method} {request.path}" for request in self.requests]
 
     async def handle(self, request: web.Request) -> web.Response:
         raw = await request.read()
-        asked = Asked(
+        received = RecordedRequest(
             request.method,
             request.raw_path.partition("?")[0],
             dict(request.query),
             dict(request.headers),
             json.loads(raw) if raw else None,
         )
-        self.asked.append(asked)
-        answer = self._answers.get(f"{asked.method} {asked.path}")
-        reply = answer(asked) if answer else Reply({"message": "Not found"}, 404)
+        self.requests.append(received)
+        make_reply = self._replies.get(f"{received.method} {received.path}")
+        reply = make_reply(received) if make_reply else Reply({"message": "Not found"}, 404)
         return web.json_response(reply.data, status=reply.status, headers=reply.headers)
 
 
 @asynccontextmanager
 async def scripted_api() -> AsyncIterator[ScriptedApi]:
-    """The server, running."""
+    """Run the server."""
     api = ScriptedApi()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", api.handle)

@@ -81,7 +81,7 @@ class Studio:
         page = self.streams[skip : skip + size]
         link = self.next_link
         if link is None and len(page) == size:
-            # as the platform does: only after a full page, so a full last page is followed by an empty one
+            # like the platform, announce a page after every full page, even if it is the last
             url = request.url.update_query(cursor=f"skip{skip + size}").with_host("elsewhere.invalid")
             link = str(url)
         return self._reply(200, page, {} if link is None else {"Link": f'<{link}>; rel="next"'})

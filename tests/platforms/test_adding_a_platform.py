@@ -1,4 +1,4 @@
-"""The example in ``docs/development/adding-a-platform.md`` is complete: it runs from the page as it is."""
+"""The example in ``docs/development/adding-a-platform.md`` is complete and works as shown."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ from tests.platforms.recordings import recording_of
 fuzz(recording_of("example_rtmp"), examples=10)
 """
 MAX_LINES = 60
-"""Of the module, without blank lines: with its settings."""
+"""Maximum lines of the module, including its settings, without blank lines."""
 
 
 def example() -> dict[str, str]:
-    """The files of the example by path, in the order of the page."""
+    """Return the files of the example by path, in the order of the page."""
     blocks = re.findall(r"^```\w+\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     return dict(zip(FILES, blocks, strict=True))
 
@@ -76,14 +76,14 @@ def test_example_is_short_and_imports_from_one_place() -> None:
     assert imported == {"__future__", "collections.abc", "typing", "exporter.platforms"}
 
 
-def test_every_name_of_the_api_exists() -> None:
+def test_api_exports_existing_names_without_duplicates() -> None:
     assert sorted(api.__all__) == sorted(set(api.__all__))
     assert all(hasattr(importlib.import_module("exporter.platforms.api"), name) for name in api.__all__)
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tree with the example in it, after the generators have run."""
+    """Return a copy of the repository with the example, after running the generators."""
     copy = tmp_path_factory.mktemp("with-example") / "tree"
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
     place(copy)
@@ -106,21 +106,21 @@ def run(tree: Path, *arguments: str) -> None:
 
 
 @pytest.mark.no_cover
-def test_suites_pass_with_the_example_in_the_tree_and_no_other_edit(tree: Path) -> None:
-    """Those over the registry that need no real server."""
+def test_suites_pass_with_the_example_and_no_other_edit(tree: Path) -> None:
+    """The suites are those that use the registry and need no real server."""
     run(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not real and not soak", *SUITES)
 
 
 @pytest.mark.no_cover
-def test_no_response_of_the_example_breaks_it(tree: Path) -> None:
+def test_example_survives_fuzzed_responses(tree: Path) -> None:
     run(tree, "-c", FUZZ)
 
 
-def test_example_is_part_of_the_generated_pages(tree: Path) -> None:
+def test_example_appears_in_the_generated_pages(tree: Path) -> None:
     for page in ("configuration", "metrics", "reliability"):
         assert "example_rtmp" in (tree / "docs" / f"{page}.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("tool", [("ruff", "check", "--no-cache"), ("ruff", "format", "--no-cache", "--check")])
-def test_example_is_written_like_the_rest(tree: Path, tool: tuple[str, ...]) -> None:
+def test_example_passes_the_linter(tree: Path, tool: tuple[str, ...]) -> None:
     run(tree, "-m", *tool, FILES[0], FILES[3])

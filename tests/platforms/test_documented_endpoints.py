@@ -1,4 +1,4 @@
-"""What the documents of Livepeer and Storm name is requested from the simulator; what no poll requests is on a page."""
+"""Documented endpoints of Livepeer and Storm, requested from the simulator."""
 
 from __future__ import annotations
 
@@ -28,45 +28,45 @@ PAGES = Path(__file__).parents[2] / "docs/platforms"
         "POST /analytics/events/batch",
     ],
 )
-def test_page_of_wave_names_endpoints_that_change_something(endpoint: str) -> None:
-    """``test_recordings.py`` covers what polls request."""
+def test_wave_page_documents_endpoints_that_change_something(endpoint: str) -> None:
+    """``test_recordings.py`` covers the endpoints that polls request."""
     assert f"`{endpoint}" in (PAGES / "wave.md").read_text()
 
 
 async def polled_once(platform: Platform, base: str, **given: Any) -> tuple[list[StreamReport], Stream, set[str]]:
-    """The samples of the simulated platform, the stream that was watched, and the endpoints that were asked.
+    """Return the reports of a simulated platform, the watched stream, and the requested endpoints.
 
-    In ``given`` a stream's place is taken by functions of it.
+    ``given``: settings; a function gets the watched stream and returns the value.
     """
     fleet, clock = Fleet(30, seed=1), FakeClock()
     now = clock.now()
     stream = next(s for s in fleet.streams(platform) if fleet.is_live(s, now - 300) and fleet.is_live(s, now + 60))
-    made = {name: value(stream) if callable(value) else value for name, value in given.items()}
+    settings = {name: value(stream) if callable(value) else value for name, value in given.items()}
     kind = platforms()[platform.value]
-    asked: set[str] = set()
+    requested: set[str] = set()
     async with TestServer(make_app(fleet, clock)) as server:
-        keys = {"name": "u", "platform": platform.value, "url": str(server.make_url(base)), **made}
+        keys = {"name": "u", "platform": platform.value, "url": str(server.make_url(base)), **settings}
         async with polled(kind, kind.settings_class.model_validate(keys), clock) as upstream:
-            upstream.client.observe = lambda endpoint, code, seconds: asked.add(f"{endpoint} {code}")
-            snapshot = await upstream.poll()
-    return list(snapshot.streams), stream, asked
+            upstream.client.observe = lambda endpoint, code, seconds: requested.add(f"{endpoint} {code}")
+            result = await upstream.poll()
+    return list(result.streams), stream, requested
 
 
-async def test_the_sessions_of_a_stream_of_livepeer_and_one_of_them() -> None:
+async def test_livepeer_stream_and_single_session_are_polled() -> None:
     keys = {"auth": {"bearer_token": TOKEN}, "viewership": False}
-    samples, stream, asked = await polled_once(
+    reports, stream, requested = await polled_once(
         Platform.LIVEPEER, "/livepeer/api", streams=lambda stream: [{"id": stream.id}], **keys
     )
-    assert asked == {"GET /stream/{id}/sessions 200"}
-    assert [(sample.id, sample.status) for sample in samples] == [(stream.id, Status.LIVE)]
-    (session,) = (sample.session for sample in samples)
-    single, _, asked = await polled_once(Platform.LIVEPEER, "/livepeer/api", sessions=[session], **keys)
-    assert asked == {"GET /session/{id} 200"}
-    assert [(sample.id, sample.session) for sample in single] == [(stream.id, session)]
+    assert requested == {"GET /stream/{id}/sessions 200"}
+    assert [(report.id, report.status) for report in reports] == [(stream.id, Status.LIVE)]
+    (session,) = (report.session for report in reports)
+    single, _, requested = await polled_once(Platform.LIVEPEER, "/livepeer/api", sessions=[session], **keys)
+    assert requested == {"GET /session/{id} 200"}
+    assert [(report.id, report.session) for report in single] == [(stream.id, session)]
 
 
-async def test_one_stream_of_storm() -> None:
-    samples, stream, asked = await polled_once(
+async def test_storm_stream_is_polled_without_discovery() -> None:
+    reports, stream, requested = await polled_once(
         Platform.STORM,
         "/storm",
         base_path="/api",
@@ -74,5 +74,5 @@ async def test_one_stream_of_storm() -> None:
         discover=False,
         streams=lambda stream: [{"application": stream.application, "key": stream.name}],
     )
-    assert "GET /streams/{app}/{key} 200" in asked
-    assert [(sample.id, sample.live) for sample in samples] == [(f"{stream.application}/{stream.name}", True)]
+    assert "GET /streams/{app}/{key} 200" in requested
+    assert [(report.id, report.live) for report in reports] == [(f"{stream.application}/{stream.name}", True)]

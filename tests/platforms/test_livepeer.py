@@ -33,7 +33,7 @@ def settings_for(studio: Studio, **own: Any) -> LivepeerSettings:
 
 
 class PolledUpstream:
-    """One upstream of the platform, polled by hand."""
+    """One upstream, polled by the test."""
 
     def __init__(self, studio: Studio, clock: FakeClock, **own: Any) -> None:
         self.clock = clock
@@ -42,7 +42,7 @@ class PolledUpstream:
         self.platform = Livepeer(self.settings, self.client, clock)
 
     async def poll(self) -> PollResult:
-        """Poll once; the result without ages and names, which have tests of their own."""
+        """Poll once and return the result without ages and list names, which have their own tests."""
         result = await self.platform.poll(self.client.requests(self.settings.timeout))
         streams = tuple(msgspec.structs.replace(report, last_seen_age_seconds=None) for report in result.streams)
         return msgspec.structs.replace(result, streams=streams, list_names={})
@@ -208,11 +208,14 @@ class TestDiscovery:
 
     async def test_repeated_page_fails_the_poll(self, polled: Any, studio: Studio) -> None:
         studio.next_link = "/api/stream?streamsonly=1&active=1&limit=1000&cursor=skip0"
-        with pytest.raises(UpstreamError, match="came again") as error:
+        with pytest.raises(UpstreamError, match="same page") as error:
             await polled().poll()
         assert error.value.reason is Reason.BAD_RESPONSE
         result = await polled(discover=True, streams=[{"id": MAIN}]).poll()
-        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "GET /stream: a page came again")
+        assert (result.listing, result.list_doubt) == (
+            Listing.DOUBTFUL,
+            "GET /stream: the same page was returned twice",
+        )
 
     async def test_empty_page_that_announces_another_makes_the_list_doubtful(self, polled: Any, studio: Studio) -> None:
         studio.streams = []
@@ -226,14 +229,14 @@ class TestDiscovery:
         studio.streams = [{"id": str(number)} for number in range(10)]
         studio.page_size = 1
         result = await polled().poll()
-        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "it has more than 3 pages")
+        assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "more than 3 pages")
         assert studio.paths().count("/stream") == 3
 
     async def test_rows_without_an_id_are_counted_and_left_out(self, polled: Any, studio: Studio) -> None:
-        studio.streams = [None, {"name": "nobody"}, {"id": 7}, {"id": "x" * 2000}, studio.streams[1]]
+        studio.streams = [None, {"name": "unnamed"}, {"id": 7}, {"id": "x" * 2000}, studio.streams[1]]
         result = await polled().poll()
         assert result.streams == (LISTED_SECOND,)
-        assert result.dropped_fields == {"id": 5}, "one text is too long as well"
+        assert result.dropped_fields == {"id": 5}, "including one that is too long"
         assert (result.listing, result.unreadable_rows) == (Listing.COMPLETE, 4)
 
     @pytest.mark.parametrize("body", [{"streams": []}, None, 7])
@@ -268,11 +271,11 @@ class TestDiscovery:
         report = await polled().stream(SECOND)
         assert (report.live, report.status) == (live, status)
 
-    async def test_first_sign_of_life_is_compared_with_the_platforms_clock(self, polled: Any, studio: Studio) -> None:
+    async def test_first_heartbeat_is_compared_with_the_platforms_clock(self, polled: Any, studio: Studio) -> None:
         studio.ahead = 3600
         assert {report.live for report in (await polled().poll()).streams} == {None}
 
-    async def test_sign_of_life_that_advances_counts_whatever_the_platforms_clock_shows(
+    async def test_advancing_heartbeat_is_live_whatever_the_platforms_clock(
         self, polled: Any, studio: Studio, clock: FakeClock
     ) -> None:
         studio.ahead = 300
@@ -283,7 +286,7 @@ class TestDiscovery:
             row["lastSeen"] += 30_000
         assert {report.live for report in (await upstream.poll()).streams} == {True}
 
-    async def test_sign_of_life_that_does_not_advance_ends_after_90_s_on_our_clock(
+    async def test_stopped_heartbeat_is_off_air_after_90_s_on_the_exporters_clock(
         self, polled: Any, studio: Studio, clock: FakeClock
     ) -> None:
         studio.streams[1]["lastSeen"] = int((NOW + 3600) * 1000)
@@ -317,7 +320,7 @@ class TestSessions:
         result = await polled(streams=[{"id": MAIN}]).poll()
         assert result == PollResult(streams=(EVENING_SESSION,), listing=Listing.DIRECT)
         assert studio.query(f"/stream/{MAIN}/sessions") == [("limit", "10")]
-        assert "/stream" not in studio.paths(), "with streams given, nothing is discovered"
+        assert "/stream" not in studio.paths(), "nothing is discovered if streams are configured"
 
     async def test_newest_session_is_chosen_in_any_order(self, polled: Any, studio: Studio) -> None:
         older = {**studio.sessions[MAIN][0], "id": "older", "createdAt": 1725990000000, "lastSeen": 1726000149000}
@@ -327,7 +330,7 @@ class TestSessions:
     async def test_documented_sessions_are_read(self, polled: Any, studio: Studio, clock: FakeClock) -> None:
         studio.sessions[MAIN] = fixture("sessions-documented")
         upstream = polled(streams=[{"id": MAIN}], viewership=False)
-        assert (await upstream.stream()).status is Status.UNKNOWN, "its last sign of life may be that of another clock"
+        assert (await upstream.stream()).status is Status.UNKNOWN, "its heartbeat may be on another clock"
         clock.advance(91)
         assert await upstream.stream() == Report(
             id=MAIN,
@@ -375,7 +378,7 @@ class TestSessions:
         report = await polled(streams=[{"id": MAIN}]).stream()
         assert (report.live, report.publish_allowed) == (True, None)
 
-    async def test_session_is_live_until_90_s_after_its_last_sign_of_life(
+    async def test_session_is_live_until_90_s_after_its_last_heartbeat(
         self, polled: Any, studio: Studio, clock: FakeClock
     ) -> None:
         upstream = polled(streams=[{"id": MAIN}])
@@ -383,7 +386,7 @@ class TestSessions:
         clock.advance(79)
         assert (await upstream.stream()).live is True
         clock.advance(3)
-        assert (await upstream.stream()).live is None, "90 s on the platform's clock, not yet on ours"
+        assert (await upstream.stream()).live is None, "90 s on the platform's clock, not yet on the exporter's"
         clock.advance(9)
         report = await upstream.stream()
         assert (report.live, report.status) == (False, Status.ENDED)
@@ -432,7 +435,7 @@ class TestStreamsThatAreBothListedAndConfigured:
         report = await polled(discover=True, streams=[{"id": MAIN}]).stream()
         assert (report.live, report.status) == (False, Status.ENDED)
 
-    async def test_absence_from_several_pages_proves_nothing(self, polled: Any, studio: Studio) -> None:
+    async def test_absence_from_a_list_of_several_pages_is_not_off_air(self, polled: Any, studio: Studio) -> None:
         studio.streams = studio.streams[1:]
         studio.page_size = 1
         assert (await polled(discover=True, streams=[{"id": MAIN}]).stream()).live is True
@@ -444,7 +447,7 @@ class TestStreamsThatAreBothListedAndConfigured:
         report = await polled(discover=True, streams=[{"id": MAIN}]).stream()
         assert (report.live, report.session) == (True, "")
         assert (report.ingest_bytes, report.source_segments) == (None, None), (
-            "totals of all sessions are another series"
+            "totals of all sessions are other counters"
         )
         assert report.ingest_bitrate_bytes_per_second == 312500.5
 
@@ -588,7 +591,7 @@ class TestViewers:
         assert studio.paths() == ["/stream"]
 
     @pytest.mark.parametrize("response", [(403, {"errors": ["restricted"]}), (200, {"views": []})])
-    async def test_failed_viewers_request_costs_only_the_viewers(
+    async def test_failed_viewers_request_loses_only_the_viewers(
         self, polled: Any, studio: Studio, response: tuple[int, Any]
     ) -> None:
         upstream = polled()
@@ -618,7 +621,7 @@ class TestViewers:
         streams = by_id(await polled().poll())
         assert (streams[MAIN].viewers, streams[SECOND].viewers) == (42, None)
 
-    async def test_bad_viewer_count_is_dropped_alone(self, polled: Any, studio: Studio) -> None:
+    async def test_bad_viewer_count_does_not_affect_the_error_ratio(self, polled: Any, studio: Studio) -> None:
         studio.views = [{"playbackId": "eaw4nk06ts2d0mzb", "viewCount": -1, "errorRate": 0.5}]
         result = await polled().poll()
         report = by_id(result)[MAIN]
@@ -659,7 +662,7 @@ class TestDetails:
         assert requested == [True, False, True, False, True]
 
     @pytest.mark.parametrize("status", [404, 501])
-    async def test_missing_details_are_not_a_fault(self, polled: Any, studio: Studio, status: int) -> None:
+    async def test_missing_details_are_not_a_failure(self, polled: Any, studio: Studio, status: int) -> None:
         studio.broken[f"/data/stream/{MAIN}/health"] = (status, {"errors": ["no"]})
         result = await polled(streams=[{"id": MAIN}], health_details="60s").poll()
         assert result.streams == (EVENING_SESSION,)
@@ -684,9 +687,9 @@ class TestDetails:
         details = upstream.platform._details
         await details.add_details(requests, [LISTED_MAIN], None)
         assert not [path for path in studio.paths() if path.endswith("/health")]
-        assert (await upstream.stream()).transcode_realtime_ratio == 3.4, "it was not put off by an interval"
+        assert (await upstream.stream()).transcode_realtime_ratio == 3.4, "it was not postponed by an interval"
 
-    async def test_targets_of_the_same_name_are_told_apart(self, polled: Any, studio: Studio) -> None:
+    async def test_targets_with_the_same_name_get_distinct_labels(self, polled: Any, studio: Studio) -> None:
         def target(id_: str, name: str, connected: Any) -> dict[str, Any]:
             return {"target": {"id": id_, "name": name, "profile": "x"}, "connected": {"status": connected}}
 

@@ -9,7 +9,7 @@ from exporter.http.client import UpstreamClient
 from exporter.model import StreamReport
 from exporter.platforms.livepeer import Livepeer, LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import Report
-from exporter.platforms.movement import MovementBook
+from exporter.platforms.movement import MovementTracker
 from tests.fake_clock import FakeClock
 from tests.platforms.studio_server import KEY, Studio, running_studio
 
@@ -113,13 +113,13 @@ def make_report(total: float | None, **facts: Any) -> StreamReport:
 
 
 def rates(polls: list[tuple[StreamReport | None, bool]]) -> list[float | None]:
-    """Return the ingest rates of polls 30 s apart: a poll is its report (None: no news) and whether it failed."""
-    book, found = MovementBook(Livepeer.rates, POLL_SECONDS), []
+    """Return the ingest rates of polls 30 s apart: a poll is its report (None: unchanged) and whether it failed."""
+    tracker, found = MovementTracker(Livepeer.rates, POLL_SECONDS), []
     for number, (current, failed) in enumerate(polls):
-        book.start_poll()
-        rated = None if current is None else book.judge(current, 30.0 * number, is_scheduled=True)
+        tracker.start_poll()
+        rated = None if current is None else tracker.judge(current, 30.0 * number, is_scheduled=True)
         if failed:
-            book.keep("a")
+            tracker.keep("a")
         found.append(rated.ingest_bitrate_bytes_per_second if rated else None)
     return found
 
@@ -152,9 +152,9 @@ def test_reported_rate_counts_without_a_total() -> None:
 
 def test_reported_zero_before_the_first_bytes_is_unknown() -> None:
     """A publish starts with 0 everywhere; that is not a stall until the total has not moved for long enough."""
-    book = MovementBook(Livepeer.rates, POLL_SECONDS)
+    tracker = MovementTracker(Livepeer.rates, POLL_SECONDS)
     seen = []
     for at in (0.0, 30.0, 179.0, 181.0):
         report = Report(id="a", session="s", live=True, ingest_bytes=0.0, ingest_bitrate_bytes_per_second=0.0)
-        seen.append(book.judge(report, at, is_scheduled=True).ingest_bitrate_bytes_per_second)
+        seen.append(tracker.judge(report, at, is_scheduled=True).ingest_bitrate_bytes_per_second)
     assert seen == [None, None, None, 0.0]

@@ -1,4 +1,4 @@
-"""Any value in a field of Livepeer's: the poll succeeds, and the other fields do not change."""
+"""Any value in a Livepeer field: the poll succeeds, and other fields do not change."""
 
 import copy
 import math
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.http.client import Requests, UpstreamClient
 from exporter.model import Reason, StreamReport
-from exporter.platforms.heartbeats import HeartbeatBook
+from exporter.platforms.heartbeats import HeartbeatTracker
 from exporter.platforms.livepeer import Livepeer, LivepeerSettings
 from exporter.platforms.livepeer.stream_objects import (
     FRESH_SECONDS,
@@ -64,7 +64,7 @@ anything = st.recursive(
 def reader() -> Reader:
     clock = FakeClock()
     poll = SimpleNamespace(now=clock.now(), server_time=None)
-    return Reader(HeartbeatBook(FRESH_SECONDS), cast("Requests", poll), clock)
+    return Reader(HeartbeatTracker(FRESH_SECONDS), cast("Requests", poll), clock)
 
 
 def read_stream(record: Record) -> ParsedObject:
@@ -78,7 +78,7 @@ def read_session(record: Record) -> ParsedObject:
 
 
 def assert_plausible(report: StreamReport) -> None:
-    """Check what holds for every report, whatever was received."""
+    """Check the invariants of every report."""
     for field in StreamReport.__struct_fields__:
         value = getattr(report, field)
         if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Parsing of JSON, XML and text: what is believed, what is dropped, and that nothing raises."""
+"""Parsing of fields: what is read, what is dropped, and that nothing raises."""
 
 import math
 from datetime import UTC, datetime, timedelta, timezone
@@ -27,7 +27,7 @@ METHODS = (
     "records",
 )
 NOTHING = {"text": "", "word": "", "records": []}
-"""What stands for a missing value; None elsewhere."""
+"""Result for a missing value; None if not listed."""
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -37,13 +37,13 @@ json_values = st.recursive(
 
 
 def read(method: str, value: object, **options: Any) -> tuple[Any, dict[str, int]]:
-    """What a method makes of a value, and what was dropped."""
+    """Return the result of a method for a value, and the dropped fields."""
     drops = DropCounter()
     return getattr(Record({"x": value}, drops), method)("x", **options), drops.counts
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_missing_and_null_are_the_same_and_no_fault(method: str) -> None:
+def test_missing_and_null_are_none_and_not_counted(method: str) -> None:
     drops = DropCounter()
     record = Record({"null": None}, drops)
     assert getattr(record, method)("null") == getattr(record, method)("missing") == NOTHING.get(method)
@@ -93,7 +93,7 @@ def test_missing_and_null_are_the_same_and_no_fault(method: str) -> None:
         ("records", [], {}, []),
     ],
 )
-def test_good_values(method: str, value: object, options: dict[str, Any], result: object) -> None:
+def test_good_values_are_read(method: str, value: object, options: dict[str, Any], result: object) -> None:
     assert read(method, value, **options) == (result, {})
 
 
@@ -124,7 +124,7 @@ def test_bad_values_are_dropped_and_counted(method: str, options: dict[str, Any]
         assert read(method, value, **options) == (NOTHING.get(method), {"x": 1})
 
 
-def test_bad_items_leave_the_good_ones() -> None:
+def test_bad_items_are_dropped_and_good_ones_kept() -> None:
     assert read("texts", ["a", 5, None, "b", "x" * 2000]) == (("a", "b"), {"x": 3})
     records, dropped = read("records", [{"a": 1}, 5, None, {"b": 2}])
     assert ([record.raw for record in records], dropped) == ([{"a": 1}, {"b": 2}], {"x": 2})
@@ -148,16 +148,16 @@ def test_nested_fields_are_counted_by_their_path() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "kind"), [([1], "a list"), ("x", "a text"), (None, "null"), (True, "true or false"), (5, "a number")]
+    ("raw", "kind"), [([1], "a list"), ("x", "a string"), (None, "null"), (True, "a boolean"), (5, "a number")]
 )
-def test_an_answer_that_is_no_object(raw: object, kind: str) -> None:
+def test_response_that_is_not_an_object_is_a_bad_response(raw: object, kind: str) -> None:
     with pytest.raises(UpstreamError, match=f"found {kind}$") as caught:
         Record.from_response(raw, DropCounter())
     assert caught.value.reason is Reason.BAD_RESPONSE
 
 
 @given(st.sampled_from(METHODS), json_values)
-def test_no_value_raises_and_what_is_given_is_sane(method: str, value: object) -> None:
+def test_any_value_is_read_within_its_bounds_or_dropped(method: str, value: object) -> None:
     result, dropped = read(method, value)
     if method in ("number", "total", "ratio", "time_ms", "time_iso") and result is not None:
         assert math.isfinite(result)
@@ -171,7 +171,7 @@ def test_no_value_raises_and_what_is_given_is_sane(method: str, value: object) -
 
 
 @given(st.datetimes(datetime(2001, 1, 1), datetime(2099, 1, 1)), st.integers(-1439, 1439))  # noqa: DTZ001
-def test_times_in_any_zone(moment: datetime, minutes: int) -> None:
+def test_iso_time_is_read_in_any_zone(moment: datetime, minutes: int) -> None:
     zoned = moment.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     assert read("time_iso", zoned.isoformat()) == (zoned.timestamp(), {})
     assert read("time_iso", moment.isoformat()) == (moment.replace(tzinfo=UTC).timestamp(), {})

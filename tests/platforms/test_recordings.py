@@ -1,4 +1,4 @@
-"""Every platform has what the suites and the documents need of it; nothing is left of a platform that is gone."""
+"""Every platform has a page, a test module and usable recordings; there are no leftovers of other platforms."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def test_platform_has_a_page_a_test_module_and_a_recording(name: str) -> None:
     assert missing == [], f"{GUIDE} explains what a platform consists of"
 
 
-def test_every_page_and_folder_is_of_a_platform() -> None:
+def test_pages_and_response_folders_match_the_platforms() -> None:
     assert {page.stem for page in PAGES.glob("*.md")} == NAMES
     assert {folder.name for folder in RESPONSES.iterdir()} == NAMES
 
 
 @pytest.mark.parametrize("platform", shipped(), ids=lambda platform: platform.name)
-def test_page_of_a_platform_shows_how_it_is_configured(platform: type[Platform[Any]]) -> None:
+def test_page_shows_the_platforms_configuration(platform: type[Platform[Any]]) -> None:
     assert re.search(rf"\bplatform: {platform.name}\b", page_of(platform.name))
 
 
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-async def test_recording_is_polled_well_and_every_response_is_requested(recording: PlatformRecording) -> None:
-    """A fuzzer that spoils what is never read shows nothing."""
+async def test_poll_of_recording_succeeds_and_requests_every_response(recording: PlatformRecording) -> None:
+    """Fuzzing a response that is never requested would test nothing."""
     async with fuzzed(recording) as (upstream, responses):
         await upstream.poll()
         state = await upstream.poll(after=60.0)
@@ -58,7 +58,7 @@ async def test_recording_is_polled_well_and_every_response_is_requested(recordin
 
 
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
-async def test_page_of_a_platform_names_every_endpoint_that_is_requested(recording: PlatformRecording) -> None:
+async def test_page_names_every_requested_endpoint(recording: PlatformRecording) -> None:
     async with fuzzed(recording) as (upstream, _):
         await upstream.poll()
         await upstream.poll(after=60.0)
@@ -70,7 +70,7 @@ async def test_page_of_a_platform_names_every_endpoint_that_is_requested(recordi
 
 
 @pytest.mark.parametrize("recording", main_recordings().values(), ids=str)
-def test_main_recording_has_live_streams_that_can_be_told_apart(recording: PlatformRecording) -> None:
+def test_streams_of_main_recording_are_live_and_distinguishable(recording: PlatformRecording) -> None:
     if recording.streams is None:
         assert recording.live_labels()
         return
@@ -80,12 +80,12 @@ def test_main_recording_has_live_streams_that_can_be_told_apart(recording: Platf
     assert len(others) == 2
 
 
-def test_missing_recording_is_told_with_the_place_where_it_belongs() -> None:
+def test_missing_recording_error_names_the_file_to_write() -> None:
     with pytest.raises(LookupError, match=r"write responses/storm/none\.yaml below tests/platforms"):
         recording_of("storm", "none")
 
 
-def test_recorded_secrets_are_in_the_responses() -> None:
+def test_declared_secrets_occur_in_the_responses() -> None:
     for recording in all_recordings():
         bodies = b"".join(recording.response(request).body for request in recording.recording.responses)
         assert all(secret.encode() in bodies for secret in recording.secrets)

@@ -1,7 +1,8 @@
-"""Storm: documented responses, and the behavior of a scripted server."""
+"""Storm: documented responses, and a scripted server."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -16,9 +17,10 @@ from exporter.model import Listing, Reason, Status, StreamReport
 from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.storm import PLATFORM, StormSettings
 from exporter.platforms.storm.storm_streams import Report, read_cluster_stream, read_stream
+from exporter.platforms.testing import Recording, expose
 from tests.fake_clock import FakeClock
 from tests.platforms.platform_harness import Polled, polled
-from tests.platforms.scripted_api import Asked, Reply, ScriptedApi, fixture, scripted_api
+from tests.platforms.scripted_api import RecordedRequest, Reply, ScriptedApi, fixture, scripted_api
 
 F1, F2 = {"application": "edge", "key": "f1"}, {"application": "edge", "key": "f2"}
 LIST, CLUSTER, BATCH = "GET /api/streams", "GET /api/cluster/streams", "POST /api/streams/batch"
@@ -99,7 +101,7 @@ async def test_documented_stream_fills_every_field(api: ScriptedApi) -> None:
     assert (result.failures, result.dropped_fields, result.postponed) == ({}, {}, frozenset())
 
 
-async def test_feeds_are_the_fields_that_the_documented_stream_fills() -> None:
+async def test_feeds_match_the_fields_of_the_documented_stream() -> None:
     unset = Report(id="")
     filled = {name for name in StreamReport.__struct_fields__ if getattr(DOCUMENTED, name) != getattr(unset, name)}
     assert filled - {"id"} == PLATFORM.feeds
@@ -113,35 +115,28 @@ async def test_missing_stream_is_idle_and_not_a_failure(api: ScriptedApi) -> Non
     assert result.failures == {}
 
 
-@pytest.mark.parametrize(
-    ("state", "status", "is_live"),
-    [
-        ("PUBLISHED", Status.LIVE, True),
-        ("running", Status.LIVE, True),
-        ("AWAITING", Status.IDLE, False),
-        ("NOT_PUBLISHED", Status.IDLE, False),
-        ("INITIALIZED", Status.IDLE, False),
-        ("HIBERNATED", Status.IDLE, False),
-        ("UNPUBLISHED", Status.ENDED, False),
-        ("STOPPED", Status.ENDED, False),
-        ("CLOSING", Status.ENDED, False),
-        ("CLOSED", Status.ENDED, False),
-        ("ERROR", Status.ERROR, False),
-        ("REBALANCING", Status.UNKNOWN, None),
-        ("", Status.UNKNOWN, None),
-    ],
-)
-def test_state_becomes_status_and_liveness(state: str, status: Status, is_live: bool | None) -> None:
-    found = read_stream(Record({"application": "a", "streamKey": "k", "state": state}, DropCounter()))
-    assert found is not None
-    assert (found.report.status, found.report.live) == (status, is_live)
+STATES = {
+    "PUBLISHED": "live",
+    "running": "live",
+    "AWAITING": "idle",
+    "NOT_PUBLISHED": "idle",
+    "INITIALIZED": "idle",
+    "HIBERNATED": "idle",
+    "UNPUBLISHED": "ended",
+    "STOPPED": "ended",
+    "CLOSING": "ended",
+    "CLOSED": "ended",
+    "ERROR": "error",
+    "REBALANCING": "unknown",
+    "": "unknown",
+}
 
 
-def test_grade_no_data_means_no_score() -> None:
-    raw = {"application": "a", "streamKey": "k", "healthScore": 0, "healthGrade": "No Data"}
-    found = read_stream(Record(raw, DropCounter()))
-    assert found is not None
-    assert (found.report.health_score_ratio, found.report.health_grade) == (None, "No Data")
+def test_state_determines_the_exported_status() -> None:
+    rows = [{"application": "a", "streamKey": f"k{state}", "state": state} for state in STATES]
+    text = expose(PLATFORM, Recording({LIST: listed(*rows)}))
+    found = re.findall(r'^stream_status\{.*stream="a/k(.*?)",status="(\w+)"\} 1$', text, re.MULTILINE)
+    assert dict(found) == STATES
 
 
 async def test_special_characters_in_ids_are_encoded_in_the_path(api: ScriptedApi) -> None:
@@ -162,12 +157,12 @@ async def test_response_about_another_stream_is_a_bad_response(api: ScriptedApi)
 async def test_response_without_application_and_key_is_about_the_requested_stream(api: ScriptedApi) -> None:
     api.on(ONE, {"data": {"state": "PUBLISHED"}})
     async with storm(api, discover=False, streams=[F1]) as upstream:
-        assert [sample.id for sample in (await upstream.poll()).streams] == ["edge/f1"]
+        assert [report.id for report in (await upstream.poll()).streams] == ["edge/f1"]
 
 
-@pytest.mark.parametrize("answer", [[], {}, {"data": []}, "text", None, 7])
-async def test_response_without_envelope_is_a_bad_response(api: ScriptedApi, answer: Any) -> None:
-    api.on(ONE, answer)
+@pytest.mark.parametrize("response", [[], {}, {"data": []}, "text", None, 7])
+async def test_response_without_envelope_is_a_bad_response(api: ScriptedApi, response: Any) -> None:
+    api.on(ONE, response)
     async with storm(api, discover=False, streams=[F1]) as upstream:
         with pytest.raises(UpstreamError) as error:
             await upstream.poll()
@@ -180,16 +175,16 @@ FIELDS = sorted(fixture("storm/stream.json")["data"])
 
 
 @given(name=st.sampled_from(FIELDS), value=json_values)
-def test_bad_field_is_dropped_without_the_other_fields(name: str, value: Any) -> None:
+def test_bad_field_does_not_affect_other_fields(name: str, value: Any) -> None:
     good = fixture("storm/stream.json")["data"]
     whole = read_stream(Record(good, DropCounter()), application="edge", key="f1")
-    spoilt = read_stream(Record({**good, name: value}, DropCounter()), application="edge", key="f1")
+    changed = read_stream(Record({**good, name: value}, DropCounter()), application="edge", key="f1")
     assert whole is not None
-    assert spoilt is not None
+    assert changed is not None
     differing = {
         field
         for field in StreamReport.__struct_fields__
-        if getattr(whole.report, field) != getattr(spoilt.report, field)
+        if getattr(whole.report, field) != getattr(changed.report, field)
     }
     assert differing <= TOUCHED.get(name, set())
 
@@ -215,7 +210,7 @@ TOUCHED = {
 
 
 @given(name=st.sampled_from(FIELDS), value=json_values)
-def test_bad_record_leaves_the_other_records_readable(name: str, value: Any) -> None:
+def test_bad_record_does_not_affect_other_records(name: str, value: Any) -> None:
     good = fixture("storm/stream.json")["data"]
     page = Record({"list": [{**good, name: value}, value, {**good, "streamKey": "f2"}]}, DropCounter())
     found = [stream for record in page.records("list") if (stream := read_stream(record)) is not None]
@@ -250,7 +245,7 @@ async def test_two_streams_are_requested_in_one_batch(api: ScriptedApi) -> None:
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
         streams = await upstream.streams()
     assert api.paths()[0] == BATCH
-    assert api.asked[0].body == {"data": {"streamKeyIds": ["edge-f1", "edge-f2"]}}
+    assert api.requests[0].body == {"data": {"streamKeyIds": ["edge-f1", "edge-f2"]}}
     assert api.paths().count(BATCH) == 1
     assert not {ONE, TWO} & set(api.paths())
     assert streams["edge/f1"].health_score_ratio == 0.88
@@ -269,7 +264,7 @@ async def test_server_without_batches_is_requested_stream_by_stream(api: Scripte
     assert api.paths().count(ONE) == api.paths().count(TWO) == 2
 
 
-async def test_stream_missing_from_a_batch_response_is_requested_by_itself(api: ScriptedApi) -> None:
+async def test_stream_missing_from_a_batch_response_is_requested_individually(api: ScriptedApi) -> None:
     api.on(BATCH, {"data": {"found": [], "notFound": ["edge-f2", 7]}})
     api.on(ONE, fixture("storm/stream.json"))
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
@@ -279,18 +274,18 @@ async def test_stream_missing_from_a_batch_response_is_requested_by_itself(api: 
     assert TWO not in api.paths()
 
 
-async def test_streams_with_the_same_batch_id_are_requested_one_by_one(api: ScriptedApi) -> None:
+async def test_streams_with_the_same_batch_id_are_requested_individually(api: ScriptedApi) -> None:
     twins = [{"application": "a-b", "key": "c"}, {"application": "a", "key": "b-c"}, F1]
     api.on(BATCH, {"data": {"found": [live("f1", subStreams=[])]}})
     async with storm(api, discover=False, streams=twins) as upstream:
         assert set(await upstream.streams()) == {"a-b/c", "a/b-c", "edge/f1"}
-    assert api.asked[0].body == {"data": {"streamKeyIds": ["edge-f1"]}}
+    assert api.requests[0].body == {"data": {"streamKeyIds": ["edge-f1"]}}
     assert sorted(api.paths()[1:]) == ["GET /api/streams/a-b/c", "GET /api/streams/a/b-c"]
 
 
-async def test_failed_batch_leaves_the_streams_of_other_batches(api: ScriptedApi) -> None:
-    def batch(asked: Asked) -> Reply:
-        keys = asked.body["data"]["streamKeyIds"]
+async def test_failed_batch_does_not_affect_other_batches(api: ScriptedApi) -> None:
+    def batch(request: RecordedRequest) -> Reply:
+        keys = request.body["data"]["streamKeyIds"]
         if "edge-k000" in keys:
             return Reply({}, 400)
         return Reply({"data": {"found": [], "notFound": keys}})
@@ -299,7 +294,7 @@ async def test_failed_batch_leaves_the_streams_of_other_batches(api: ScriptedApi
     streams = [{"application": "edge", "key": f"k{number:03}"} for number in range(250)]
     async with storm(api, discover=False, streams=streams) as upstream:
         result = await upstream.poll()
-    assert sorted(len(asked.body["data"]["streamKeyIds"]) for asked in api.asked) == [50, 100, 100]
+    assert sorted(len(request.body["data"]["streamKeyIds"]) for request in api.requests) == [50, 100, 100]
     assert (len(result.streams), len(result.failures)) == (150, 100)
     assert set(result.failures.values()) == {Reason.BAD_RESPONSE}
 
@@ -317,16 +312,16 @@ async def test_poll_without_any_usable_response_fails(api: ScriptedApi) -> None:
 
 async def test_list_is_read_up_to_the_page_without_has_next(api: ScriptedApi) -> None:
     pages = {"1": fixture("storm/streams-page-1.json"), "2": fixture("storm/streams-page-2.json")}
-    api.on(LIST, lambda asked: Reply(pages[asked.query["page"]]))
+    api.on(LIST, lambda request: Reply(pages[request.query["page"]]))
     async with storm(api) as upstream:
         result = await upstream.poll()
     assert result.listing is Listing.SHIFTING
-    assert {sample.id: sample.status for sample in result.streams} == {
+    assert {report.id: report.status for report in result.streams} == {
         "edge/f1": Status.LIVE,
         "edge/f2": Status.IDLE,
         "transcode/f1": Status.ENDED,
     }
-    assert [asked.query for asked in api.asked[:2]] == [
+    assert [request.query for request in api.requests[:2]] == [
         {"page": "1", "rowsPerPage": "100"},
         {"page": "2", "rowsPerPage": "100"},
     ]
@@ -343,17 +338,17 @@ async def test_repeated_page_fails_the_poll(api: ScriptedApi) -> None:
     bandwidths = iter(range(100))
     api.on(LIST, lambda _: Reply(listed(live("f1", inBandwidth=next(bandwidths)), has_next=True)))
     async with storm(api) as upstream:
-        with pytest.raises(UpstreamError, match="a page came again") as error:
+        with pytest.raises(UpstreamError, match="same page") as error:
             await upstream.poll()
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
 async def test_list_of_too_many_pages_is_doubtful(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.platforms.lists.MAX_PAGES", 20)
-    api.on(LIST, lambda asked: Reply(listed(live(asked.query["page"]), has_next=True)))
+    api.on(LIST, lambda request: Reply(listed(live(request.query["page"]), has_next=True)))
     async with storm(api) as upstream:
         result = await upstream.poll()
-    assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "it has more than 20 pages")
+    assert (result.listing, result.list_doubt) == (Listing.DOUBTFUL, "more than 20 pages")
     assert api.paths().count(LIST) == 20
 
 
@@ -366,8 +361,8 @@ async def test_page_without_a_list_is_a_bad_response(api: ScriptedApi, page: dic
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
-async def test_missing_announced_page_fails_the_poll_but_the_list_is_requested_again(api: ScriptedApi) -> None:
-    api.on(LIST, lambda asked: Reply(listed(live("f1"), has_next=True), 200 if asked.query["page"] == "1" else 404))
+async def test_missing_announced_page_fails_only_this_poll(api: ScriptedApi) -> None:
+    api.on(LIST, lambda request: Reply(listed(live("f1"), has_next=True), 200 if request.query["page"] == "1" else 404))
     async with storm(api, streams=[F2]) as upstream:
         with pytest.raises(UpstreamError) as error:
             await upstream.poll()
@@ -389,10 +384,10 @@ async def test_configured_streams_missing_from_the_list_are_requested(api: Scrip
     assert TWO in api.paths()
     assert ONE not in api.paths()
     assert result.listing is Listing.COMPLETE
-    assert {sample.id: sample.live for sample in result.streams} == {"edge/f1": True, "edge/f2": False}
+    assert {report.id: report.live for report in result.streams} == {"edge/f1": True, "edge/f2": False}
 
 
-async def test_failed_configured_stream_leaves_the_listed_streams(api: ScriptedApi) -> None:
+async def test_failed_configured_stream_does_not_affect_the_list(api: ScriptedApi) -> None:
     api.on(LIST, listed())
     api.on(TWO, {}, status=403)
     async with storm(api, streams=[F2]) as upstream:
@@ -401,12 +396,12 @@ async def test_failed_configured_stream_leaves_the_listed_streams(api: ScriptedA
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
-async def test_server_without_its_own_list_is_read_by_the_cluster_list(api: ScriptedApi, status: int) -> None:
+async def test_server_without_its_own_list_uses_the_cluster_list(api: ScriptedApi, status: int) -> None:
     api.on(LIST, {}, status=status)
     api.on(CLUSTER, fixture("storm/cluster-streams.json"))
     async with storm(api) as upstream:
         streams = await upstream.streams()
-        api.forget()
+        api.requests.clear()
         await upstream.poll()
     assert api.paths() == [CLUSTER]
     assert streams["transcode/123"] == Report(
@@ -426,7 +421,7 @@ async def test_server_without_lists_is_polled_for_the_configured_streams(api: Sc
         result = await upstream.poll()
         assert result.listing is Listing.DIRECT
         assert api.paths() == [LIST, CLUSTER, ONE]
-        api.forget()
+        api.requests.clear()
         await upstream.poll()
     assert api.paths() == [ONE]
 
@@ -465,7 +460,7 @@ async def test_metadata_is_requested_once_per_publish(api: ScriptedApi) -> None:
         assert api.paths().count(METADATA) == 2
 
 
-async def test_ended_publish_keeps_its_metadata_and_a_missing_one_is_forgotten(api: ScriptedApi) -> None:
+async def test_metadata_is_kept_after_the_end_and_forgotten_when_unlisted(api: ScriptedApi) -> None:
     api.on(LIST, listed(live("f1")))
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api) as upstream:
@@ -479,37 +474,16 @@ async def test_ended_publish_keeps_its_metadata_and_a_missing_one_is_forgotten(a
     assert api.paths().count(METADATA) == 1
 
 
-async def test_publish_without_a_start_ends_when_it_is_not_live(api: ScriptedApi) -> None:
+async def test_publish_without_a_start_time_ends_when_off_air(api: ScriptedApi) -> None:
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api) as upstream:
-        for state, asked in (("PUBLISHED", 1), ("PUBLISHED", 1), ("UNPUBLISHED", 1), ("PUBLISHED", 2)):
+        for state, request in (("PUBLISHED", 1), ("PUBLISHED", 1), ("UNPUBLISHED", 1), ("PUBLISHED", 2)):
             api.on(LIST, listed(live("f1", start=0, state=state)))
-            sample = (await upstream.streams())["edge/f1"]
-            assert (sample.video_codec, api.paths().count(METADATA)) == ("" if not sample.live else "H264", asked)
+            report = (await upstream.streams())["edge/f1"]
+            assert (report.video_codec, api.paths().count(METADATA)) == ("" if not report.live else "H264", request)
 
 
-async def test_repeated_texts_are_in_memory_once(api: ScriptedApi) -> None:
-    api.on(LIST, listed(*(live(key, type="LIVE", healthScore=97) for key in ("f1", "f2"))))
-    for path in (METADATA, METADATA.replace("f1", "f2")):
-        api.on(path, fixture("storm/substream-metadata.json"))
-    async with storm(api) as upstream:
-        one, two = (await upstream.streams()).values()
-        again = (await upstream.streams())["edge/f1"]
-    assert again.id is one.id
-    for field in (
-        "application",
-        "kind",
-        "video_codec",
-        "resolution",
-        "width_pixels",
-        "frames_per_second",
-        "health_score_ratio",
-    ):
-        assert getattr(one, field)
-        assert getattr(one, field) is getattr(two, field) is getattr(again, field)
-
-
-async def test_failed_metadata_request_is_no_failure_and_is_retried_later(api: ScriptedApi) -> None:
+async def test_failed_metadata_request_is_retried_later(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(LIST, listed(live("f1")))
     api.on(METADATA, {}, status=403)
@@ -538,13 +512,13 @@ async def test_metadata_of_many_new_streams_is_requested_over_several_polls(api:
     api.on(LIST, listed(*(live(f"k{number}") for number in range(10))))
     async with storm(api, max_concurrent_requests=2) as upstream:
         await upstream.poll()
-        assert len(api.asked) == 1 + 6
+        assert len(api.requests) == 1 + 6
         await upstream.poll()
         await upstream.poll()
-    assert len(api.asked) == 3 + 10
+    assert len(api.requests) == 3 + 10
 
 
-async def test_metadata_is_that_of_the_ingest_and_not_of_a_rendition(api: ScriptedApi) -> None:
+async def test_metadata_is_requested_for_the_ingest_substream(api: ScriptedApi) -> None:
     api.on(BATCH, fixture("storm/batch.json"))
     api.on(METADATA, fixture("storm/substream-metadata.json"))
     async with storm(api, discover=False, streams=[F1, F2]) as upstream:
@@ -563,12 +537,12 @@ async def test_width_without_height_gives_no_resolution(api: ScriptedApi) -> Non
     api.on(LIST, listed(live("f1")))
     api.on(METADATA, {"data": {"width": 1280, "height": 0, "frameRate": 0, "videoCodec": "H265"}})
     async with storm(api) as upstream:
-        sample = (await upstream.streams())["edge/f1"]
-    assert (sample.width_pixels, sample.height_pixels, sample.resolution) == (1280, None, "")
-    assert (sample.frames_per_second, sample.video_codec) == (None, "H265")
+        report = (await upstream.streams())["edge/f1"]
+    assert (report.width_pixels, report.height_pixels, report.resolution) == (1280, None, "")
+    assert (report.frames_per_second, report.video_codec) == (None, "H265")
 
 
-# -- who asks ------------------------------------------------------------------------------------------------
+# -- authentication --------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -579,9 +553,9 @@ async def logging_in(api: ScriptedApi, clock: FakeClock) -> AsyncIterator[Polled
 
 
 def token(number: int) -> Reply:
-    answer = fixture("storm/login.json")
-    answer["data"]["accessToken"] = f"token-{number}"
-    return Reply(answer)
+    response = fixture("storm/login.json")
+    response["data"]["accessToken"] = f"token-{number}"
+    return Reply(response)
 
 
 async def test_token_is_renewed_at_80_percent_of_its_life(api: ScriptedApi) -> None:
@@ -589,24 +563,24 @@ async def test_token_is_renewed_at_80_percent_of_its_life(api: ScriptedApi) -> N
     api.in_turn(LOGIN, map(token, range(9)))
     async with logging_in(api, clock) as upstream:
         await upstream.poll()
-        assert api.asked[0].body == {"username": "exporter", "password": "correct-horse-7"}
-        assert "Authorization" not in api.asked[0].headers
-        assert api.asked[1].headers["Authorization"] == "Bearer token-0"
+        assert api.requests[0].body == {"username": "exporter", "password": "correct-horse-7"}
+        assert "Authorization" not in api.requests[0].headers
+        assert api.requests[1].headers["Authorization"] == "Bearer token-0"
         clock.advance(700)
         await upstream.poll()
         assert api.paths().count(LOGIN) == 1
         clock.advance(25)
         await upstream.poll()
     assert api.paths().count(LOGIN) == 2
-    assert api.asked[-1].headers["Authorization"] == "Bearer token-1"
+    assert api.requests[-1].headers["Authorization"] == "Bearer token-1"
 
 
 @pytest.mark.parametrize("remaining", [None, -5, "soon", 10**15])
 async def test_token_without_a_usable_life_lasts_900_seconds(api: ScriptedApi, remaining: Any) -> None:
     clock = FakeClock()
-    answer = fixture("storm/login.json")
-    answer["data"]["remainingTime"] = remaining
-    api.on(LOGIN, answer)
+    response = fixture("storm/login.json")
+    response["data"]["remainingTime"] = remaining
+    api.on(LOGIN, response)
     async with logging_in(api, clock) as upstream:
         await upstream.poll()
         clock.advance(719)
@@ -622,8 +596,8 @@ async def test_refused_token_is_replaced_once_without_waiting(api: ScriptedApi) 
     api.in_turn(LOGIN, map(token, range(9)))
     good = {"token-0"}
 
-    def stream(asked: Asked) -> Reply:
-        known = asked.headers.get("Authorization", "").removeprefix("Bearer ") in good
+    def stream(request: RecordedRequest) -> Reply:
+        known = request.headers.get("Authorization", "").removeprefix("Bearer ") in good
         return Reply(fixture("storm/stream.json")) if known else Reply({"message": "Invalid token"}, 401)
 
     api.on(ONE, stream)
@@ -646,7 +620,7 @@ async def test_refused_logins_stay_below_the_limit(api: ScriptedApi) -> None:
             assert error.value.reason is Reason.AUTH
             clock.advance(1)
     assert set(api.paths()) == {LOGIN}
-    assert len(api.asked) <= 5
+    assert len(api.requests) <= 5
 
 
 @pytest.mark.parametrize("status", [404, 405, 501])
@@ -658,9 +632,9 @@ async def test_missing_login_endpoint_is_not_mistaken_for_a_missing_stream(api: 
     assert error.value.status is None
 
 
-@pytest.mark.parametrize("answer", [{}, {"data": {}}, {"data": {"accessToken": "two\nlines"}}])
-async def test_login_response_without_a_token_fails_the_login(api: ScriptedApi, answer: Any) -> None:
-    api.on(LOGIN, answer)
+@pytest.mark.parametrize("response", [{}, {"data": {}}, {"data": {"accessToken": "two\nlines"}}])
+async def test_login_response_without_a_token_fails_the_login(api: ScriptedApi, response: Any) -> None:
+    api.on(LOGIN, response)
     async with logging_in(api, FakeClock()) as upstream:
         with pytest.raises(UpstreamError) as error:
             await upstream.poll()
@@ -678,13 +652,13 @@ async def test_login_response_without_a_token_fails_the_login(api: ScriptedApi, 
 async def test_each_kind_of_auth_sends_its_header(api: ScriptedApi, auth: Any, header: str, value: str | None) -> None:
     async with storm(api, auth=auth, discover=False, streams=[F1]) as upstream:
         await upstream.poll()
-    assert api.asked[0].headers.get(header) == value
+    assert api.requests[0].headers.get(header) == value
 
 
 # -- settings ------------------------------------------------------------------------------------------------
 
 
-def test_defaults() -> None:
+def test_settings_have_defaults() -> None:
     made = settings()
     assert (made.interval, made.timeout, made.stale_after) == (15.0, 10.0, 45.0)
     assert (made.base_path, made.discover, made.configured_streams()) == ("/api", "auto", ())

@@ -1,4 +1,4 @@
-"""A list whose rows do not tell which stream they are about is not an empty list: no stream has ended."""
+"""A list with unreadable rows is not an empty list: no stream ends."""
 
 from __future__ import annotations
 
@@ -15,13 +15,7 @@ from tests.faults.fuzzed_upstream import fuzzed
 from tests.platforms.recordings import STREAMS, PlatformRecording, all_recordings
 from tests.platforms.row_documents import Document, Row
 
-
-def is_list(recording: PlatformRecording) -> bool:
-    rows = recording.streams.rows.items() if recording.streams else ()
-    return bool(rows) and not any(recording.document(request).is_alone(path) for request, path in rows)
-
-
-LISTS = [recording.three_streams() for recording in all_recordings() if is_list(recording)]
+LISTS = [recording.three_streams() for recording in all_recordings() if recording.has_list]
 BODIES_WITHOUT_LIST = [
     pytest.param(recording, request, body, id=f"{recording} {body.decode()}")
     for recording in LISTS
@@ -35,13 +29,13 @@ def live(state: UpstreamState) -> set[str]:
 
 
 def dropped(upstream: PolledUpstream) -> float:
-    """Fields that were counted as bad so far."""
+    """Return the number of fields dropped so far."""
     counted = re.findall(r"^stream_upstream_fields_dropped_total\{.*\} (\S+)$", upstream.text(), re.MULTILINE)
     return sum(map(float, counted))
 
 
 def changed_lists(recording: PlatformRecording, change: Callable[[Document, Row], list[Row]]) -> dict[str, bytes]:
-    """Bodies of the responses with the list, with other rows."""
+    """Return the bodies of the lists with changed rows."""
     bodies = {}
     for request, path in recording.rows.rows.items():
         document = recording.document(request)
@@ -52,7 +46,7 @@ def changed_lists(recording: PlatformRecording, change: Callable[[Document, Row]
 
 
 @pytest.mark.parametrize("recording", LISTS, ids=str)
-async def test_list_of_unreadable_rows_is_a_bad_response_and_ends_no_stream(recording: PlatformRecording) -> None:
+async def test_list_without_a_readable_row_is_a_bad_response_and_ends_no_stream(recording: PlatformRecording) -> None:
     async with fuzzed(recording) as (upstream, responses):
         before = await upstream.poll()
         responses.spoil(changed_lists(recording, lambda document, row: [document.renamed(row)]))
@@ -81,13 +75,13 @@ async def test_one_unreadable_row_is_counted_and_its_stream_becomes_unknown(reco
     missing = live(before) - await asyncio.to_thread(unreadable.live_labels)
     found = [stream for stream in later.streams if stream.identity.stream in missing]
     assert len(found) == len(missing)
-    # a configured one may have been requested by itself
+    # a configured stream may have been requested individually
     assert all(stream.is_withdrawn for stream in found if not stream.configured)
-    assert later.list_complete is True, "a row that is always bad says nothing about the other streams"
+    assert later.list_complete is True, "a permanently unreadable row does not affect other streams"
 
 
 @pytest.mark.parametrize("recording", LISTS, ids=str)
-async def test_empty_list_says_that_there_is_nothing(recording: PlatformRecording) -> None:
+async def test_empty_list_ends_all_streams(recording: PlatformRecording) -> None:
     async with fuzzed(recording) as (upstream, responses):
         listed, dropped_before = live(await upstream.poll()), dropped(upstream)
         responses.spoil(changed_lists(recording, lambda document, row: []))
@@ -98,7 +92,9 @@ async def test_empty_list_says_that_there_is_nothing(recording: PlatformRecordin
 
 
 @pytest.mark.parametrize(("recording", "request_", "body"), BODIES_WITHOUT_LIST)
-async def test_response_without_a_list_is_bad(recording: PlatformRecording, request_: str, body: bytes) -> None:
+async def test_response_without_a_list_is_a_bad_response(
+    recording: PlatformRecording, request_: str, body: bytes
+) -> None:
     async with fuzzed(recording) as (upstream, responses):
         responses.spoil({request_: body})
         state = await upstream.poll()

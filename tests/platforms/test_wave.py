@@ -1,9 +1,10 @@
-"""WAVE: documented responses, and the behavior of a scripted server."""
+"""WAVE: documented responses, and a scripted server."""
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -20,6 +21,7 @@ from structlog.testing import capture_logs
 from exporter.http.errors import UpstreamError
 from exporter.model import Listing, PlatformMetric, Reason, Status, StreamReport
 from exporter.platforms.parsing import DropCounter, Record
+from exporter.platforms.testing import Recording, expose
 from exporter.platforms.wave import PLATFORM
 from exporter.platforms.wave.metric_aliases import MEASURED, QUALITY
 from exporter.platforms.wave.request_budget import RequestPace, SessionRotation
@@ -28,7 +30,7 @@ from exporter.platforms.wave.wave_settings import WaveSettings
 from tests.fake_clock import FakeClock
 from tests.file_obstacles import OBSTACLES, put_obstacle
 from tests.platforms.platform_harness import Polled, polled
-from tests.platforms.scripted_api import Asked, Reply, ScriptedApi, fixture, scripted_api
+from tests.platforms.scripted_api import RecordedRequest, Reply, ScriptedApi, fixture, scripted_api
 
 ID = "sess_1234_abc123"
 SESSION = f"GET /streaming/sessions/{ID}"
@@ -107,7 +109,7 @@ async def test_documented_session_fills_the_report(api: ScriptedApi) -> None:
     assert result.listing is Listing.DIRECT
     assert (result.failures, result.dropped_fields, result.postponed) == ({}, {}, frozenset())
     assert result.round_seconds is None
-    assert api.asked[0].headers["Authorization"] == "Bearer wave_live_key"
+    assert api.requests[0].headers["Authorization"] == "Bearer wave_live_key"
 
 
 async def test_missing_session_is_idle_and_not_a_failure(api: ScriptedApi) -> None:
@@ -120,44 +122,47 @@ async def test_missing_session_is_idle_and_not_a_failure(api: ScriptedApi) -> No
 
 def test_minimal_session_leaves_other_fields_empty() -> None:
     drops = DropCounter()
-    sample = read_session(Record(fixture("wave/session-minimal.json"), drops), "sess_5678", drops, numbers=True)
-    assert sample == Report(
+    report = read_session(Record(fixture("wave/session-minimal.json"), drops), "sess_5678", drops, numbers=True)
+    assert report == Report(
         id="sess_5678", session="sess_5678", kind="session", protocol="srt", status=Status.IDLE, live=False
     )
     assert drops.counts == {}
 
 
-@pytest.mark.parametrize(
-    ("word", "status", "is_live"),
-    [
-        ("idle", Status.IDLE, False),
-        ("live", Status.LIVE, True),
-        ("LIVE", Status.LIVE, True),
-        ("paused", Status.PAUSED, False),
-        ("ended", Status.ENDED, False),
-        ("reconnecting", Status.UNKNOWN, None),
-        (None, Status.UNKNOWN, None),
-    ],
-)
-def test_status_word_becomes_status_and_liveness(word: str | None, status: Status, is_live: bool | None) -> None:
-    sample, _ = read({"status": word})
-    assert (sample.status, sample.live) == (status, is_live)
+WORDS = {
+    "idle": "idle",
+    "live": "live",
+    "LIVE": "live",
+    "paused": "paused",
+    "ended": "ended",
+    "reconnecting": "unknown",
+    None: "unknown",
+}
+
+
+def test_status_word_determines_the_exported_status() -> None:
+    sessions = {f"s-{word}": {"sessionId": f"s-{word}", "status": word} for word in WORDS}
+    responses = {f"GET /streaming/sessions/{id_}": session for id_, session in sessions.items()}
+    auth = {"bearer_token": "wave_live_key"}
+    text = expose(PLATFORM, Recording(responses, {"auth": auth, "sessions": list(sessions)}))
+    found = re.findall(r'^stream_status\{.*stream="s-(\w+)",status="(\w+)"\} 1$', text, re.MULTILINE)
+    assert dict(found) == {str(word): status for word, status in WORDS.items()}
 
 
 def test_ended_session_keeps_totals_and_drops_measurements() -> None:
     drops = DropCounter()
-    sample = read_session(Record(fixture("wave/session-ended.json"), drops), "sess_9999", drops, numbers=True)
-    assert (sample.status, sample.viewers_peak, sample.ingest_bytes) == (Status.ENDED, 17, 900000.0)
-    assert sample.start_timestamp_seconds is not None
-    assert sample.end_timestamp_seconds == sample.start_timestamp_seconds + 1800
-    assert (sample.ingest_bitrate_bytes_per_second, sample.round_trip_time_seconds) == (None, None)
-    assert sample.platform_metrics == ()
+    report = read_session(Record(fixture("wave/session-ended.json"), drops), "sess_9999", drops, numbers=True)
+    assert (report.status, report.viewers_peak, report.ingest_bytes) == (Status.ENDED, 17, 900000.0)
+    assert report.start_timestamp_seconds is not None
+    assert report.end_timestamp_seconds == report.start_timestamp_seconds + 1800
+    assert (report.ingest_bitrate_bytes_per_second, report.round_trip_time_seconds) == (None, None)
+    assert report.platform_metrics == ()
 
 
 def test_reported_end_takes_precedence_over_the_duration() -> None:
     times = {"startedAt": "2026-03-01T10:00:00Z", "endedAt": "2026-03-01T11:00:00Z", "duration": 60}
-    sample, _ = read({"status": "ended", **times})
-    assert sample.end_timestamp_seconds == 1772359200.0 + 3600
+    report, _ = read({"status": "ended", **times})
+    assert report.end_timestamp_seconds == 1772359200.0 + 3600
 
 
 async def test_response_about_another_session_is_a_bad_response(api: ScriptedApi) -> None:
@@ -168,12 +173,12 @@ async def test_response_about_another_session_is_a_bad_response(api: ScriptedApi
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
-async def test_failed_session_leaves_the_other_sessions(api: ScriptedApi) -> None:
+async def test_failed_session_does_not_affect_other_sessions(api: ScriptedApi) -> None:
     api.on(SESSION, fixture("wave/session.json"))
     api.on("GET /streaming/sessions/broken", [], status=200)
     async with wave(api, sessions=[ID, "broken"]) as upstream:
         result = await upstream.poll()
-    assert [sample.id for sample in result.streams] == [ID]
+    assert [report.id for report in result.streams] == [ID]
     assert result.failures == {"broken": Reason.BAD_RESPONSE}
 
 
@@ -210,11 +215,11 @@ def test_spellings_of_a_name_map_to_the_same_field(name: str) -> None:
         ("videoWidth", 640, "width_pixels", 640),
     ],
 )
-def test_name_gives_the_field_and_the_unit(name: str, value: Any, field: str, expected: Any) -> None:
+def test_name_determines_field_and_unit(name: str, value: Any, field: str, expected: Any) -> None:
     assert getattr(measured(**{name: value}), field) == pytest.approx(expected)
 
 
-def test_documented_names_are_the_known_names() -> None:
+def test_documented_names_are_known() -> None:
     page = (Path(__file__).parents[2] / "docs/platforms/wave.md").read_text()
     table = page[page.index("| names in `metrics`") : page.index("A name may end in its unit")]
     names = {
@@ -230,7 +235,7 @@ def test_documented_names_are_the_known_names() -> None:
     assert len(names - prose) > 40
 
 
-def test_value_of_the_stream_precedes_that_of_video_and_audio() -> None:
+def test_stream_value_takes_precedence_over_video_and_audio() -> None:
     everything = {"audio": {"bitrate": 1, "rtt": 1}, "video": {"bitrate": 2, "rtt": 2}, "network": {"bitrate": 3}}
     assert measured(**everything).ingest_bitrate_bytes_per_second == 375.0
     assert measured(**everything).round_trip_time_seconds == 0.002
@@ -239,12 +244,12 @@ def test_value_of_the_stream_precedes_that_of_video_and_audio() -> None:
 
 
 def test_audio_bitrate_does_not_count_for_the_stream() -> None:
-    sample = measured(audio={"bitrate": 128, "fps": 40, "packetLoss": 0.5, "codec": "opus"}, audioBitrate=128)
-    assert (sample.ingest_bitrate_bytes_per_second, sample.frames_per_second) == (None, None)
-    assert (sample.packet_loss_ratio, sample.audio_codec) == (0.5, "opus")
+    report = measured(audio={"bitrate": 128, "fps": 40, "packetLoss": 0.5, "codec": "opus"}, audioBitrate=128)
+    assert (report.ingest_bitrate_bytes_per_second, report.frames_per_second) == (None, None)
+    assert (report.packet_loss_ratio, report.audio_codec) == (0.5, "opus")
 
 
-def test_metrics_precede_connection_and_less_nested_values_precede_deeper_ones() -> None:
+def test_metrics_and_less_nested_values_take_precedence() -> None:
     assert read({"connection": {"rtt": 1}, "metrics": {"a": {"rtt": 2}}})[0].round_trip_time_seconds == 0.002
     assert measured(a={"b": {"rtt": 1}}, c={"rtt": 2}).round_trip_time_seconds == 0.002
     assert read({"connection": {"transport": {"rtt": 1}}})[0].round_trip_time_seconds == 0.001
@@ -256,32 +261,32 @@ def test_values_that_are_not_current_measurements_are_ignored(name: str) -> None
 
 
 def test_codec_of_neither_video_nor_audio_is_ignored() -> None:
-    sample = measured(codec="H264")
-    assert (sample.video_codec, sample.audio_codec) == ("", "")
+    report = measured(codec="H264")
+    assert (report.video_codec, report.audio_codec) == ("", "")
 
 
-def test_too_deep_values_and_lists_are_ignored() -> None:
+def test_lists_and_deeply_nested_values_are_ignored() -> None:
     assert measured(a={"b": {"c": {"rtt": 5}}}).round_trip_time_seconds == 0.005
     assert measured(a={"b": {"c": {"d": {"rtt": 5}}}}).round_trip_time_seconds is None
     assert measured(layers=[{"rtt": 5}]).round_trip_time_seconds is None
 
 
-def test_null_is_skipped_for_the_next_value() -> None:
+def test_null_falls_back_to_the_next_value() -> None:
     assert measured(network={"rtt": None}, video={"rtt": 7}).round_trip_time_seconds == 0.007
 
 
-def test_quality_fills_settings_and_no_measurements() -> None:
-    sample, _ = read({"quality": {"max_bitrate_mbps": 8, "targetLatencySeconds": 2, "bitrate": 9, "fps": 9}})
-    assert (sample.max_bitrate_bytes_per_second, sample.target_latency_seconds) == (1_000_000.0, 2.0)
-    assert (sample.ingest_bitrate_bytes_per_second, sample.frames_per_second) == (None, None)
+def test_quality_sets_only_settings() -> None:
+    report, _ = read({"quality": {"max_bitrate_mbps": 8, "targetLatencySeconds": 2, "bitrate": 9, "fps": 9}})
+    assert (report.max_bitrate_bytes_per_second, report.target_latency_seconds) == (1_000_000.0, 2.0)
+    assert (report.ingest_bitrate_bytes_per_second, report.frames_per_second) == (None, None)
 
 
 # -- bad values ------------------------------------------------------------------------------------------------------
 
 
-def test_impossible_values_are_dropped_and_counted_by_known_name() -> None:
+def test_impossible_values_are_counted_by_known_name() -> None:
     metrics = {"Packet_Loss": 2, "bitrate": -1, "rtt": "fast", "fps": 5000, "jitter": 3, "deep": {"droppedFrames": -3}}
-    sample, dropped = read({"metrics": metrics, "viewers": 2.5, "connection": 7, "startedAt": "yesterday"})
+    report, dropped = read({"metrics": metrics, "viewers": 2.5, "connection": 7, "startedAt": "yesterday"})
     assert dropped == {
         "metrics.packetloss": 1,
         "metrics.bitrate": 1,
@@ -292,14 +297,14 @@ def test_impossible_values_are_dropped_and_counted_by_known_name() -> None:
         "connection": 1,
         "startedAt": 1,
     }
-    assert sample.jitter_seconds == 0.003
-    assert (sample.packet_loss_ratio, sample.ingest_bitrate_bytes_per_second, sample.viewers) == (None, None, None)
+    assert report.jitter_seconds == 0.003
+    assert (report.packet_loss_ratio, report.ingest_bitrate_bytes_per_second, report.viewers) == (None, None, None)
 
 
 @pytest.mark.parametrize("resolution", ["1080p", "0x0x0", "axb", "1280x"])
 def test_resolution_that_is_not_a_size_is_ignored(resolution: str) -> None:
-    sample = measured(resolution=resolution)
-    assert (sample.resolution, sample.width_pixels) == ("", None)
+    report = measured(resolution=resolution)
+    assert (report.resolution, report.width_pixels) == ("", None)
 
 
 @given(name=st.sampled_from(sorted(fixture("wave/session.json"))), value=json_values)
@@ -310,9 +315,9 @@ def test_any_bad_field_of_a_session_leaves_the_others_readable(name: str, value:
         with pytest.raises(UpstreamError):
             read_session(Record(session, drops), ID, drops, numbers=False)
         return
-    sample = read_session(Record(session, drops), ID, drops, numbers=False)
+    report = read_session(Record(session, drops), ID, drops, numbers=False)
     names = StreamReport.__struct_fields__
-    differing = {field for field in names if getattr(sample, field) != getattr(DOCUMENTED, field)}
+    differing = {field for field in names if getattr(report, field) != getattr(DOCUMENTED, field)}
     assert differing <= TOUCHED.get(name, set())
 
 
@@ -336,12 +341,12 @@ TOUCHED = {
     )
 )
 def test_any_contents_of_metrics_are_read_without_an_error(inside: Any) -> None:
-    sample, _ = read({"metrics": inside, "quality": inside, "connection": inside}, numbers=True)
+    report, _ = read({"metrics": inside, "quality": inside, "connection": inside}, numbers=True)
     for field in StreamReport.__struct_fields__:
-        value = getattr(sample, field)
+        value = getattr(report, field)
         assert not isinstance(value, float) or math.isfinite(value)
-    assert len(sample.platform_metrics) <= 50
-    assert all(math.isfinite(metric.value) for metric in sample.platform_metrics)
+    assert len(report.platform_metrics) <= 50
+    assert all(math.isfinite(metric.value) for metric in report.platform_metrics)
 
 
 # -- other numbers ---------------------------------------------------------------------------------------------------
@@ -349,8 +354,8 @@ def test_any_contents_of_metrics_are_read_without_an_error(inside: Any) -> None:
 
 def test_unmapped_numbers_are_reported_by_path_if_configured() -> None:
     session = fixture("wave/session.json")
-    sample, _ = read(session, numbers=True)
-    assert sample.platform_metrics == (
+    report, _ = read(session, numbers=True)
+    assert report.platform_metrics == (
         PlatformMetric("metrics.audio.bitrate", 128.0),
         PlatformMetric("metrics.audio.jitter", 3.0),
         PlatformMetric("metrics.network.availableOutgoing", 9000.0),
@@ -362,8 +367,8 @@ def test_unmapped_numbers_are_reported_by_path_if_configured() -> None:
 def test_unmapped_numbers_are_limited_in_a_fixed_order() -> None:
     metrics = {f"n{number:03}": number for number in range(100)}
     backwards = dict(reversed(metrics.items()))
-    sample, _ = read({"metrics": backwards}, numbers=True)
-    assert [metric.metric for metric in sample.platform_metrics] == [f"metrics.n{number:03}" for number in range(50)]
+    report, _ = read({"metrics": backwards}, numbers=True)
+    assert [metric.metric for metric in report.platform_metrics] == [f"metrics.n{number:03}" for number in range(50)]
 
 
 # -- candidates ------------------------------------------------------------------------------------------------------
@@ -384,11 +389,11 @@ async def test_candidates_are_counted_by_type_over_all_pages(api: ScriptedApi) -
     api.in_turn(CANDIDATES, map(Reply, pages))
     async with wave(api, ice_candidates="60s") as upstream:
         result = await upstream.poll()
-    (sample,) = result.streams
-    assert sample.ice_candidates == counts(host=2, srflx=1, relay=1)
-    assert sample.ice_gathering_complete is True
+    (report,) = result.streams
+    assert report.ice_candidates == counts(host=2, srflx=1, relay=1)
+    assert report.ice_gathering_complete is True
     assert result.dropped_fields == {"candidates.type": 1}
-    assert [asked.query for asked in api.asked[1:]] == [
+    assert [request.query for request in api.requests[1:]] == [
         {"limit": "100"},
         {"limit": "100", "since": "2026-03-01T10:05:00.400Z"},
     ]
@@ -397,14 +402,14 @@ async def test_candidates_are_counted_by_type_over_all_pages(api: ScriptedApi) -
 async def test_candidates_without_times_are_requested_with_a_higher_limit(api: ScriptedApi) -> None:
     api.on(SESSION, fixture("wave/session.json"))
 
-    def page(asked: Asked) -> Reply:
-        limit = int(asked.query["limit"])
+    def page(request: RecordedRequest) -> Reply:
+        limit = int(request.query["limit"])
         return Reply(candidates(*["host"] * min(limit, 250), has_more=limit < 250))
 
     api.on(CANDIDATES, page)
     async with wave(api, ice_candidates="60s") as upstream:
         assert (await upstream.poll()).streams[0].ice_candidates == counts(host=250)
-    assert [asked.query["limit"] for asked in api.asked[1:]] == ["100", "200", "400"]
+    assert [request.query["limit"] for request in api.requests[1:]] == ["100", "200", "400"]
 
 
 @pytest.mark.parametrize(
@@ -412,23 +417,25 @@ async def test_candidates_without_times_are_requested_with_a_higher_limit(api: S
     [
         lambda _: Reply(candidates("host", has_more=True)),
         lambda _: Reply(candidates(has_more=True)),
-        lambda asked: Reply(candidates("host", start=int(asked.query["limit"]), has_more=True)),
+        lambda request: Reply(candidates("host", start=int(request.query["limit"]), has_more=True)),
         lambda _: Reply({"isComplete": True}),
         lambda _: Reply([]),
         lambda _: Reply(candidates("host"), 403),
     ],
 )
-async def test_unreadable_candidates_leave_the_session_report(api: ScriptedApi, page: Callable[[Asked], Reply]) -> None:
+async def test_unreadable_candidates_do_not_affect_the_session(
+    api: ScriptedApi, page: Callable[[RecordedRequest], Reply]
+) -> None:
     api.on(SESSION, fixture("wave/session.json"))
     api.on(CANDIDATES, page)
     async with wave(api, ice_candidates="60s") as upstream:
         result = await upstream.poll()
     assert result.streams == (DOCUMENTED,)
     assert set(result.failures) == {ID}
-    assert len(api.asked) < 12
+    assert len(api.requests) < 12
 
 
-async def test_candidates_of_too_many_pages_are_a_failure(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_candidates_with_too_many_pages_are_a_failure(api: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exporter.platforms.wave.ice_candidates.MAX_PAGES", 5)
     times = iter(f"2026-03-01T10:05:{second:02}Z" for second in range(60))
     api.on(SESSION, fixture("wave/session.json"))
@@ -438,7 +445,7 @@ async def test_candidates_of_too_many_pages_are_a_failure(api: ScriptedApi, monk
     )
     async with wave(api, ice_candidates="60s") as upstream:
         assert (await upstream.poll()).failures == {ID: Reason.BAD_RESPONSE}
-    assert len(api.asked) == 6
+    assert len(api.requests) == 6
 
 
 async def test_missing_candidates_are_not_a_failure(api: ScriptedApi) -> None:
@@ -455,23 +462,23 @@ async def test_candidates_are_requested_at_their_interval_until_complete(api: Sc
     api.on(CANDIDATES, candidates("host", complete=False))
     async with wave(api, clock, ice_candidates="60s") as upstream:
 
-        async def asked_after(seconds: float) -> bool:
+        async def is_requested_after(seconds: float) -> bool:
             clock.advance(seconds)
-            api.forget()
+            api.requests.clear()
             await upstream.poll()
             return CANDIDATES in api.paths()
 
-        assert await asked_after(0)
-        assert not await asked_after(30)
-        assert await asked_after(30)
+        assert await is_requested_after(0)
+        assert not await is_requested_after(30)
+        assert await is_requested_after(30)
         api.on(CANDIDATES, candidates("host", "relay", complete=True))
-        assert await asked_after(60)
-        assert not await asked_after(3600)
-        sample = (await upstream.poll()).streams[0]
-        assert (sample.ice_candidates, sample.ice_gathering_complete) == (counts(host=1, relay=1), True)
+        assert await is_requested_after(60)
+        assert not await is_requested_after(3600)
+        report = (await upstream.poll()).streams[0]
+        assert (report.ice_candidates, report.ice_gathering_complete) == (counts(host=1, relay=1), True)
 
 
-async def test_candidates_without_renewal_become_stale(api: ScriptedApi) -> None:
+async def test_candidates_become_stale_after_three_intervals(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(SESSION, fixture("wave/session.json"))
     api.on(CANDIDATES, candidates("host", complete=False))
@@ -521,8 +528,8 @@ async def test_any_candidate_is_read_without_an_error(candidate: Any, name: str)
 # -- the request limit -----------------------------------------------------------------------------------------------
 
 
-class Limited:
-    """Sessions behind a limit, in a sliding window or in a fixed one, on the tests' clock."""
+class LimitedApi:
+    """Serves sessions within a request limit per sliding or fixed window, on the fake clock."""
 
     def __init__(self, api: ScriptedApi, clock: FakeClock, sessions: int, limit: int, *, sliding: bool) -> None:
         self.ids = [f"s{number:03}" for number in range(sessions)]
@@ -530,28 +537,28 @@ class Limited:
         self._clock = clock
         self._limit = limit
         self._sliding = sliding
-        self._asked: deque[float] = deque()
+        self._accepted_at: deque[float] = deque()
         for id_ in self.ids:
-            api.on(f"GET /streaming/sessions/{id_}", self.answer)
+            api.on(f"GET /streaming/sessions/{id_}", self.respond)
 
-    def answer(self, asked: Asked) -> Reply:
+    def respond(self, request: RecordedRequest) -> Reply:
         now = self._clock.now()
-        while self._asked and self._is_over(self._asked[0], now):
-            self._asked.popleft()
-        is_refused = len(self._asked) >= self._limit
+        while self._accepted_at and self._is_over(self._accepted_at[0], now):
+            self._accepted_at.popleft()
+        is_refused = len(self._accepted_at) >= self._limit
         if is_refused:
             self.refused += 1
         else:
-            self._asked.append(now)
-        reset = self._asked[0] + 60 if self._sliding else (now // 60 + 1) * 60
+            self._accepted_at.append(now)
+        reset = self._accepted_at[0] + 60 if self._sliding else (now // 60 + 1) * 60
         headers = {
             "Date": formatdate(now, usegmt=True),
             "X-RateLimit-Limit": str(self._limit),
-            "X-RateLimit-Remaining": str(self._limit - len(self._asked)),
+            "X-RateLimit-Remaining": str(self._limit - len(self._accepted_at)),
             "X-RateLimit-Reset": str(math.ceil(reset)),
             "X-RateLimit-Window": "60",
         }
-        id_ = asked.path.rpartition("/")[2]
+        id_ = request.path.rpartition("/")[2]
         return Reply({"sessionId": id_, "status": "live"}, 429 if is_refused else 200, headers)
 
     def _is_over(self, at: float, now: float) -> bool:
@@ -564,17 +571,17 @@ async def test_request_limit_is_never_reached_and_every_session_is_polled(
     api: ScriptedApi, sliding: bool, sessions: int, interval: int
 ) -> None:
     clock = FakeClock()
-    limited = Limited(api, clock, sessions, 60, sliding=sliding)
+    limited = LimitedApi(api, clock, sessions, 60, sliding=sliding)
     fresh: Counter[str] = Counter()
     polls = math.ceil(1800 / interval)
     async with wave(api, clock, sessions=limited.ids, interval=f"{interval}s") as upstream:
         for _ in range(polls):
             result = await upstream.poll()
-            answered = {sample.id for sample in result.streams}
-            fresh.update(answered)
+            reported = {report.id for report in result.streams}
+            fresh.update(reported)
             assert result.failures == {}
-            assert answered | result.postponed == set(limited.ids)
-            assert not answered & result.postponed
+            assert reported | result.postponed == set(limited.ids)
+            assert not reported & result.postponed
             clock.advance(interval)
     assert limited.refused == 0
     assert set(fresh) == set(limited.ids)
@@ -583,14 +590,14 @@ async def test_request_limit_is_never_reached_and_every_session_is_polled(
 
 async def test_round_of_several_polls_reports_its_length(api: ScriptedApi) -> None:
     clock = FakeClock()
-    limited = Limited(api, clock, 200, 60, sliding=True)
+    limited = LimitedApi(api, clock, 200, 60, sliding=True)
     async with wave(api, clock, sessions=limited.ids) as upstream:
         first = await upstream.poll()
         clock.advance(30)
         second = await upstream.poll()
     assert first.round_seconds == second.round_seconds == 8 * 30
     assert len(first.streams) == len(second.streams) == 28
-    assert not {sample.id for sample in first.streams} & {sample.id for sample in second.streams}
+    assert not {report.id for report in first.streams} & {report.id for report in second.streams}
 
 
 async def test_every_session_is_requested_in_every_poll_without_a_limit(api: ScriptedApi) -> None:
@@ -601,10 +608,10 @@ async def test_every_session_is_requested_in_every_poll_without_a_limit(api: Scr
     assert (result.postponed, result.round_seconds) == (frozenset(), None)
 
 
-async def test_limit_used_up_by_others_fails_the_poll_only_after_two_windows(api: ScriptedApi) -> None:
+async def test_limit_used_up_by_other_clients_fails_the_poll_after_two_windows(api: ScriptedApi) -> None:
     clock = FakeClock()
 
-    def used_up(_: Asked) -> Reply:
+    def used_up(_: RecordedRequest) -> Reply:
         headers = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "0", "X-RateLimit-Reset": "99999999999"}
         return Reply({"status": "live"}, 200, {**headers, "Date": formatdate(clock.now(), usegmt=True)})
 
@@ -620,10 +627,10 @@ async def test_limit_used_up_by_others_fails_the_poll_only_after_two_windows(api
         with pytest.raises(UpstreamError) as error:
             await upstream.poll()
     assert error.value.reason is Reason.RATE_LIMITED
-    assert len(api.asked) == 1
+    assert len(api.requests) == 1
 
 
-async def test_no_request_is_sent_during_a_demanded_pause(api: ScriptedApi) -> None:
+async def test_no_request_is_sent_during_a_retry_after_pause(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(SESSION, {}, status=429, headers={"Retry-After": "600"})
     async with wave(api, clock) as upstream:
@@ -632,13 +639,13 @@ async def test_no_request_is_sent_during_a_demanded_pause(api: ScriptedApi) -> N
                 await upstream.poll()
             assert error.value.reason is Reason.RATE_LIMITED
             clock.advance(30)
-        assert len(api.asked) == 1
+        assert len(api.requests) == 1
         clock.advance(600)
         api.on(SESSION, fixture("wave/session.json"))
         assert (await upstream.poll()).streams == (DOCUMENTED,)
 
 
-async def test_sessions_held_back_by_a_pause_are_requested_first_afterwards(api: ScriptedApi) -> None:
+async def test_sessions_held_back_by_a_pause_are_postponed(api: ScriptedApi) -> None:
     clock = FakeClock()
     ids = [f"s{number}" for number in range(4)]
     for id_ in ids:
@@ -646,7 +653,7 @@ async def test_sessions_held_back_by_a_pause_are_requested_first_afterwards(api:
     api.on("GET /streaming/sessions/s1", {}, status=429, headers={"Retry-After": "600"})
     async with wave(api, clock, sessions=ids, max_concurrent_requests=1) as upstream:
         result = await upstream.poll()
-    assert [sample.id for sample in result.streams] == ["s0"]
+    assert [report.id for report in result.streams] == ["s0"]
     assert result.failures == {"s1": Reason.RATE_LIMITED}
     assert result.postponed == {"s2", "s3"}
 
@@ -657,7 +664,7 @@ async def test_candidates_use_only_the_budget_that_sessions_leave(api: ScriptedA
     left = iter((5, 4, 4, 3))
     ids = ["s0", "s1", "s2"]
 
-    def session(_: Asked) -> Reply:
+    def session(_: RecordedRequest) -> Reply:
         return Reply({"status": "live", "protocol": "webrtc"}, 200, {**limit, "X-RateLimit-Remaining": str(next(left))})
 
     for id_ in ids:
@@ -679,7 +686,7 @@ async def test_candidates_use_only_the_budget_that_sessions_leave(api: ScriptedA
         (0, 30, 5, 1, 300),
     ],
 )
-def test_pace_gives_sessions_per_poll_and_seconds_per_round(
+def test_pace_determines_sessions_per_poll_and_round_length(
     usable: int, interval: float, sessions: int, per_poll: int, seconds: float | None
 ) -> None:
     pace = RequestPace(usable, 60.0, interval)
@@ -691,7 +698,7 @@ def test_pace_gives_sessions_per_poll_and_seconds_per_round(
     sessions=st.lists(st.integers(0, 30), unique=True),
     budgets=st.lists(st.integers(0, 35) | st.none(), max_size=20),
 )
-def test_rotation_keeps_the_budget_and_starves_no_session(sessions: list[int], budgets: list[int | None]) -> None:
+def test_rotation_stays_within_budget_and_starves_no_session(sessions: list[int], budgets: list[int | None]) -> None:
     rotation = SessionRotation()
     ids = [f"s{number}" for number in sessions]
     waited = dict.fromkeys(ids, 0)
@@ -708,7 +715,7 @@ def test_rotation_keeps_the_budget_and_starves_no_session(sessions: list[int], b
 
 def write(path: Path, text: str) -> Path:
     path.write_text(text)
-    # two writes within one tick of the file system's clock must differ all the same
+    # make two writes within one tick of the file system's clock differ
     os.utime(path, ns=(0, path.stat().st_mtime_ns + hash(text) % 10**9))
     return path
 
@@ -716,11 +723,11 @@ def write(path: Path, text: str) -> Path:
 async def test_sessions_follow_changes_of_their_file(api: ScriptedApi, tmp_path: Path) -> None:
     path = write(tmp_path / "sessions", f"# tonight\n\n  {ID}  \n{{id: sess_2, name: keynote, expected: true}}\n")
     async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
-        assert {sample.id for sample in (await upstream.poll()).streams} == {ID, "sess_2"}
+        assert {report.id for report in (await upstream.poll()).streams} == {ID, "sess_2"}
         (_, keynote) = upstream.platform.configured_streams()
         assert (keynote.name, keynote.expected) == ("keynote", True)
         write(path, "sess_3\n")
-        assert {sample.id for sample in (await upstream.poll()).streams} == {"sess_3"}
+        assert {report.id for report in (await upstream.poll()).streams} == {"sess_3"}
 
 
 async def test_configured_sessions_take_precedence_over_the_file(api: ScriptedApi, tmp_path: Path) -> None:
@@ -730,7 +737,7 @@ async def test_configured_sessions_take_precedence_over_the_file(api: ScriptedAp
 
 
 @pytest.mark.parametrize("text", ["{id: ", "sess 1\n", "sess_1\nsess_1\n", "{id: a, nme: b}"])
-async def test_bad_file_keeps_the_former_sessions_and_is_logged_once(
+async def test_invalid_file_keeps_the_last_sessions_and_is_logged_once(
     api: ScriptedApi, tmp_path: Path, text: str
 ) -> None:
     path = write(tmp_path / "sessions", "sess_1\n")
@@ -739,17 +746,17 @@ async def test_bad_file_keeps_the_former_sessions_and_is_logged_once(
         write(path, text)
         with capture_logs() as logs:
             for _ in range(3):
-                assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
+                assert [report.id for report in (await upstream.poll()).streams] == ["sess_1"]
         assert [entry["event"] for entry in logs] == ["sessions file not read"]
         path.unlink()
         with capture_logs() as logs:
             for _ in range(3):
-                assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
+                assert [report.id for report in (await upstream.poll()).streams] == ["sess_1"]
         assert len(logs) == 1
 
 
 @pytest.mark.parametrize("kind", OBSTACLES)
-async def test_anything_but_a_file_in_its_place_keeps_the_former_sessions(
+async def test_file_that_becomes_unreadable_keeps_the_last_sessions(
     api: ScriptedApi, tmp_path: Path, kind: str
 ) -> None:
     path = write(tmp_path / "sessions", "sess_1\n")
@@ -758,14 +765,14 @@ async def test_anything_but_a_file_in_its_place_keeps_the_former_sessions(
         cause = put_obstacle(path, kind)
         with capture_logs() as logs:
             for _ in range(3):
-                assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
+                assert [report.id for report in (await upstream.poll()).streams] == ["sess_1"]
         assert [entry["error"] for entry in logs] == [f"{path}: {cause}"]
     with pytest.raises(ValidationError) as error:
         settings(sessions_file=str(path))
     assert error.value.errors()[0]["msg"] == f"{path}: {cause}"
 
 
-async def test_poll_fails_while_the_file_never_could_be_read(api: ScriptedApi, tmp_path: Path) -> None:
+async def test_poll_fails_until_the_file_is_read(api: ScriptedApi, tmp_path: Path) -> None:
     path = write(tmp_path / "sessions", "sess_1\n")
     async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
         cause = put_obstacle(path, "FIFO")
@@ -774,14 +781,14 @@ async def test_poll_fails_while_the_file_never_could_be_read(api: ScriptedApi, t
         assert str(caught.value) == f"sessions_file: {path}: {cause}"
         path.unlink()
         write(path, "sess_1\n")
-        assert [sample.id for sample in (await upstream.poll()).streams] == ["sess_1"]
+        assert [report.id for report in (await upstream.poll()).streams] == ["sess_1"]
 
 
-async def test_empty_file_requests_nothing_and_is_no_fault(api: ScriptedApi, tmp_path: Path) -> None:
-    path = write(tmp_path / "sessions", "# nobody\n")
+async def test_empty_file_requests_nothing_and_is_valid(api: ScriptedApi, tmp_path: Path) -> None:
+    path = write(tmp_path / "sessions", "# nothing\n")
     async with wave(api, sessions=[], sessions_file=str(path)) as upstream:
         assert (await upstream.poll()).streams == ()
-    assert api.asked == []
+    assert api.requests == []
 
 
 def test_bad_lines_of_a_file_are_listed_in_the_error(tmp_path: Path) -> None:
@@ -796,7 +803,7 @@ def test_bad_lines_of_a_file_are_listed_in_the_error(tmp_path: Path) -> None:
     assert "nme" in lines[1]
 
 
-def test_missing_or_too_long_file_is_refused(tmp_path: Path) -> None:
+def test_missing_or_too_large_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError):
         settings(sessions_file=str(tmp_path / "missing"))
     with pytest.raises(ValidationError):
@@ -806,7 +813,7 @@ def test_missing_or_too_long_file_is_refused(tmp_path: Path) -> None:
 # -- settings --------------------------------------------------------------------------------------------------------
 
 
-def test_defaults() -> None:
+def test_settings_have_defaults() -> None:
     made = WaveSettings.model_validate(
         {"name": "w", "platform": "wave", "url": "https://w.example", "auth": {"bearer_token": "k"}, "sessions": [ID]}
     )
@@ -870,7 +877,7 @@ def test_invalid_settings_are_refused(given_: dict[str, Any], place: str) -> Non
     assert {found["loc"][0] for found in error.value.errors()} == {place}
 
 
-def test_refused_discover_names_the_alternative() -> None:
+def test_discover_error_names_the_alternative() -> None:
     with pytest.raises(ValidationError, match="sessions_file"):
         settings(discover=True)
 

@@ -32,7 +32,7 @@ EXPORT = {"enabled": True, "api_key": API_KEY}
 
 
 class SimulatedWave:
-    """WAVE over a simulated fleet, on one clock with the exporter; ``responses`` counts its responses by status."""
+    """WAVE with a simulated fleet, on the exporter's clock; ``responses`` counts responses by status."""
 
     def __init__(self, fleet: Fleet, clock: FakeClock) -> None:
         self.fleet = fleet
@@ -99,11 +99,11 @@ async def requests(wave: SimulatedWave) -> AsyncIterator[Requests]:
 
 
 @asynccontextmanager
-async def answering(endpoint: str, answer: Any) -> AsyncIterator[Requests]:
-    """Requests to a server that gives this answer; None is one without a body."""
+async def responding(endpoint: str, response: Any) -> AsyncIterator[Requests]:
+    """Yield requests to a server that sends this response; None for one without a body."""
 
     async def handle(_: web.Request) -> web.Response:
-        return web.Response(status=204) if answer is None else web.json_response(answer)
+        return web.Response(status=204) if response is None else web.json_response(response)
 
     method, _, path = endpoint.partition(" ")
     app = web.Application()
@@ -116,34 +116,34 @@ async def answering(endpoint: str, answer: Any) -> AsyncIterator[Requests]:
         await client.close()
 
 
-async def kept_events(wave: SimulatedWave) -> list[dict[str, object]]:
+async def stored_events(wave: SimulatedWave) -> list[dict[str, object]]:
     url = wave.url.replace("/api/v1", "/events")
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        events: list[dict[str, object]] = (await answer.json())["events"]
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        events: list[dict[str, object]] = (await response.json())["events"]
         return events
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-async def test_get_session(wave: SimulatedWave) -> None:
+async def test_get_session_returns_a_live_report(wave: SimulatedWave) -> None:
     stream = wave.live_stream()
     async with wave.polled(sessions=[stream.id]) as upstream:
-        (sample,) = (await upstream.poll()).streams
-    assert (sample.id, sample.protocol, sample.status) == (stream.id, stream.protocol, Status.LIVE)
-    assert sample.ingest_bitrate_bytes_per_second == pytest.approx(stream.bitrate, rel=0.5)
-    assert sample.viewers is not None
+        (report,) = (await upstream.poll()).streams
+    assert (report.id, report.protocol, report.status) == (stream.id, stream.protocol, Status.LIVE)
+    assert report.ingest_bitrate_bytes_per_second == pytest.approx(stream.bitrate, rel=0.5)
+    assert report.viewers is not None
 
 
-async def test_get_session_candidates(wave: SimulatedWave) -> None:
+async def test_get_session_candidates_returns_complete_candidates(wave: SimulatedWave) -> None:
     stream = wave.live_stream(protocol="webrtc")
     async with wave.polled(sessions=[stream.id], ice_candidates="60s") as upstream:
-        (sample,) = (await upstream.poll()).streams
-    assert sample.ice_gathering_complete is True
-    assert sample.ice_candidates["host"] >= 2
+        (report,) = (await upstream.poll()).streams
+    assert report.ice_gathering_complete is True
+    assert report.ice_candidates["host"] >= 2
 
 
-async def test_get_stream_analytics(wave: SimulatedWave) -> None:
+async def test_get_stream_analytics_returns_each_stream(wave: SimulatedWave) -> None:
     stream = wave.live_stream()
     ids = [stream.playback_id, {"id": wave.streams[-1].playback_id, "name": "last"}]
     async with wave.polled(analytics={"streams": ids, "period": "7d"}) as upstream:
@@ -158,7 +158,7 @@ async def test_get_stream_analytics(wave: SimulatedWave) -> None:
     assert {metric.period for metric in first.platform_metrics} == {"7d"}
 
 
-async def test_get_dashboards(wave: SimulatedWave) -> None:
+async def test_get_dashboards_returns_numbers(wave: SimulatedWave) -> None:
     async with wave.polled(analytics={"dashboards": True, "dashboards_period": "30d"}) as upstream:
         (dashboards,) = (await upstream.poll()).analytics
     assert (dashboards.stream, dashboards.period, dashboards.viewers) == ("", "30d", None)
@@ -167,13 +167,13 @@ async def test_get_dashboards(wave: SimulatedWave) -> None:
     assert numbers["bandwidth.ingestMbps"] > 0
 
 
-async def test_get_one_metric_of_the_dashboards(wave: SimulatedWave) -> None:
+async def test_get_dashboards_returns_only_the_configured_metric(wave: SimulatedWave) -> None:
     async with wave.polled(analytics={"dashboards": True, "dashboards_metric": "bandwidth"}) as upstream:
         (dashboards,) = (await upstream.poll()).analytics
     assert [metric.metric for metric in dashboards.platform_metrics] == ["bandwidth.ingestMbps"]
 
 
-async def test_get_prometheus_export(wave: SimulatedWave) -> None:
+async def test_get_prometheus_export_returns_families(wave: SimulatedWave) -> None:
     async with wave.polled(prometheus=EXPORT) as upstream:
         passthrough = (await upstream.poll()).passthrough
     assert passthrough is not None
@@ -184,7 +184,7 @@ async def test_get_prometheus_export(wave: SimulatedWave) -> None:
     assert kinds["streaming_latency_seconds"] == "histogram"
 
 
-async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
+async def test_get_prometheus_export_returns_only_the_configured_stream(wave: SimulatedWave) -> None:
     stream = wave.live_stream()
     async with wave.polled(prometheus={**EXPORT, "stream_id": stream.playback_id, "period": "1hour"}) as upstream:
         passthrough = (await upstream.poll()).passthrough
@@ -193,27 +193,27 @@ async def test_get_prometheus_export_of_one_stream(wave: SimulatedWave) -> None:
     assert streams - {None} == {stream.playback_id}
 
 
-async def test_export_without_its_own_key_is_refused(wave: SimulatedWave) -> None:
+async def test_export_with_a_wrong_key_fails_alone(wave: SimulatedWave) -> None:
     stream = wave.live_stream()
     export = {**EXPORT, "api_key": "another-key"}
     async with wave.polled(sessions=[stream.id], ice_candidates=False, prometheus=export) as upstream:
         result = await upstream.poll()
     assert result.passthrough is None
-    assert [sample.id for sample in result.streams] == [stream.id]
+    assert [report.id for report in result.streams] == [stream.id]
     assert wave.responses == {200: 1, 401: 1}
 
 
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
-async def test_patch_session(wave: SimulatedWave, requests: Requests) -> None:
+async def test_patch_session_changes_settings(wave: SimulatedWave, requests: Requests) -> None:
     stream = wave.live_stream()
-    order = update_session(
+    request = update_session(
         stream.id, status="live", metadata={"a": 1}, quality={"targetLatency": 250}, custom_properties={"b": "c"}
     )
-    answer = await order.send(requests)
-    assert answer.data["quality"]["targetLatency"] == 250
-    assert (answer.data["metadata"]["a"], answer.data["customProperties"]) == (1, {"b": "c"})
+    response = await request.send(requests)
+    assert response.data["quality"]["targetLatency"] == 250
+    assert (response.data["metadata"]["a"], response.data["customProperties"]) == (1, {"b": "c"})
     async with wave.polled(sessions=[stream.id]) as upstream:
         assert (await upstream.poll()).streams[0].target_latency_seconds == 0.25
 
@@ -247,10 +247,10 @@ async def test_delete_session_is_refused_until_it_has_ended(wave: SimulatedWave,
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
-async def test_post_event(wave: SimulatedWave, requests: Requests) -> None:
+async def test_post_event_returns_its_id(wave: SimulatedWave, requests: Requests) -> None:
     assert await track_event(requests, EVENT) == "evt_1"
-    (kept,) = await kept_events(wave)
-    assert EVENT.items() <= kept.items()
+    (event,) = await stored_events(wave)
+    assert EVENT.items() <= event.items()
 
 
 async def test_event_without_required_fields_is_refused(requests: Requests) -> None:
@@ -259,11 +259,11 @@ async def test_event_without_required_fields_is_refused(requests: Requests) -> N
     assert error.value.status == 400
 
 
-async def test_post_batch_of_events(wave: SimulatedWave, requests: Requests) -> None:
+async def test_post_batch_returns_accepted_and_rejected(wave: SimulatedWave, requests: Requests) -> None:
     events = [{**EVENT, "eventName": f"e{number}"} for number in range(100)]
     assert await track_events(requests, events) == (100, 0)
     assert await track_events(requests, [EVENT, {"eventType": "bad"}]) == (1, 1)
-    assert [event["eventName"] for event in await kept_events(wave)] == [
+    assert [event["eventName"] for event in await stored_events(wave)] == [
         *(e["eventName"] for e in events),
         "stream.started",
     ]
@@ -277,26 +277,26 @@ async def test_batch_of_101_events_is_refused_before_it_is_sent(wave: SimulatedW
 
 
 @pytest.mark.parametrize(
-    ("answer", "event_id"), [(None, ""), ({"success": True}, ""), ({"success": True, "eventId": "evt_1"}, "evt_1")]
+    ("response", "event_id"), [(None, ""), ({"success": True}, ""), ({"success": True, "eventId": "evt_1"}, "evt_1")]
 )
-async def test_event_id_is_optional(answer: Any, event_id: str) -> None:
-    async with answering(EVENT_ENDPOINT, answer) as requests:
+async def test_event_id_is_optional(response: Any, event_id: str) -> None:
+    async with responding(EVENT_ENDPOINT, response) as requests:
         assert await track_event(requests, EVENT) == event_id
 
 
 async def test_rejected_event_is_a_failure() -> None:
-    async with answering(EVENT_ENDPOINT, {"success": False}) as requests:
+    async with responding(EVENT_ENDPOINT, {"success": False}) as requests:
         with pytest.raises(UpstreamError) as error:
             await track_event(requests, EVENT)
     assert error.value.reason is Reason.BAD_RESPONSE
 
 
 @pytest.mark.parametrize(
-    ("answer", "tracked"),
+    ("response", "tracked"),
     [(None, (2, 0)), ({"success": True, "accepted": 2}, (2, 0)), ({"rejected": 1}, (1, 1)), ({"rejected": 9}, (0, 2))],
 )
-async def test_events_not_reported_as_rejected_count_as_accepted(answer: Any, tracked: tuple[int, int]) -> None:
-    async with answering(BATCH, answer) as requests:
+async def test_events_not_reported_as_rejected_count_as_accepted(response: Any, tracked: tuple[int, int]) -> None:
+    async with responding(BATCH, response) as requests:
         assert await track_events(requests, [EVENT, EVENT]) == tracked
 
 
@@ -304,15 +304,15 @@ async def test_events_not_reported_as_rejected_count_as_accepted(answer: Any, tr
 
 
 async def test_webrtc_sessions_stay_within_the_free_tier_for_ten_minutes() -> None:
-    """With the intervals that are the default, everything on."""
+    """With default intervals and everything enabled."""
     async with simulated_wave(90, options=Options(wave_rate_limit=60)) as wave:
         webrtc = [stream for stream in wave.streams if stream.protocol == "webrtc"][:7]
         assert len(webrtc) == 7
-        analysed = [stream.playback_id for stream in webrtc]
+        analytics_ids = [stream.playback_id for stream in webrtc]
         seen: set[str] = set()
         async with wave.polled(
             sessions=[stream.id for stream in webrtc],
-            analytics={"streams": analysed, "dashboards": True},
+            analytics={"streams": analytics_ids, "dashboards": True},
             prometheus=EXPORT,
         ) as upstream:
             for _ in range(20):
@@ -321,7 +321,7 @@ async def test_webrtc_sessions_stay_within_the_free_tier_for_ten_minutes() -> No
                 assert result.passthrough is not None
                 seen |= {figures.stream for figures in result.analytics}
                 wave.clock.advance(upstream.platform.settings.interval)
-        assert seen == {*analysed, ""}
+        assert seen == {*analytics_ids, ""}
         assert set(wave.responses) == {200}
         assert wave.responses[200] >= 20 * 8
 
@@ -329,11 +329,11 @@ async def test_webrtc_sessions_stay_within_the_free_tier_for_ten_minutes() -> No
 @pytest.mark.parametrize(("sessions", "limit"), [(25, 60), (28, 60), (5, 12)])
 async def test_optional_endpoints_take_no_requests_from_the_sessions(sessions: int, limit: int) -> None:
     async with simulated_wave(90, options=Options(wave_rate_limit=limit)) as wave:
-        analysed = [stream.playback_id for stream in wave.streams]
+        analytics_ids = [stream.playback_id for stream in wave.streams]
         async with wave.polled(
             sessions=[stream.id for stream in wave.streams[:sessions]],
             ice_candidates=False,
-            analytics={"streams": analysed, "dashboards": True, "interval": "1m"},
+            analytics={"streams": analytics_ids, "dashboards": True, "interval": "1m"},
         ) as upstream:
             for _ in range(20):
                 result = await upstream.poll()

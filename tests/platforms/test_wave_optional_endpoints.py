@@ -1,4 +1,4 @@
-"""WAVE: the optional endpoints keep their own interval, fail by themselves and read any response."""
+"""WAVE: optional endpoints have their own interval, fail alone and accept any response."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from tests.platforms.scripted_api import Reply, ScriptedApi, scripted_api
 SESSION = "GET /streaming/sessions/s"
 FIGURES = "GET /analytics/stream/str_1"
 DASHBOARDS = "GET /analytics/dashboards"
-ANSWER = {"streamId": "str_1", "totalViewers": 9, "peakViewers": 4, "avgWatchTime": 61.5, "totalDuration": 3600}
+RESPONSE = {"streamId": "str_1", "totalViewers": 9, "peakViewers": 4, "avgWatchTime": 61.5, "totalDuration": 3600}
 
 
 @pytest.fixture
 async def api() -> AsyncIterator[ScriptedApi]:
     async with scripted_api() as api:
         api.on(SESSION, {"sessionId": "s", "status": "live"})
-        api.on(FIGURES, ANSWER)
+        api.on(FIGURES, RESPONSE)
         api.on(DASHBOARDS, {"period": "7d", "metrics": {"a": {"b": 1}}})
         yield api
 
@@ -63,7 +63,7 @@ async def test_analytics_are_requested_at_their_own_interval(api: ScriptedApi) -
     assert (api.paths().count(FIGURES), api.paths().count(DASHBOARDS), api.paths().count(SESSION)) == (3, 3, 21)
 
 
-async def test_failing_analytics_stay_until_stale_and_are_logged_once(api: ScriptedApi) -> None:
+async def test_failing_analytics_are_kept_until_stale_and_logged_once(api: ScriptedApi) -> None:
     clock = FakeClock()
     async with wave(api, clock, sessions=["s"], analytics={"streams": ["str_1"], "interval": "1m"}) as upstream:
         (figures,) = (await upstream.poll()).analytics
@@ -72,16 +72,16 @@ async def test_failing_analytics_stay_until_stale_and_are_logged_once(api: Scrip
         with capture_logs() as logs:
             for left in (True, True, True, False, False):
                 clock.advance(59.9 if left else 60)
-                snapshot = await upstream.poll()
-                assert bool(snapshot.analytics) is left
-                assert [sample.id for sample in snapshot.streams] == ["s"]
-                assert snapshot.failures == {}
-        assert [(entry["event"], entry.get("stream")) for entry in logs] == [("part of an upstream fails", "str_1")]
-        api.on(FIGURES, ANSWER)
+                result = await upstream.poll()
+                assert bool(result.analytics) is left
+                assert [report.id for report in result.streams] == ["s"]
+                assert result.failures == {}
+        assert [(entry["event"], entry.get("stream")) for entry in logs] == [("optional endpoint fails", "str_1")]
+        api.on(FIGURES, RESPONSE)
         clock.advance(60)
         with capture_logs() as logs:
             assert (await upstream.poll()).analytics
-        assert [entry["event"] for entry in logs] == ["part of an upstream is back"]
+        assert [entry["event"] for entry in logs] == ["optional endpoint is back"]
 
 
 async def test_hidden_id_is_not_logged(api: ScriptedApi) -> None:
@@ -93,29 +93,29 @@ async def test_hidden_id_is_not_logged(api: ScriptedApi) -> None:
     assert "str_1" not in repr(logs)
 
 
-@pytest.mark.parametrize("answer", [[], "text", {"streamId": "another"}, None])
-async def test_bad_response_about_a_stream_loses_only_its_analytics(api: ScriptedApi, answer: Any) -> None:
-    api.on(FIGURES, lambda _: Reply(answer))
+@pytest.mark.parametrize("response", [[], "text", {"streamId": "another"}, None])
+async def test_bad_response_for_a_stream_drops_only_its_analytics(api: ScriptedApi, response: Any) -> None:
+    api.on(FIGURES, lambda _: Reply(response))
     async with wave(api, sessions=["s"], analytics={"streams": ["str_1"], "dashboards": True}) as upstream:
-        snapshot = await upstream.poll()
-    assert [figures.stream for figures in snapshot.analytics] == [""]
-    assert snapshot.failures == {}
+        result = await upstream.poll()
+    assert [figures.stream for figures in result.analytics] == [""]
+    assert result.failures == {}
 
 
-@pytest.mark.parametrize("answer", [[], {}, {"metrics": 7}, {"metrics": None}])
-async def test_dashboards_without_metrics_are_left_out(api: ScriptedApi, answer: Any) -> None:
-    api.on(DASHBOARDS, lambda _: Reply(answer))
+@pytest.mark.parametrize("response", [[], {}, {"metrics": 7}, {"metrics": None}])
+async def test_dashboards_without_metrics_are_left_out(api: ScriptedApi, response: Any) -> None:
+    api.on(DASHBOARDS, lambda _: Reply(response))
     async with wave(api, sessions=["s"], analytics={"dashboards": True}) as upstream:
         assert (await upstream.poll()).analytics == ()
 
 
-async def test_bad_analytics_fields_are_dropped_without_the_others(api: ScriptedApi) -> None:
-    api.on(FIGURES, {**ANSWER, "totalViewers": -1, "avgWatchTime": "long", "quality": "good", "extra": {"n": 1.5}})
+async def test_bad_analytics_fields_are_dropped_alone(api: ScriptedApi) -> None:
+    api.on(FIGURES, {**RESPONSE, "totalViewers": -1, "avgWatchTime": "long", "quality": "good", "extra": {"n": 1.5}})
     async with wave(api, analytics={"streams": ["str_1"]}) as upstream:
-        snapshot = await upstream.poll()
-    (figures,) = snapshot.analytics
+        result = await upstream.poll()
+    (figures,) = result.analytics
     assert (figures.viewers, figures.peak_viewers, figures.average_watch_seconds) == (None, 4, None)
-    assert snapshot.dropped_fields == {"totalViewers": 1, "avgWatchTime": 1}
+    assert result.dropped_fields == {"totalViewers": 1, "avgWatchTime": 1}
     assert figures.platform_metrics == (
         PlatformMetric("extra.n", 1.5, "24h"),
         PlatformMetric("totalDuration", 3600.0, "24h"),
@@ -133,31 +133,31 @@ async def test_poll_without_sessions_fails_if_all_optional_endpoints_fail(api: S
         assert error.value.reason is Reason.SERVER_ERROR
         clock.advance(30)
         with pytest.raises(UpstreamError):
-            # nothing is due: it is still as it was
+            # nothing is due, so the last error still applies
             await upstream.poll()
         api.on(FIGURES, {"error": {"code": "NOT_FOUND"}}, status=404)
         clock.advance(270)
         await upstream.poll()
 
 
-async def test_optional_endpoints_stay_due_during_a_demanded_pause(api: ScriptedApi) -> None:
+async def test_optional_endpoints_stay_due_during_a_retry_after_pause(api: ScriptedApi) -> None:
     clock = FakeClock()
     api.on(FIGURES, {}, status=429, headers={"Retry-After": "45"})
     async with wave(
         api, clock, sessions=["s"], analytics={"streams": ["str_1", "str_2"]}, max_concurrent_requests=1
     ) as upstream:
         await upstream.poll()
-        asked = api.paths().count(FIGURES)
-        api.on(FIGURES, ANSWER)
-        api.on("GET /analytics/stream/str_2", {**ANSWER, "streamId": "str_2"})
+        sent = api.paths().count(FIGURES)
+        api.on(FIGURES, RESPONSE)
+        api.on("GET /analytics/stream/str_2", {**RESPONSE, "streamId": "str_2"})
         clock.advance(60)
         assert [figures.stream for figures in (await upstream.poll()).analytics] == ["str_2"]
-        assert asked == api.paths().count(FIGURES)
+        assert sent == api.paths().count(FIGURES)
         clock.advance(240)
         assert len((await upstream.poll()).analytics) == 2
 
 
-def test_pace_and_sent_requests_give_the_budget_of_optional_endpoints() -> None:
+def test_pace_and_sent_requests_determine_the_optional_budget() -> None:
     assert RequestPace(57, 60.0, 30.0).remaining(7) == 43
     assert RequestPace(57, 60.0, 30.0).remaining(100) == 1
     assert RequestPace(57, 60.0, 300.0).remaining(100) == 0
@@ -205,100 +205,100 @@ def test_any_contents_are_read_without_an_error(inside: Any) -> None:
 # -- the export --------------------------------------------------------------------------------------------------------
 
 
-class Exporting:
-    """WAVE with an export of this text, and one session; it notes the requests."""
+class ExportServer:
+    """WAVE with an export and one session; records the requests."""
 
     def __init__(self) -> None:
         self.text = "# TYPE a gauge\na 1\n"
         self.status = 200
         self.headers: dict[str, str] = {}
-        self.asked: list[web.Request] = []
+        self.requests: list[web.Request] = []
 
     async def handle(self, request: web.Request) -> web.Response:
-        self.asked.append(request)
+        self.requests.append(request)
         if request.path.endswith("/prometheus"):
             return web.Response(text=self.text, status=self.status, headers=self.headers)
         limit = {"X-RateLimit-Limit": "60", "X-RateLimit-Remaining": "59"}
         return web.json_response({"sessionId": "s", "status": "live"}, headers=limit)
 
     def exports(self) -> list[web.Request]:
-        return [request for request in self.asked if request.path.endswith("/prometheus")]
+        return [request for request in self.requests if request.path.endswith("/prometheus")]
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[tuple[Exporting, str]]:
-    exporting_ = Exporting()
+async def server() -> AsyncIterator[tuple[ExportServer, str]]:
+    export_server = ExportServer()
     app = web.Application()
-    app.router.add_route("GET", "/{path:.*}", exporting_.handle)
+    app.router.add_route("GET", "/{path:.*}", export_server.handle)
     async with TestServer(app) as running:
-        yield exporting_, str(running.make_url(""))
+        yield export_server, str(running.make_url(""))
 
 
 ENDPOINT = "GET /streaming/analytics/prometheus"
 EXPORT = {"enabled": True, "api_key": "export-key"}
 
 
-async def test_the_export_has_its_own_key_and_its_own_limit(server: tuple[Exporting, str]) -> None:
-    exporting_, url = server
-    exporting_.headers = {"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "2"}
+async def test_export_has_its_own_key_and_limit(server: tuple[ExportServer, str]) -> None:
+    export_server, url = server
+    export_server.headers = {"X-RateLimit-Limit": "10", "X-RateLimit-Remaining": "2"}
     made = settings(url, sessions=["s"], prometheus={**EXPORT, "stream_id": "str_1", "period": "15min"})
     async with polled(PLATFORM, made, FakeClock()) as upstream:
         await upstream.poll()
         assert upstream.client.rate_limit.limit == 60
-    (request,) = exporting_.exports()
+    (request,) = export_server.exports()
     assert request.headers["X-API-Key"] == "export-key"
     assert "Authorization" not in request.headers
     assert request.query == {"streamId": "str_1", "period": "15min"}
-    assert all("X-API-Key" not in other.headers for other in exporting_.asked if other is not request)
+    assert all("X-API-Key" not in other.headers for other in export_server.requests if other is not request)
 
 
-async def test_a_bad_export_leaves_the_former_one_until_it_is_stale(server: tuple[Exporting, str]) -> None:
-    exporting_, url = server
+async def test_bad_export_keeps_the_last_one_until_stale(server: tuple[ExportServer, str]) -> None:
+    export_server, url = server
     clock = FakeClock()
     async with polled(PLATFORM, settings(url, sessions=["s"], prometheus=EXPORT), clock) as upstream:
         first = (await upstream.poll()).passthrough
         assert first is not None
         assert first.stale_at == clock.monotonic() + 90
-        exporting_.text = "<html>"
+        export_server.text = "<html>"
         with capture_logs() as logs:
             for expected in (first, first, None):
                 clock.advance(30)
                 result = await upstream.poll()
                 assert result.passthrough is expected
                 assert [report.id for report in result.streams] == ["s"]
-    assert len(exporting_.exports()) == 4
+    assert len(export_server.exports()) == 4
     assert [(entry["event"], entry["reason"], entry["error"]) for entry in logs] == [
-        ("part of an upstream fails", "bad_response", f"{ENDPOINT}: not in the text format of Prometheus")
+        ("optional endpoint fails", "bad_response", f"{ENDPOINT}: not in Prometheus text format")
     ]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
-async def test_an_export_that_is_refused_fails_alone(server: tuple[Exporting, str], status: int) -> None:
-    exporting_, url = server
-    exporting_.status = status
-    exporting_.headers = {"Retry-After": "600"} if status == 429 else {}
+async def test_refused_export_fails_alone(server: tuple[ExportServer, str], status: int) -> None:
+    export_server, url = server
+    export_server.status = status
+    export_server.headers = {"Retry-After": "600"} if status == 429 else {}
     clock = FakeClock(auto_advance=True)
     async with polled(PLATFORM, settings(url, sessions=["s"], prometheus=EXPORT), clock) as upstream:
         for _ in range(3):
-            snapshot = await upstream.poll()
-            assert (len(snapshot.streams), snapshot.passthrough) == (1, None)
+            result = await upstream.poll()
+            assert (len(result.streams), result.passthrough) == (1, None)
             clock.advance(30)
-    # a pause holds for the next polls too, and a 500 is retried
-    assert len(exporting_.exports()) == {429: 1, 500: 6}.get(status, 3)
+    # the pause after a 429 includes the next polls, and a 500 is retried
+    assert len(export_server.exports()) == {429: 1, 500: 6}.get(status, 3)
 
 
-async def test_a_body_beyond_the_bound_fails_alone(server: tuple[Exporting, str]) -> None:
-    exporting_, url = server
-    exporting_.text = "a 1\n" * 1000
+async def test_too_large_export_fails_alone(server: tuple[ExportServer, str]) -> None:
+    export_server, url = server
+    export_server.text = "a 1\n" * 1000
     made = settings(url, sessions=["s"], prometheus=EXPORT, max_body_bytes="2kB")
     async with polled(PLATFORM, made, FakeClock()) as upstream:
         with capture_logs() as logs:
-            snapshot = await upstream.poll()
-    assert (len(snapshot.streams), snapshot.passthrough) == (1, None)
+            result = await upstream.poll()
+    assert (len(result.streams), result.passthrough) == (1, None)
     assert [entry["reason"] for entry in logs] == ["too_large"]
 
 
-async def test_parsing_an_export_ends_at_the_deadline_of_the_poll(server: tuple[Exporting, str]) -> None:
+async def test_parsing_of_an_export_ends_at_the_polls_deadline(server: tuple[ExportServer, str]) -> None:
     released = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -311,15 +311,15 @@ async def test_parsing_an_export_ends_at_the_deadline_of_the_poll(server: tuple[
     async with polled(PLATFORM, made, FakeClock()) as upstream:
         upstream.platform.passthrough_parser = never_parse
         with capture_logs() as logs:
-            snapshot = await upstream.poll()
+            result = await upstream.poll()
         released.set()
-    assert (len(snapshot.streams), snapshot.passthrough) == (1, None)
+    assert (len(result.streams), result.passthrough) == (1, None)
     assert [entry["reason"] for entry in logs] == ["timeout"]
 
 
-async def test_a_large_export_does_not_hold_the_event_loop(server: tuple[Exporting, str]) -> None:
-    exporting_, url = server
-    exporting_.text = "# TYPE a gauge\n" + "".join(f'a{{n="{n}"}} 1\n' for n in range(20_000))
+async def test_large_export_does_not_block_the_event_loop(server: tuple[ExportServer, str]) -> None:
+    export_server, url = server
+    export_server.text = "# TYPE a gauge\n" + "".join(f'a{{n="{n}"}} 1\n' for n in range(20_000))
     made = settings(url, prometheus={**EXPORT, "max_series": 20_000})
     turns = 0
 

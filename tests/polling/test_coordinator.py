@@ -50,7 +50,7 @@ class ScriptedSettings(UpstreamSettings):
 
 
 class ScriptedPlatform(Platform[ScriptedSettings]):
-    """A platform whose polls return what a test puts in: a result, an error to raise, or an event to wait for."""
+    """A platform whose polls return what the test provides: a result, an error to raise, or an event to wait for."""
 
     name = "scripted"
     settings_class = ScriptedSettings
@@ -118,7 +118,7 @@ class PolledUpstream:
         return next((line for line in lines if line.startswith("stream_upstream_answering{")), None)
 
     async def answering_after(self, seconds: float) -> bool | None:
-        """Let time pass without a poll, and return whether the upstream is answering then."""
+        """Let time pass without a poll; return whether the upstream is answering then."""
         self.clock.advance(seconds)
         await self.coordinator.refresh()
         return self.store.states()[0].answering
@@ -147,12 +147,12 @@ async def test_secrets_that_a_platform_echoes_are_not_published_or_logged() -> N
     )
     with structlog.testing.capture_logs() as logs:
         state = await upstream.poll(result)
-    # streams of one name stay apart
+    # streams with the same name stay separate
     hashes = [hashlib.sha256(id_.encode()).hexdigest()[:8] for id_ in ("a", "b")]
     assert [stream.identity.stream for stream in state.streams] == [f"<secret>#{digest}" for digest in hashes]
     failed = await upstream.poll(UpstreamError(Reason.CONNECT, f"GET /streams: {secret}"))
     assert failed.last_error == "GET /streams: <secret>"
-    # the word is cut after its secret is replaced
+    # the word is truncated after its secret is replaced
     assert secret[:10] not in f"{state!r}{failed!r}{logs!r}{upstream.metrics.render()!r}"
 
 
@@ -184,22 +184,22 @@ async def test_outage_is_logged_once_at_its_start_and_once_at_its_end() -> None:
             live_streams("a"), DOWN, DOWN, UpstreamError(Reason.TIMEOUT, "late"), live_streams("a"), live_streams("a")
         )
     logged = [(entry["log_level"], entry["event"]) for entry in logs if entry["log_level"] != "debug"]
-    assert logged == [("info", "upstream is up"), ("warning", "upstream fails"), ("info", "upstream is back")]
+    assert logged == [("info", "upstream is up"), ("warning", "upstream is failing"), ("info", "upstream is back")]
     assert (logs[0]["streams"], logs[0]["live"]) == (1, 1)
     assert logs[-1]["down_seconds"] == 30.0
     assert logs[-1]["failed_polls"] == 3
 
 
-async def test_bad_fields_and_failing_streams_are_counted_each_time_and_logged_once() -> None:
+async def test_dropped_fields_and_failing_streams_are_counted_every_time_and_logged_once() -> None:
     upstream = PolledUpstream()
     bad = live_streams("a", dropped_fields={"bitrate": 2}, failures={"b": Reason.TIMEOUT})
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(bad, bad, live_streams("a", "b"), bad)
     assert [entry["event"] for entry in logs] == [
-        "bad values left out",
-        "streams fail while their upstream answers",
+        "invalid values dropped",
+        "poll succeeded, but some streams failed",
         "upstream is up",
-        "streams fail while their upstream answers",
+        "poll succeeded, but some streams failed",
     ]
     assert upstream.has_metric(
         'stream_upstream_fields_dropped_total{field="bitrate",platform="scripted",upstream="u"} 6.0'
@@ -244,7 +244,7 @@ async def test_states_become_stale_between_polls() -> None:
     assert state.status_changed_at == upstream.clock.now()
 
 
-async def test_answering_ends_two_and_a_half_intervals_after_the_last_success() -> None:
+async def test_answering_becomes_false_two_and_a_half_intervals_after_the_last_success() -> None:
     upstream = PolledUpstream(interval="10s")
     assert (await upstream.poll(live_streams("a"))).answering is True
     assert [await upstream.answering_after(seconds) for seconds in (24.9, 0.1)] == [True, False]
@@ -285,7 +285,7 @@ async def test_retry_after_of_a_failed_poll_does_not_delay_the_end_of_answering(
     assert [await upstream.answering_after(seconds) for seconds in (14.9, 0.1, 500)] == [before, False, False]
 
 
-async def test_failed_poll_after_a_pause_for_the_rate_limit_does_not_end_answering_at_once() -> None:
+async def test_single_failed_poll_after_a_rate_limit_pause_does_not_end_answering() -> None:
     upstream = PolledUpstream(interval="10s")
     upstream.coordinator.client.rate_limit.paused_until = upstream.clock.monotonic() + 10 + 300
     state = await upstream.poll(live_streams("a"))
@@ -301,12 +301,12 @@ async def test_upstream_that_fails_every_other_poll_is_logged_once_in_ten_minute
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(*[live_streams("a"), DOWN] * 90)
     events = [entry["event"] for entry in logs if entry["log_level"] != "debug"]
-    assert events == ["upstream is up", "upstream fails", "upstream fails", "upstream fails"]
-    assert [entry.get("failed_before") for entry in logs if entry["event"] == "upstream fails"] == [None, 29, 29]
+    assert events == ["upstream is up", "upstream is failing", "upstream is failing", "upstream is failing"]
+    assert [entry.get("failed_before") for entry in logs if entry["event"] == "upstream is failing"] == [None, 29, 29]
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 10), (2, 20), (3, 40), (4, 80)])
-async def test_upstream_is_up_again_with_the_next_poll_after_a_fault_of_two_polls(failures: int, seconds: int) -> None:
+async def test_upstream_recovers_with_the_next_poll_after_two_failures(failures: int, seconds: int) -> None:
     upstream = PolledUpstream()
     upstream.platform.outcomes = [*[live_streams("a")] * 2, *[DOWN] * failures, live_streams("a")]
     task = asyncio.create_task(upstream.coordinator.run())
@@ -393,4 +393,4 @@ async def test_wrong_clock_of_the_platform_is_logged_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(Requests, "clock_skew_seconds", property(lambda _: next(skews)))
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(*[live_streams("a")] * 5)
-    assert [e["ahead_seconds"] for e in logs if e["event"] == "the platform's clock differs"] == [31, -31]
+    assert [e["ahead_seconds"] for e in logs if e["event"] == "platform clock is off"] == [31, -31]

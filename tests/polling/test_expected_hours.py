@@ -33,7 +33,7 @@ def weekly_hours(from_: str, to: str, days: list[str] | None = None, zone: str =
 
 
 class Hours:
-    """Expected hours, on a wall clock that is never set."""
+    """Expected hours, with a wall clock that is never set."""
 
     def __init__(self, hours: ExpectedHours) -> None:
         self.hours = hours
@@ -79,7 +79,7 @@ def test_hours_use_the_configured_timezone() -> None:
     assert tokyo.is_expected(timestamp("2026-11-21T09:30:00", "UTC")) is False
 
 
-def test_hours_over_midnight_belong_to_the_day_they_start() -> None:
+def test_hours_over_midnight_belong_to_the_day_on_which_they_start() -> None:
     late = expected_hours([weekly_hours("22:00", "02:00", ["sat"])])
     assert late.is_expected(timestamp("2026-11-21T23:00:00")) is True
     assert late.is_expected(timestamp("2026-11-22T01:59:59")) is True
@@ -116,13 +116,13 @@ BACK = [
 
 
 def clock(time: str, minutes: int) -> str:
-    """Return a time of day so many minutes later."""
+    """Return the time of day that is this number of minutes later."""
     moment = datetime.datetime.combine(datetime.date(2026, 1, 1), datetime.time.fromisoformat(time))
     return (moment + datetime.timedelta(minutes=minutes)).strftime("%H:%M")
 
 
 def expected_minutes(change: ClockChange, from_: str, to: str) -> list[float]:
-    """Return the unix seconds of the minutes on the day of the change in which these hours of that day apply."""
+    """Return the unix seconds of the minutes, on the day of the change, that are within these hours."""
     day = datetime.date.fromisoformat(change.day)
     hours = expected_hours([weekly_hours(from_, to, [ALL_DAYS[day.weekday()]], change.zone)])
     start = change.at("00:00")
@@ -135,7 +135,7 @@ def minutes_from(start: float, end: float) -> list[float]:
 
 @pytest.mark.parametrize("change", FORWARD, ids=str)
 class TestSkippedTime:
-    def test_hours_that_contain_it_are_shorter(self, change: ClockChange) -> None:
+    def test_hours_around_it_are_shorter(self, change: ClockChange) -> None:
         found = expected_minutes(change, clock(change.before, -30), clock(change.after, 30))
         assert found == minutes_from(change.at(clock(change.before, -30)), change.at(clock(change.after, 30)))
         assert len(found) == 60
@@ -154,7 +154,7 @@ class TestSkippedTime:
         found = expected_minutes(change, change.before, clock(change.after, 15))
         assert found == minutes_from(change.at(change.after), change.at(clock(change.after, 15)))
 
-    def test_hours_that_lie_wholly_in_it_last_nothing(self, change: ClockChange) -> None:
+    def test_hours_within_it_have_no_length(self, change: ClockChange) -> None:
         assert expected_minutes(change, change.before, clock(change.before, 20)) == []
         assert expected_minutes(change, clock(change.before, 5), change.after) == []
         assert expected_minutes(change, clock(change.before, 5), clock(change.before, 20)) == []
@@ -162,7 +162,7 @@ class TestSkippedTime:
 
 @pytest.mark.parametrize("change", BACK, ids=str)
 class TestRepeatedTime:
-    def test_hours_that_contain_it_are_longer(self, change: ClockChange) -> None:
+    def test_hours_around_it_are_longer(self, change: ClockChange) -> None:
         found = expected_minutes(change, clock(change.after, -30), clock(change.before, 30))
         assert found == minutes_from(change.at(clock(change.after, -30)), change.at(clock(change.before, 30)))
         repeated = (change.at(change.after, second=True) - change.at(change.after)) / 60
@@ -177,9 +177,7 @@ class TestRepeatedTime:
         end = change.at(clock(change.after, 10), second=True)
         assert found == minutes_from(change.at(clock(change.after, -30)), end)
 
-    def test_hours_that_lie_wholly_in_it_apply_from_the_first_to_the_second_occurrence(
-        self, change: ClockChange
-    ) -> None:
+    def test_hours_within_it_apply_from_the_first_to_the_second_occurrence(self, change: ClockChange) -> None:
         found = expected_minutes(change, clock(change.after, 10), clock(change.after, 20))
         end = change.at(clock(change.after, 20), second=True)
         assert found == minutes_from(change.at(clock(change.after, 10)), end)
@@ -187,7 +185,7 @@ class TestRepeatedTime:
         assert len(found) == 10 + repeated
 
 
-def test_hours_of_the_evening_before_end_in_skipped_time() -> None:
+def test_hours_of_the_previous_evening_can_end_in_skipped_time() -> None:
     late = expected_hours([weekly_hours("22:00", "02:30", ["sat"])])
     assert late.is_expected(timestamp("2026-03-29T01:59:59")) is True
     assert late.is_expected(timestamp("2026-03-29T03:00:00")) is False
@@ -208,7 +206,7 @@ async def test_expectation_is_not_exposed_within_start_grace() -> None:
 
 
 LOCAL_MINUTES: dict[ClockChange, tuple[list[float], list[datetime.datetime]]] = {}
-"""The unix seconds of the minutes around a change, and what the clock shows then."""
+"""Unix seconds of the minutes around a change, with the local time."""
 
 
 def local_minutes(change: ClockChange) -> tuple[list[float], list[datetime.datetime]]:
@@ -222,7 +220,7 @@ def local_minutes(change: ClockChange) -> tuple[list[float], list[datetime.datet
 
 
 def index_of(walls: list[datetime.datetime], time: datetime.datetime, occurrence: int) -> int:
-    """Return where the clock shows this time for the first (0) or the last (-1) time, or first shows a later one."""
+    """Return the first (0) or last (-1) moment with this local time or, if it is skipped, with the next one."""
     near = range(round((time - walls[0]).total_seconds() / 60) - 90, len(walls))
     found = [index for index in near[:180] if walls[index] == time]
     return found[occurrence] if found else next(index for index in near if walls[index] > time)
@@ -261,7 +259,7 @@ def test_hours_around_clock_changes_are_what_the_wall_clock_shows(
     assert all(hours.is_expected(at + 59.5) is (at in found) for at in around[::7])
 
 
-def test_within_start_grace_nothing_is_said() -> None:
+def test_expectation_is_unknown_within_start_grace() -> None:
     slot = [weekly_hours("14:00", "18:00")]
     hours = expected_hours(slot, grace="2m")
     assert hours.is_expected(timestamp("2026-11-21T13:59:59")) is False
@@ -271,7 +269,7 @@ def test_within_start_grace_nothing_is_said() -> None:
     assert hours.is_expected(timestamp("2026-11-21T18:00:00")) is False
 
 
-def test_start_grace_applies_after_the_exporters_start_too() -> None:
+def test_start_grace_also_applies_after_the_exporters_start() -> None:
     late = expected_hours([weekly_hours("14:00", "18:00")], grace="2m", started_at=timestamp("2026-11-21T15:00:00"))
     assert late.is_expected(timestamp("2026-11-21T15:01:00")) is None
     assert late.is_expected(timestamp("2026-11-21T15:02:00")) is True
@@ -283,7 +281,7 @@ def test_start_grace_applies_after_the_exporters_start_too() -> None:
     assert never.is_expected(1000.0) is False
 
 
-def test_hours_no_longer_than_start_grace_are_never_expected() -> None:
+def test_hours_shorter_than_start_grace_are_never_expected() -> None:
     brief = expected_hours([weekly_hours("14:00", "14:05")], grace="5m")
     found = [brief.is_expected(timestamp("2026-11-21T14:00:00") + seconds) for seconds in range(-10, 400, 10)]
     assert found == [False] + [None] * 30 + [False] * 10

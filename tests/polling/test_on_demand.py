@@ -1,4 +1,4 @@
-"""Polls on demand: when a result is served again, and what they leave of a request limit."""
+"""Polls on demand: when a result is served again, and their share of a request limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOMENT = 0.001
 
 
 class ProbedUpstream(PolledUpstream):
-    """An upstream with a polling interval of a minute, and polls on demand of it."""
+    """An upstream with a polling interval of a minute, and its polls on demand."""
 
     def __init__(self, *outcomes: Any, **keys: Any) -> None:
         super().__init__(interval=f"{INTERVAL:g}s", timeout="10s", **keys)
@@ -33,7 +33,7 @@ class ProbedUpstream(PolledUpstream):
 
     @property
     def polls(self) -> int:
-        """Polls on demand so far."""
+        """Number of polls on demand so far."""
         return sum(platform.polls for platform in self.built)
 
     async def probe(self, seconds: float | None = None) -> UpstreamState:
@@ -68,7 +68,7 @@ async def test_result_is_served_again_for_half_an_interval(outcome: Any, up: boo
     assert upstream.polls == 2
 
 
-async def test_age_of_a_result_counts_from_the_start_of_its_poll() -> None:
+async def test_result_is_reused_from_the_start_of_its_poll() -> None:
     answer = asyncio.Event()
     upstream = ProbedUpstream(answer, live_streams("a"))
     probe = asyncio.create_task(upstream.probe())
@@ -80,7 +80,7 @@ async def test_age_of_a_result_counts_from_the_start_of_its_poll() -> None:
     assert upstream.polls == 2
 
 
-async def test_impatient_caller_s_failure_is_not_the_result_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_timeout_of_one_caller_does_not_affect_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_demand, "EXTRA_WAIT_SECONDS", 0.0)
     answer = asyncio.Event()
     upstream = ProbedUpstream(answer)
@@ -94,7 +94,7 @@ async def test_impatient_caller_s_failure_is_not_the_result_of_others(monkeypatc
 
 
 async def test_facts_become_stale_while_a_result_is_served_again() -> None:
-    # a scheduled poll every minute, but what a stream reports is known for 70 s
+    # a scheduled poll every minute, but reports become stale after 70 s
     upstream = ProbedUpstream(live_streams("a"), DOWN, stale_after="70s")
     assert [state.live for state in (await upstream.probe()).streams] == [True]
     upstream.clock.advance(INTERVAL / 2 + 20)
@@ -115,10 +115,10 @@ async def test_internal_error_is_logged_once_and_served_again(monkeypatch: pytes
     with capture_logs() as logs:
         states = [await upstream.probe() for _ in range(3)]
     assert {(state.up, state.last_error_reason) for state in states} == {(False, Reason.INTERNAL)}
-    assert [line["event"] for line in logs] == ["probe broke on an internal error"]
+    assert [line["event"] for line in logs] == ["internal error in probe"]
 
 
-async def test_result_of_other_settings_is_not_served_again() -> None:
+async def test_result_with_old_settings_is_not_served_again() -> None:
     upstream = ProbedUpstream(live_streams("a"))
     assert (await upstream.probe()).up
     upstream.scheduled = PolledUpstream().coordinator

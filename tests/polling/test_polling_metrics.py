@@ -1,4 +1,4 @@
-"""Metrics of polling: what is counted per upstream, and removing an upstream."""
+"""Polling metrics: counts per upstream, and the removal of an upstream."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_readded_upstream_is_counted_from_0_by_old_and_new_observers(metrics: St
     assert values(text, "stream_upstream_request_duration_seconds_count") == {("GET /x",): 2}
 
 
-def test_removed_upstream_leaves_no_series_and_is_not_counted(metrics: StudioMetrics) -> None:
+def test_removed_upstream_has_no_series_and_is_not_counted(metrics: StudioMetrics) -> None:
     count_everything(metrics, STUDIO)
     metrics.add_upstream(**EDGE)
     count_everything(metrics, EDGE)

@@ -17,7 +17,7 @@ def started_schedule(interval: float, now: float = 1000.0, seed: int = 1) -> Sch
 
 
 @pytest.mark.parametrize(("interval", "within"), [(15.0, 2.0), (0.5, 0.5)])
-def test_first_poll_is_due_soon_at_a_random_time(interval: float, within: float) -> None:
+def test_first_poll_is_due_at_a_random_time_within_two_seconds(interval: float, within: float) -> None:
     dues = [started_schedule(interval, seed=seed).due - 1000.0 for seed in range(200)]
     assert min(dues) >= 0
     assert max(dues) <= within
@@ -35,7 +35,7 @@ def test_second_poll_is_shifted_once_and_the_rest_are_steady() -> None:
     assert steps[1:] == pytest.approx([10.0] * 3)
 
 
-def test_poll_longer_than_its_interval_skips_due_times_and_keeps_the_beat() -> None:
+def test_poll_longer_than_its_interval_skips_due_times_and_keeps_the_phase() -> None:
     schedule = started_schedule(10.0)
     schedule.record_success(schedule.due, None, None)
     due = schedule.due
@@ -70,7 +70,7 @@ def test_back_off_is_never_shorter_than_the_interval() -> None:
         assert schedule.due - before == pytest.approx(300.0)
 
 
-def test_retry_after_postpones_the_next_poll_and_leaves_the_interval() -> None:
+def test_retry_after_postpones_the_next_poll_but_keeps_the_interval() -> None:
     schedule = started_schedule(15.0)
     now = schedule.due
     schedule.record_failure(now, 120.0)

@@ -22,7 +22,7 @@ def test_rule_id_uses_the_id() -> None:
 
 
 def labels_of(book: LabelBook, streams: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels of a list's streams (names by id) after the book has seen the list."""
+    """Return the labels of the streams in a list (names by id) after the book has seen the list."""
     book.update(streams)
     return {stream_id: book.label(stream_id, name) for stream_id, name in streams.items()}
 
@@ -77,7 +77,7 @@ def test_configured_stream_without_a_name_is_labelled_with_its_id() -> None:
 
 
 @pytest.mark.parametrize("code", [0xD801, 0xDCFF, 0xFFFD])
-def test_names_that_are_exposed_alike_do_not_merge(code: int) -> None:
+def test_names_with_equal_label_values_are_distinguished(code: int) -> None:
     other = chr(code)
     labels = labels_of(LabelBook("u", "name"), {"a": "cam\ud800", "b": f"cam{other}"})
     assert labels == {"a": "cam\ufffd" + suffix("a"), "b": "cam\ufffd" + suffix("b")}
@@ -94,7 +94,7 @@ def test_changed_configured_name_changes_the_label() -> None:
     assert book.label("id-1", "own") == "own"
 
 
-def test_name_that_is_another_streams_id_is_shared() -> None:
+def test_name_that_equals_another_streams_id_counts_as_shared() -> None:
     labels = labels_of(LabelBook("u", "name"), {"cam": "", "id-1": "cam"})
     assert labels == {"cam": "cam" + suffix("cam"), "id-1": "cam" + suffix("id-1")}
 

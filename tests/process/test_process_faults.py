@@ -208,7 +208,7 @@ def test_polls_without_file_descriptors_fail_with_their_reason_and_metrics_are_s
         # the waiting connection is accepted as soon as there are descriptors
         assert waiting.recv(100).startswith(b"HTTP/1.1 200 OK")
     lines = process.said[said:]
-    assert lines.count("no new connection can be accepted") == 1
+    assert lines.count("cannot accept connections") == 1
     assert "logger=asyncio" not in lines
     assert "Too many open files" in lines
     exporter.wait(UP, lambda up: up == 1, "it is up again")

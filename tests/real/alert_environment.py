@@ -1,7 +1,6 @@
-"""Everything between a fault and a page, real but for the platforms: exporter, Prometheus, Alertmanager, a webhook.
+"""Everything between a fault and a page, real except for the platforms: exporter, Prometheus, Alertmanager, a webhook.
 
-Time runs at a scale of 1/60: rules, resends, the group times of the sample configuration. The platforms' own time does
-not.
+Times are scaled by 1/60: those of rules, resends, and the sample configuration's groups. The platforms' time is not.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ JOB = "stream-exporter"
 SAMPLE = Path(__file__).parents[2] / "alerts" / "alertmanager.example.yaml"
 GENEROUS_SECONDS = 60.0
 STEADY_SPEED = 0.001
-"""The speed of the fleets' lives: what a stream does naturally, it does for the whole test."""
+"""The simulated fleets hardly change on their own during the test."""
 
 Page = tuple[str, str, str]
 """Alert name, upstream and stream."""
@@ -70,7 +69,7 @@ class Webhook:
         return web.Response()
 
     def labels(self, status: str, *receivers: str) -> list[dict[str, str]]:
-        """The labels of what was told, each set once."""
+        """Return the labels of the notifications with this status, without duplicates."""
         found = {
             tuple(sorted(alert["labels"].items())): alert["labels"]
             for _, receiver, alert in self.received
@@ -79,7 +78,7 @@ class Webhook:
         return list(found.values())
 
     def told(self, status: str) -> set[Told]:
-        """What people were told of the rules that both can evaluate."""
+        """Return the notifications about rules that both Prometheus and the sidecar can evaluate."""
         return {told_of(labels) for labels in self.labels(status, "pager", "tickets") if is_of_both(labels)}
 
     def history(self) -> str:
@@ -99,21 +98,21 @@ def told_of(labels: Mapping[str, str]) -> Told:
 
 
 def is_of_both(labels: Mapping[str, str]) -> bool:
-    """Whether both Prometheus and the sidecar can evaluate the alert's rule."""
+    """Return whether both Prometheus and the sidecar can evaluate the alert's rule."""
     rule = RULES_BY_NAME.get(labels["alertname"])
     return rule is not None and rule.owner is Owner.BOTH
 
 
 @dataclass
 class SimulatorClient:
-    """A simulator, with streams that are steady by nature."""
+    """A simulator, and its streams that do not change on their own."""
 
     fleet: Fleet
     url: str
     session: aiohttp.ClientSession
 
     def steady_streams(self, platform: Platform, number: int | None = None) -> list[Stream]:
-        """The first of these streams, or all of them."""
+        """Return the first of these streams, or all of them."""
         now = time.time()
         found = [
             stream
@@ -130,13 +129,13 @@ class SimulatorClient:
             assert answer.status == 201, await answer.text()
 
     async def clear(self, stream: Stream | None = None) -> None:
-        """End the faults of a stream, or all."""
+        """End the faults of a stream, or all faults."""
         params = {} if stream is None else {"platform": stream.platform.value, "stream": stream.id}
         async with self.session.delete(f"{self.url}/faults", params=params) as answer:
             assert answer.status == 200
 
     async def set_wave_status(self, stream: Stream, status: str) -> None:
-        """As somebody does who pauses a session of WAVE, and goes on with it."""
+        """Change a WAVE session's status like a user who pauses and resumes it."""
         url = f"{self.url}/wave/api/v1/streaming/sessions/{stream.id}"
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with self.session.patch(url, json={"status": status}, headers=headers) as answer:
@@ -161,14 +160,14 @@ async def running_webhook() -> AsyncIterator[Webhook]:
 
 
 def scale_waits(patch: pytest.MonkeyPatch) -> None:
-    """Scale what the exporter and the simulator wait for, besides the rules: seconds that no setting changes."""
+    """Scale waits that no setting changes, in the exporter and the simulator."""
     for module, name in (
         (schedule, "BACK_OFF_CAP_SECONDS"),
         (rates, "SHORTEST_STALL_SECONDS"),
         (rates, "LONGEST_STALL_SECONDS"),
     ):
         patch.setattr(module, name, getattr(module, name) / SCALE)
-    # the header is a whole number
+    # the header is an integer
     patch.setattr(platform_app, "RETRY_AFTER_SECONDS", 1)
 
 
@@ -176,7 +175,7 @@ def scale_waits(patch: pytest.MonkeyPatch) -> None:
 async def running_exporter(
     directory: Path, configuration: Mapping[str, Any], *, time_scale: float = SCALE
 ) -> AsyncIterator[tuple[Service, str]]:
-    """The exporter with this configuration, and its ``host:port``."""
+    """Run the exporter with this configuration; yield its ``host:port``."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(dict(configuration)), encoding="utf-8")
     service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), alerting_time_scale=time_scale)
@@ -189,18 +188,18 @@ async def running_exporter(
 
 
 def sample_configuration(webhook: Webhook) -> str:
-    """The sample for Alertmanager with its times scaled, and a webhook in the place of every receiver."""
+    """Return the sample Alertmanager configuration with scaled times and a webhook instead of each receiver."""
     configuration = _scaled(yaml.safe_load(SAMPLE.read_text(encoding="utf-8")))
-    # templates and mail servers are for the receivers that are replaced
+    # templates and mail servers are only for the replaced receivers
     del configuration["templates"], configuration["global"]
-    # how long an alert that inhibits others is under way is the machine's affair, and not scaled
+    # delays of inhibiting alerts depend on the machine, so this is not scaled
     configuration["route"]["group_wait"] = "2s"
     configuration["receivers"] = [_webhook_receiver(receiver, webhook) for receiver in configuration["receivers"]]
     return yaml.safe_dump(configuration)
 
 
 def _webhook_receiver(receiver: Mapping[str, Any], webhook: Webhook) -> dict[str, Any]:
-    """The receiver with one webhook, which is told of resolved alerts as before; one that tells nobody stays so."""
+    """Return the receiver with a single webhook and its original ``send_resolved``; an empty receiver stays empty."""
     name = receiver["name"]
     notifiers = [notifier for key, found in receiver.items() if key.endswith("_configs") for notifier in found]
     if not notifiers:
@@ -223,7 +222,7 @@ def _scaled(node: Any) -> Any:
 async def prometheus_evaluating(
     prometheus: Prometheus, alertmanager: Alertmanager, directory: Path, exporter: str, evaluator: str
 ) -> AsyncIterator[None]:
-    """Prometheus scrapes the exporter and evaluates the rules of ``evaluator``, every second: a minute, scaled."""
+    """Let Prometheus scrape the exporter and evaluate the rules of ``evaluator`` every second: a minute, scaled."""
     rules = directory / "rules"
     arguments = ["--config.file", directory / "config.yaml", "--evaluator", evaluator, "--output-dir", rules]
     assert main(["rules", *map(str, arguments), "--time-scale", str(SCALE)]) == 0
@@ -234,25 +233,25 @@ async def prometheus_evaluating(
             group["interval"] = "1s"
         file.write_text(yaml.safe_dump(groups), encoding="utf-8")
     with ExitStack() as stack:
-        # what waits for Prometheus must not hold up the exporter, which runs in this process
+        # in a thread, because waiting for Prometheus must not block the exporter in this process
         await asyncio.to_thread(stack.enter_context, prometheus.scraping(JOB, exporter, interval="1s"))
         await asyncio.to_thread(prometheus.wait_for, f'up{{job="{JOB}"}} == 1')
         rules_and_alerts = prometheus.evaluating(*files, alertmanagers=[alertmanager.address])
         await asyncio.to_thread(stack.enter_context, rules_and_alerts)
-        # it takes Prometheus some seconds to know its Alertmanagers; what fires before is told late
+        # Prometheus takes some seconds to discover its Alertmanagers; earlier alerts are sent late
         await wait_until(lambda: alertmanager.alerts('alertname="StreamWatchdog"'), "Prometheus has sent an alert", str)
         yield
 
 
 def send_foreign_alerts(alertmanager: Alertmanager, *alerts: Mapping[str, str]) -> None:
-    """Alerts of somebody else, as Prometheus would send them."""
+    """Send alerts of another origin, as Prometheus would."""
     now = datetime.now(UTC)
     body = [{"labels": dict(labels), "endsAt": (now + timedelta(minutes=10)).isoformat()} for labels in alerts]
     request_json(f"{alertmanager.url}/api/v2/alerts", body=body)
 
 
 async def wait_until(holds: Callable[[], Any], what: str, otherwise: Callable[[], str]) -> None:
-    """Wait for real programs, whose time nobody moves. ``holds`` may block: it has a thread of its own."""
+    """Wait for real programs, which no fake clock controls. ``holds`` may block: it runs in a thread."""
     deadline = time.monotonic() + GENEROUS_SECONDS
     while not await asyncio.to_thread(holds):
         if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ receivers: [{name: nobody}]
 
 
 class Alertmanager:
-    """Tests give it the configuration that they need, and tell their alerts apart by their own labels."""
+    """A server shared by the tests, which set their own configuration and distinguish their alerts by labels."""
 
     def __init__(self, program: Program, port: int, configuration: Path) -> None:
         self.program = program
@@ -26,7 +26,7 @@ class Alertmanager:
 
     @contextmanager
     def configured(self, text: str) -> Iterator[None]:
-        """Another configuration, as YAML, for the length of the block."""
+        """Use another configuration (YAML) within the block."""
         self._load(text)
         try:
             yield
@@ -34,7 +34,7 @@ class Alertmanager:
             self._load(SILENT)
 
     def alerts(self, *matchers: str) -> list[dict[str, Any]]:
-        """The alerts that it has, by matchers such as ``alertname="X"``; silenced and inhibited ones too."""
+        """Return its alerts by matchers such as ``alertname="X"``, including silenced and inhibited ones."""
         found: list[dict[str, Any]] = request_json(
             f"{self.url}/api/v2/alerts?{urlencode({'filter': matchers}, doseq=True)}"
         )

@@ -24,29 +24,29 @@ SETTLE_TIMEOUT_SECONDS = 3
 
 @dataclass
 class FaultyProxy:
-    """Passes requests on to an Alertmanager, unless it is told otherwise."""
+    """Forwards requests to an Alertmanager, or fails as configured."""
 
     target: str
     url: str = ""
     refusal: tuple[int, str, dict[str, str]] | None = None
-    """Status, body and headers of every response, instead of Alertmanager's."""
+    """Status, body and headers to send instead of Alertmanager's response."""
     lag_seconds: float = 0.0
     largest_body: int | None = None
-    """Larger requests are refused with 413."""
+    """Larger requests get a 413."""
     response_headers: dict[str, str] = field(default_factory=dict)
     """Headers that replace those of Alertmanager's responses."""
     bodies: list[tuple[str, bytes]] = field(default_factory=list)
-    """Method and body of the requests that were passed on."""
+    """Method and body of the forwarded requests."""
     is_recording: bool = False
     _may_answer: asyncio.Event = field(default_factory=asyncio.Event)
     _session: aiohttp.ClientSession | None = None
 
     def hang(self) -> None:
-        """Answer nothing from now on."""
+        """Stop responding."""
         self._may_answer.clear()
 
     def recover(self) -> None:
-        """Pass everything on from now on."""
+        """Forward all requests again."""
         self.refusal, self.lag_seconds = None, 0.0
         self._may_answer.set()
 
@@ -118,7 +118,7 @@ class ClusterMember:
         self._program.wait_until(lambda: responds(f"{self.url}/-/ready"), f"{self.name} is ready")
 
     def stop(self) -> None:
-        """End it, with its data saved."""
+        """Stop it, with its data saved."""
         assert self._program is not None
         self._program.signal(signal.SIGTERM)
         self._program.process.wait(GENEROUS_SECONDS)
@@ -133,7 +133,7 @@ class ClusterMember:
         await asyncio.to_thread(self.start)
 
     async def alerts(self, *matchers: str) -> list[dict[str, Any]]:
-        """The alerts that have not ended on its clock."""
+        """Return the alerts that have not ended on its clock."""
         query = urlencode({"filter": matchers}, doseq=True)
         async with aiohttp.ClientSession() as session, session.get(f"{self.url}/api/v2/alerts?{query}") as answer:
             found: list[dict[str, Any]] = await answer.json()
@@ -149,7 +149,7 @@ class ClusterMember:
 async def running_cluster(
     directory: Path, configuration: str, members: int = 3
 ) -> AsyncIterator[Sequence[tuple[ClusterMember, FaultyProxy]]]:
-    """Alertmanagers with their proxies, once they know each other."""
+    """Run Alertmanagers with their proxies; yield once they form a cluster."""
     cluster = [ClusterMember(f"alertmanager-{n}", directory, configuration) for n in range(members)]
     for member in cluster:
         member.peers = [peer for peer in cluster if peer is not member]

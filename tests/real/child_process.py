@@ -1,4 +1,4 @@
-"""Real programs as child processes: started on the loopback, waited for by asking them, ended for sure."""
+"""Real programs as child processes: started on loopback, waited for by polling, and always ended."""
 
 import json
 import os
@@ -19,9 +19,9 @@ import pytest
 T = TypeVar("T")
 
 GENEROUS_SECONDS = 60.0
-"""Nothing is expected to take so long; a test that waits this long has failed."""
+"""Longer than anything is expected to take; a test that waits this long has failed."""
 ATTEMPTS = 3
-"""A free port can be taken by another process between its choice and its use."""
+"""Another process may take a free port before it is used."""
 
 
 class Program:
@@ -52,17 +52,17 @@ class Program:
         return self.process.poll() is None
 
     def signal(self, number: signal.Signals) -> None:
-        """To the whole process group: what the program started gets it too."""
+        """Send a signal to the whole process group, including the program's children."""
         os.killpg(self.process.pid, number)
 
     def kill(self) -> None:
-        """As ``kill -9`` does: nothing is said to the other end but what the kernel says."""
+        """Send SIGKILL."""
         if self.is_running:
             self.signal(signal.SIGKILL)
         self.process.wait(GENEROUS_SECONDS)
 
     def wait_until(self, condition: Callable[[], T | None], what: str, seconds: float = GENEROUS_SECONDS) -> T:
-        """Ask until the answer is something, as long as the program runs."""
+        """Poll until the condition returns a value, while the program runs."""
 
         def ask() -> T | None:
             if not self.is_running:
@@ -80,7 +80,7 @@ class Program:
 
 @contextmanager
 def running_server(start: Callable[[int], Program], is_ready: Callable[[int], bool]) -> Iterator[tuple[Program, int]]:
-    """A server on a free port of the loopback, once it is ready; ``start`` takes the port."""
+    """Run a server on a free loopback port; yield once it is ready. ``start`` takes the port."""
     for attempt in range(1, ATTEMPTS + 1):
         port = free_port()
         with start(port) as program:
@@ -101,9 +101,9 @@ def wait_until(
     *,
     otherwise: Callable[[], str] = str,
 ) -> T:
-    """Ask a real program until the answer is something; what it does takes time that no clock of ours moves.
+    """Poll until the condition returns a value; a real program takes time that no fake clock controls.
 
-    ``otherwise`` says what the state of things is when it never is.
+    ``otherwise`` describes the state for the error message.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -123,7 +123,7 @@ def free_port() -> int:
 
 
 def responds(url: str, status: int = 200) -> bool:
-    """Whether a GET is answered, with this status."""
+    """Return whether a GET gets this status."""
     try:
         with urlopen(url, timeout=GENEROUS_SECONDS) as answer:
             return bool(answer.status == status)
@@ -137,7 +137,7 @@ def responds(url: str, status: int = 200) -> bool:
 def request_json(
     url: str, *, body: Any = None, method: str | None = None, headers: Mapping[str, str] | None = None
 ) -> Any:
-    """The decoded JSON of an answer; None for an empty one."""
+    """Return the decoded JSON of a response; None for an empty one."""
     data = None if body is None else json.dumps(body).encode()
     every = {"Content-Type": "application/json", **(headers or {})}
     with urlopen(Request(url, data=data, method=method, headers=every), timeout=GENEROUS_SECONDS) as answer:

@@ -1,7 +1,7 @@
-"""Every fault that the simulator can inject, each on a different stream or upstream, and the alerts that it must bring.
+"""Every fault that the simulator can inject, each on another stream or upstream, and the expected alerts.
 
-A row that expects no alert is as much part of it: that fault must not bring one. Whatever is told and not named here is
-a false alert.
+A row without alerts means that its fault must not cause any. Every notification that is not listed here is a false
+alert.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CRITICAL, WARNING = "critical", "warning"
 PULSE_SECONDS = 0.6
 """Every poll sees the other state."""
 PAUSE = "pause"
-"""A session of WAVE is paused with WAVE's own API, not with a fault."""
+"""A WAVE session is paused with WAVE's own API, not with a fault."""
 
 Alerts = Mapping[str, str]
 """Severity by alert name."""
@@ -37,7 +37,7 @@ Alerts = Mapping[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class StreamRow:
-    """A stream with a fault, and the alerts that it must bring."""
+    """A stream with a fault, and its expected alerts."""
 
     fault: str = ""
     """Empty: no fault."""
@@ -47,14 +47,14 @@ class StreamRow:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Settings that replace or add to those of the other streams; None removes one."""
     is_pulsing: bool = False
-    """Whether the fault comes and goes."""
+    """Whether the fault is switched on and off."""
     where: Callable[[Stream], bool] = lambda _: True
     """Index of the stream in the fleet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpstreamRow:
-    """An upstream, possibly with a fault of its own, and the alerts that it and its streams must bring."""
+    """An upstream, possibly with its own fault, and the expected alerts about it and its streams."""
 
     name: str
     platform: Platform
@@ -66,7 +66,7 @@ class UpstreamRow:
 
 
 def another_time() -> list[dict[str, Any]]:
-    """Weekly hours that do not contain the present."""
+    """Return weekly hours that do not include the current time."""
     day = datetime.now(UTC) + timedelta(days=3)
     return [{"days": [DAYS[day.weekday()]], "from": "10:00", "to": "11:00"}]
 
@@ -75,7 +75,7 @@ UNEXPECTED = {"expected": None}
 NEVER_LIVE = {"expected": False}
 OFFLINE = {"StreamExpectedOffline": CRITICAL}
 UNKNOWN = {"StreamExpectedUnknown": CRITICAL}
-"""It is a warning first."""
+"""The alert starts as a warning."""
 DOWN = {"StreamUpstreamDown": CRITICAL}
 EXPECTED_AND_UNKNOWN = StreamRow(alerts=UNKNOWN)
 UNEXPECTED_STREAMS = (StreamRow(settings=UNEXPECTED),) * 3
@@ -83,7 +83,7 @@ HEALTHY = StreamRow()
 
 
 def is_fast(stream: Stream) -> bool:
-    """Whether the latency is so far below its target that a fault that triples it brings no alert."""
+    """Return whether the latency is so far below its target that a fault that triples it causes no alert."""
     return stream.latency_seconds < 0.95 * stream.target_latency_seconds
 
 
@@ -104,7 +104,7 @@ STORM = UpstreamRow(
         StreamRow(fault="unknown_state", alerts=UNKNOWN),
         StreamRow(fault="unknown_state", settings=UNEXPECTED),
         StreamRow(settings={"expected": another_time()}, alerts={"StreamLiveUnexpectedly": WARNING}),
-        # a batch does not need the request for the stream
+        # a batch does not need a request per stream
         StreamRow(fault="not_found"),
         HEALTHY,
     ),
@@ -179,7 +179,7 @@ FAULTY_UPSTREAMS = (
     UpstreamRow(name="slow", platform=Platform.STORM, fault="slow", alerts=DOWN),
     UpstreamRow(name="html", platform=Platform.STORM, fault="html", alerts=DOWN),
     UpstreamRow(name="cut-off", platform=Platform.LIVEPEER, fault="truncated", alerts=DOWN),
-    # not WAVE: its window of a minute is not scaled
+    # not WAVE, whose window of a minute is not scaled
     UpstreamRow(name="limited", platform=Platform.LIVEPEER, fault="rate_limit", alerts=DOWN),
     UpstreamRow(name="not-found", platform=Platform.STORM, fault="not_found", alerts=DOWN),
     UpstreamRow(name="malformed", platform=Platform.LIVEPEER, fault="malformed", alerts=DOWN),
@@ -191,7 +191,7 @@ FAULTY_UPSTREAMS = (
         platform=Platform.STORM,
         fault="flaky",
         by_prometheus={"StreamUpstreamUnstable": WARNING},
-        # no login, which would be one request more
+        # without a login, which would be an additional request
         settings={"auth": {"bearer_token": TOKEN}},
         streams=(StreamRow(fault="end", alerts=OFFLINE), HEALTHY),
     ),
@@ -223,7 +223,7 @@ FAULTY_UPSTREAMS = (
         streams=UNEXPECTED_STREAMS,
     ),
     UpstreamRow(
-        # it requests the streams that a doubtful list does not contain
+        # it requests individual streams that a doubtful list does not contain
         name="doubtful",
         platform=Platform.STORM,
         fault="doubtful_list",
@@ -240,14 +240,14 @@ FAULTY_UPSTREAMS = (
 )
 ROWS = (STORM, LIVEPEER, WAVE, *PULSING, *FAULTY_UPSTREAMS)
 SIMULATORS = max(sum(row.platform is platform for row in ROWS) for platform in Platform)
-"""Each upstream has a platform of a simulator for itself, because a fault of an upstream is one of the platform."""
+"""Each upstream has its own simulated platform, because a fault of an upstream affects the whole platform."""
 
 
 class FaultMatrix:
-    """The rows on the streams of some simulators."""
+    """The rows, assigned to the streams of some simulators."""
 
     def __init__(self, simulators: Sequence[SimulatorClient]) -> None:
-        """``simulators``: as many as ``SIMULATORS``."""
+        """``simulators``: ``SIMULATORS`` of them."""
         self._simulators = simulators
         self._placed: list[tuple[UpstreamRow, SimulatorClient, list[Stream]]] = []
         free = {platform: list(simulators) for platform in Platform}
@@ -256,11 +256,11 @@ class FaultMatrix:
             self._placed.append((row, simulator, list(_choose(row.streams, simulator.steady_streams(row.platform)))))
 
     def upstreams(self) -> list[dict[str, Any]]:
-        """Their configuration."""
+        """Return the configuration of the upstreams."""
         return [_upstream(row, simulator.url, streams) for row, simulator, streams in self._placed]
 
     def expected(self, *, is_pulsing: bool | None = None) -> set[Told]:
-        """Return the alerts with their final severity: those of streams whose fault pulses, or those of the others."""
+        """Return the alerts with their final severity; ``is_pulsing``: only those of pulsing or of constant faults."""
         told: set[Told] = set()
         if is_pulsing is not True:
             for upstream, _, _ in self._placed:
@@ -271,7 +271,7 @@ class FaultMatrix:
         return told
 
     def expected_by_prometheus(self) -> set[Told]:
-        """Return the further alerts if Prometheus evaluates the rules that the sidecar cannot."""
+        """Return the additional alerts if Prometheus evaluates the rules that the sidecar cannot."""
         told: set[Told] = set()
         for upstream, _, _ in self._placed:
             told |= _told(upstream.by_prometheus, upstream)
@@ -280,12 +280,12 @@ class FaultMatrix:
         return told
 
     def label(self, upstream: UpstreamRow, fault: str) -> str:
-        """The label of the first stream of an upstream that has this fault."""
+        """Return the label of the first stream of an upstream with this fault."""
         rows = (stream for found, row, _, stream in self._rows() if found is upstream and row.fault == fault)
         return label_of(next(rows))
 
     async def inject(self) -> None:
-        """Begin every fault that does not pulse."""
+        """Start every fault that does not pulse."""
         for _, row, simulator, stream in self._rows():
             if row.fault == PAUSE:
                 await simulator.set_wave_status(stream, "paused")
@@ -298,7 +298,7 @@ class FaultMatrix:
     async def pulse(self, service: Service, enough: asyncio.Event) -> None:
         """Switch the pulsing faults on and off until the event is set, slowly enough that every state is polled.
 
-        It is the exporter's word that counts, not the time, or a slow machine might see every fault and no pause.
+        It waits until the exporter has seen each state, because on a slow machine a fixed time may not be enough.
         """
         rows = [row for row in self._rows() if row[1].is_pulsing]
         await asyncio.gather(*(self._pulse(service, enough, *row) for row in rows))
@@ -348,7 +348,7 @@ def _told(alerts: Alerts, upstream: UpstreamRow, stream: Stream | None = None) -
 
 
 def label_of(stream: Stream) -> str:
-    """The stream's label in metrics and alerts."""
+    """Return the stream's label in metrics and alerts."""
     return stream.id if stream.platform is Platform.STORM else stream.name
 
 
@@ -364,7 +364,7 @@ def _upstream(row: UpstreamRow, url: str, streams: Sequence[Stream]) -> dict[str
         case Platform.STORM:
             upstream, key = storm_upstream(row.name, url, streams), "streams"
         case Platform.LIVEPEER:
-            # a new publish has no session of its own for a minute: the list shows it
+            # a new publish has no session for a minute, so use the list
             upstream, key = livepeer_upstream(row.name, url, streams) | {"discover": True}, "streams"
         case Platform.WAVE:
             upstream, key = wave_upstream(row.name, url, streams), "sessions"
@@ -372,6 +372,6 @@ def _upstream(row: UpstreamRow, url: str, streams: Sequence[Stream]) -> dict[str
         {name: value for name, value in {**entry, **settings.settings}.items() if value is not None}
         for entry, settings in zip(upstream[key], row.streams, strict=True)
     ]
-    # other streams of the fleet may live their own lives
+    # other streams of the fleet may change on their own
     include = [stream.name for stream in streams]
     return {**upstream, key: entries, "include": include, **row.settings}

@@ -1,4 +1,4 @@
-"""Real media: node-media-server of both generations, ffmpeg that publishes, somebody who watches."""
+"""Real media: node-media-server 2 and 4, ffmpeg as publisher, and a viewer."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ PASSWORD = "correct horse battery"
 
 
 class NodeMediaServer:
-    """A media server, its API (which asks for USERNAME and PASSWORD) and where to publish."""
+    """A media server, its API (with USERNAME and PASSWORD), and where to publish."""
 
     def __init__(self, program: Program, version: int, http_port: int, rtmp_port: int) -> None:
         self.program = program
@@ -29,17 +29,17 @@ class NodeMediaServer:
         self.url = f"http://127.0.0.1:{http_port}"
 
     def publish(self, name: str, *, bits_per_second: int = 400_000) -> "Publisher":
-        """Publish a test picture to ``live/NAME``; it ends with its block."""
+        """Publish a test picture to ``live/NAME`` until the end of the block."""
         url = f"rtmp://127.0.0.1:{self.rtmp_port}/live/{name}"
         return Publisher(url, self.program.directory, bits_per_second=bits_per_second)
 
     def watch(self, name: str) -> "Viewer":
-        """Watch ``live/NAME`` over HTTP-FLV; the viewer leaves with its block."""
+        """Watch ``live/NAME`` over HTTP-FLV until the end of the block."""
         return Viewer(self.http_port, f"/live/{name}.flv")
 
 
 class Publisher(Program):
-    """ffmpeg sending a moving picture and a tone, padded to a constant bitrate."""
+    """ffmpeg, publishing a moving picture and a tone, padded to a constant bitrate."""
 
     def __init__(self, url: str, directory: Path, *, bits_per_second: int) -> None:
         name = url.rpartition("/")[2]
@@ -69,12 +69,12 @@ class Publisher(Program):
 
     @property
     def bytes_sent(self) -> int:
-        """What ffmpeg says it has sent, as of at most a quarter of a second ago."""
+        """Return the bytes that ffmpeg has sent, at most a quarter of a second old."""
         sizes = re.findall(r"total_size=(\d+)", self._progress.read_text()) if self._progress.exists() else []
         return int(sizes[-1]) if sizes else 0
 
     def freeze(self) -> None:
-        """Connected, but no data: as an encoder that hangs."""
+        """Stay connected but send no data, like an encoder that hangs."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -82,7 +82,7 @@ class Publisher(Program):
 
 
 class Viewer:
-    """A player: reads what the server sends, and throws it away."""
+    """A player that discards what it reads."""
 
     def __init__(self, port: int, path: str) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GENEROUS_SECONDS)
@@ -147,7 +147,7 @@ def running_nms4(directory: Path) -> Iterator[NodeMediaServer]:
             "webadmin": {"enable": False},
             "auth": {"jwt": {"users": [{"username": USERNAME, "password": PASSWORD, "role": "admin"}]}},
         }
-        # it writes the password's hash and secrets of its own into this file
+        # it writes the password's hash and its own secrets into this file
         path = directory / "config.json"
         path.write_text(json.dumps(configuration))
         command: list[str | Path] = [tool("node"), tool("node-media-server-4") / "bin" / "app.js", "-c", path]

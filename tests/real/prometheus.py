@@ -15,7 +15,7 @@ Sample = tuple[dict[str, str], float]
 
 
 class Prometheus:
-    """One server per test session: tests tell their series apart by their own job."""
+    """One server per test session; tests distinguish their series by their own job."""
 
     def __init__(self, program: Program, port: int, directory: Path) -> None:
         self.program = program
@@ -27,7 +27,7 @@ class Prometheus:
 
     @contextmanager
     def scraping(self, job: str, target: str, *, interval: str = "1s", **settings: Any) -> Iterator[None]:
-        """A scrape job for ``host:port``; ``settings`` are those of a scrape_config. It takes some 5 s to begin."""
+        """Scrape ``host:port`` as a job, which takes about 5 s to start; ``settings``: those of a scrape_config."""
         static = (
             {} if any(key.endswith("_sd_configs") for key in settings) else {"static_configs": [{"targets": [target]}]}
         )
@@ -42,7 +42,7 @@ class Prometheus:
 
     @contextmanager
     def evaluating(self, *rule_files: Path, alertmanagers: Sequence[str] = ()) -> Iterator[None]:
-        """Evaluate the rules of these files every second; ``alertmanagers`` are ``host:port``."""
+        """Evaluate the rules of these files every second; ``alertmanagers``: ``host:port``."""
         self._rule_files, self._alertmanagers = rule_files, tuple(alertmanagers)
         self.reload()
         try:
@@ -56,22 +56,22 @@ class Prometheus:
         request_json(f"{self.url}/-/reload", method="POST")
 
     def query(self, expression: str) -> list[Sample]:
-        """An instant query: (labels, value) of each series."""
+        """Run an instant query; return labels and value of each series."""
         data = self.get("query", query=expression)
         return [(item["metric"], float(item["value"][1])) for item in data["result"]]
 
     def value(self, expression: str) -> float | None:
-        """The value of the one series that an expression yields; None where it yields none."""
+        """Return the value of the only series of an expression; None if it has none."""
         samples = self.query(expression)
         assert len(samples) < 2, f"{expression} has several series: {[labels for labels, _ in samples]}"
         return samples[0][1] if samples else None
 
     def get(self, path: str, **params: Any) -> Any:
-        """The ``data`` of an answer below ``/api/v1``."""
+        """Return the ``data`` of a response below ``/api/v1``."""
         return request_json(f"{self.url}/api/v1/{path}?{urlencode(params, doseq=True)}")["data"]
 
     def wait_for(self, expression: str, seconds: float = GENEROUS_SECONDS) -> list[Sample]:
-        """The result of an expression, once it has one."""
+        """Wait until an expression has a result, and return it."""
         return wait_until(
             lambda: self.query(expression) or None,
             f"{expression} has a result",
@@ -80,7 +80,7 @@ class Prometheus:
         )
 
     def state_of_targets(self) -> str:
-        """For the message of a test that waited in vain."""
+        """Return the state of the targets for the message of a test that timed out."""
         targets = self.get("targets", state="active")["activeTargets"]
         lines = [f"{t['labels']['job']} {t['scrapeUrl']} {t['health']} {t['lastError']}" for t in targets]
         return "\n".join(lines + self.program.said.splitlines()[-20:])
@@ -112,7 +112,7 @@ def write_configuration(
     rule_files: Sequence[Path] = (),
     alertmanagers: Sequence[str] = (),
 ) -> Path:
-    """The configuration as JSON, which is YAML too."""
+    """Write the configuration as JSON, which is also YAML."""
     path = directory / "prometheus.yml"
     configuration = {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
@@ -137,6 +137,6 @@ def promtool(*arguments: str | Path, text: str | None = None) -> subprocess.Comp
 
 
 def check_metrics(exposition: str) -> None:
-    """What is exposed must pass promtool's linter without a word."""
+    """Assert that promtool's linter reports nothing."""
     done = promtool("check", "metrics", text=exposition)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""A sidecar over streams that tests make healthy or unhealthy, with its own clock."""
+"""A sidecar, with its own clock, over streams that tests make healthy or unhealthy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UPSTREAMS = 10
 
 
 class ShiftedClock(Clock):
-    """A wall clock that is wrong."""
+    """A wrong wall clock."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -36,7 +36,7 @@ class ShiftedClock(Clock):
 
 
 class Replica:
-    """One sidecar, and what it sees of the streams. ``time_scale`` divides all times."""
+    """One sidecar, and the streams as it sees them. ``time_scale`` divides all times."""
 
     def __init__(self, time_scale: float, streams: int, clock: Clock | None = None) -> None:
         self.time_scale = time_scale
@@ -50,7 +50,7 @@ class Replica:
             store=self._store,
             clock=clock or Clock(),
             metrics=SidecarMetrics(self.registry),
-            sink_of=lambda _: None,
+            find_sink=lambda _: None,
             page_url="http://exporter:10071/",
             time_scale=time_scale,
             environ={},
@@ -81,7 +81,7 @@ class Replica:
             await asyncio.sleep(0)
 
     async def poll(self, seconds: float) -> None:
-        """Go on polling for a time, which is not scaled."""
+        """Continue polling for a time, which is not scaled."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while loop.time() < end:
@@ -89,7 +89,7 @@ class Replica:
             await asyncio.sleep(min(POLL_SECONDS / self.time_scale, seconds))
 
     async def poll_until(self, holds: Callable[[], Awaitable[bool]] | Callable[[], bool]) -> None:
-        """Go on polling until a condition holds."""
+        """Continue polling until a condition holds."""
         async with asyncio.timeout(GENEROUS_SECONDS):
             while True:
                 found = holds()

@@ -1,4 +1,4 @@
-"""From a fault of a platform to a page: Prometheus' rules, the sidecar, and both together say the same."""
+"""From a platform's fault to a page: Prometheus' rules, the sidecar, and both together have the same result."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ THRESHOLDS = {
 """Shorter than the defaults, so that the run ends sooner. A pulsing fault changes every two polls, which are two
 minutes apart at this scale."""
 ALL_HOLD_SECONDS = 25.0
-"""The longest ``for``, scaled, and then a ``group_wait`` and a round of evaluations."""
+"""The longest ``for``, scaled, plus a ``group_wait`` and a round of evaluations."""
 DEFAULTS = {"interval": "2s", "timeout": "1900ms", "stale_after": "4s", "health_grace": "1s", "ended_ttl": "10s"}
-"""Two seconds are two minutes, scaled. Shorter intervals fail when a busy machine delays this process by a second."""
+"""Two minutes, scaled. Shorter intervals fail when a busy machine delays this process by a second."""
 FOREIGN = {"job": JOB, "platform": "storm", "upstream": "edge", "scope": "stream"}
-"""Labels of an alert from elsewhere that resembles ours."""
+"""Labels of an alert from another source that resembles ours."""
 BOTH_SEVERITIES = {"StreamExpectedUnknown"}
-"""Rules whose alert is first a warning and later critical."""
+"""Rules whose alert starts as a warning and becomes critical."""
 
 
 def test_matrix_has_every_fault() -> None:
     rows = [row for upstream in ROWS for row in upstream.streams]
-    # its own rhythm is too slow: a stream that ends again and again takes its place
+    # the natural rhythm of this one is too slow; a stream that ends repeatedly replaces it
     assert {row.fault for row in rows if row.fault} == (STREAM_FAULTS - {FaultKind.FLAP}) | {PAUSE}
     assert {upstream.fault for upstream in ROWS if upstream.fault} == UPSTREAM_FAULTS
 
 
 @pytest.mark.parametrize("who", ["prometheus", "sidecar", "both"])
-async def test_every_fault_brings_its_page_and_no_other(
+async def test_every_fault_causes_its_page_and_no_other(
     who: str, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scale_waits(monkeypatch)
     async with AsyncExitStack() as stack:
-        # of its own: what another test had told would not be told again
+        # its own Alertmanager, because alerts that another test has sent would not be sent again
         alertmanager = stack.enter_context(running_alertmanager(tmp_path_factory.mktemp("alertmanager")))
         simulators = [await stack.enter_async_context(running_simulator(seed=seed)) for seed in range(SIMULATORS)]
         webhook = await stack.enter_async_context(running_webhook())
@@ -113,7 +113,7 @@ async def test_every_fault_brings_its_page_and_no_other(
 
 
 def alerting(who: str, alertmanager: Alertmanager, directory: Path) -> dict[str, Any]:
-    """A health SLO that the few streams here, most of them in trouble, still meet; and the sidecar where it is on."""
+    """Return alerting settings: a health SLO that the few, mostly unhealthy streams meet, and the sidecar if used."""
     settings: dict[str, Any] = {"health_slo": {"objective": 0.5}, "thresholds": THRESHOLDS}
     if who != "prometheus":
         settings |= {"alertmanagers": [{"url": alertmanager.url}], "state_file": str(directory / "alerts.json")}
@@ -123,7 +123,7 @@ def alerting(who: str, alertmanager: Alertmanager, directory: Path) -> dict[str,
 
 
 class Play:
-    """Every fault at once, each on another stream or upstream, and then none."""
+    """Inject every fault at once, each on another stream or upstream, then end them all."""
 
     def __init__(self, matrix: FaultMatrix, service: Service, webhook: Webhook, alertmanager: Alertmanager) -> None:
         self.matrix, self.service, self.webhook, self.alertmanager = matrix, service, webhook, alertmanager
@@ -144,9 +144,9 @@ class Play:
         pulsing = self.matrix.expected(is_pulsing=True)
         async with self._pulses() as enough:
             await self.matrix.inject()
-            await wait_until(lambda: self._told() >= pulsing, "what pulses is told", self._state)
+            await wait_until(lambda: self._told() >= pulsing, "alerts of pulsing faults are sent", self._state)
             enough.set()
-            await wait_until(lambda: self._told() >= self.expected, "every fault is told", self._state)
+            await wait_until(lambda: self._told() >= self.expected, "alerts of all faults are sent", self._state)
             await asyncio.sleep(began + ALL_HOLD_SECONDS - time.monotonic())
         assert worst(self._told()) == self.expected, self._state()
         warned = {(*page, "warning") for page in pages(self.expected) if page[0] in BOTH_SEVERITIES}
@@ -159,7 +159,7 @@ class Play:
         assert ("StreamUpstreamDown", "refused", "", "critical") in inhibited
 
         await self.matrix.clear()
-        await wait_until(lambda: self._resolved() >= pages(self.expected), "every end is told", self._state)
+        await wait_until(lambda: self._resolved() >= pages(self.expected), "all resolved alerts are sent", self._state)
         await wait_until(lambda: not self._active(), "nothing is active", self._state)
         assert worst(self._told()) == self.expected, self._state()
         received = {labels["alertname"]: labels["severity"] for labels in self.webhook.labels("firing", "tickets")}
@@ -168,7 +168,7 @@ class Play:
 
     @asynccontextmanager
     async def _pulses(self) -> AsyncIterator[asyncio.Event]:
-        """Faults that come and go until the event is set: the simulator's own flaps are a minute apart, unscaled."""
+        """Pulse faults until the event is set, because the simulator's own flaps are a minute apart, unscaled."""
         enough = asyncio.Event()
         task = asyncio.create_task(self.matrix.pulse(self.service, enough))
         try:
@@ -184,7 +184,7 @@ class Play:
         return pages(self.webhook.told("resolved"))
 
     def _active(self, *, inhibited: bool | None = None) -> set[Told]:
-        """The alerts that Alertmanager has of the rules that both can evaluate; only inhibited ones, or only others."""
+        """Return Alertmanager's alerts of the rules that both can evaluate; ``inhibited`` filters them."""
         return {
             told_of(alert["labels"])
             for alert in self.alertmanager.alerts('alertname=~"Stream.+"', 'scope=~"stream|upstream"')
@@ -195,7 +195,7 @@ class Play:
         told = self._told()
         lines = [
             f"missing {sorted(self.expected - told)}",
-            f"besides {sorted(worst(told) - self.expected)}",
+            f"unexpected {sorted(worst(told) - self.expected)}",
             f"not resolved {sorted(pages(self.expected) - self._resolved())}",
             self.webhook.history(),
             f"active {sorted(self._active(inhibited=False))}",
@@ -209,7 +209,7 @@ def pages(told: set[Told]) -> set[Page]:
 
 
 def worst(told: set[Told]) -> set[Told]:
-    """Each alert with the worst of its severities."""
+    """Return each alert with its highest severity."""
     order = [severity.value for severity in Severity]
     found: dict[Page, str] = {}
     for *page, severity in told:

@@ -1,4 +1,4 @@
-"""Delivery to real Alertmanagers: what they have, and what they notify. Time runs at a scale of 1/60."""
+"""Delivery to real Alertmanagers: their alerts and notifications. Durations are scaled by 1/60."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLOCK_OFFSET = "stream_exporter_notifications_clock_offset_seconds"
 
 
 class Receiver:
-    """Records what Alertmanagers, and the sidecar's own webhooks, notify."""
+    """Records notifications from Alertmanagers and from the sidecar's own webhooks."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -56,7 +56,7 @@ async def running_receiver() -> AsyncIterator[Receiver]:
 
 
 def notifying(url: str, **route: str) -> str:
-    """A configuration of Alertmanager that notifies a receiver, by default at once."""
+    """Return an Alertmanager configuration that notifies a receiver, by default at once."""
     times = {"group_wait": "100ms", "group_interval": "500ms", "repeat_interval": "4h"} | route
     receiver = {"name": "pager", "webhook_configs": [{"url": url}]}
     return yaml.safe_dump({"route": {"receiver": "pager", "group_by": ["upstream"], **times}, "receivers": [receiver]})
@@ -66,7 +66,7 @@ def notifying(url: str, **route: str) -> str:
 async def one_alertmanager(
     directory: Path, configuration: str | None = None
 ) -> AsyncIterator[tuple[ClusterMember, FaultyProxy]]:
-    silent = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
+    silent = "route: {receiver: none}\nreceivers: [{name: none}]\n"
     async with running_cluster(directory, configuration or silent, members=1) as cluster:
         yield cluster[0]
 
@@ -76,7 +76,7 @@ async def streams_in(member: ClusterMember) -> set[str]:
 
 
 def has(member: ClusterMember, streams: set[str]) -> Callable[[], Awaitable[bool]]:
-    """Whether Alertmanager has the alerts of exactly these streams."""
+    """Return a check of whether Alertmanager has exactly these streams' alerts."""
 
     async def holds() -> bool:
         return await streams_in(member) == streams
@@ -102,11 +102,11 @@ async def test_wrong_clock_of_the_exporter_ends_no_alert(tmp_path: Path, seconds
                 replica.unhealthy.clear()
                 await replica.poll_until(has(member, set()))
                 assert replica.count("errors", proxy.url) == 0
-        warnings = [line for line in logs if line["event"] == "alertmanager's clock differs from this one"]
+        warnings = [line for line in logs if line["event"] == "alertmanager's clock differs from the exporter's"]
         assert [line["seconds"] for line in warnings] == [pytest.approx(-seconds, abs=1)]
 
 
-async def test_date_of_a_proxy_is_of_no_account(tmp_path: Path) -> None:
+async def test_date_header_of_a_proxy_is_ignored(tmp_path: Path) -> None:
     async with one_alertmanager(tmp_path) as (member, proxy):
         proxy.response_headers["Date"] = "Sun, 06 Nov 1994 08:49:37 GMT"
         async with running_replica([proxy.url]) as replica:
@@ -121,7 +121,7 @@ async def test_date_of_a_proxy_is_of_no_account(tmp_path: Path) -> None:
 
 
 async def test_two_sidecars_that_disagree_cause_one_notification_per_change(tmp_path: Path) -> None:
-    """One sees the recovery, the other does not, for 195 s. ``tests/load/test_soak_delivery.py`` has a cluster."""
+    """For 195 s, only one sees the recovery. ``tests/load/test_soak_delivery.py`` uses a cluster."""
     async with (
         running_receiver() as receiver,
         one_alertmanager(tmp_path, notifying(receiver.url)) as (_, proxy),
@@ -141,7 +141,7 @@ async def test_two_sidecars_that_disagree_cause_one_notification_per_change(tmp_
 
 
 async def test_resolve_of_one_sidecar_is_notified_although_the_other_disagrees(tmp_path: Path) -> None:
-    """The default, ``resolve: send``: the other's repeat is then notified again."""
+    """With the default, ``resolve: send``, the other's repeat is notified again."""
     async with (
         running_receiver() as receiver,
         one_alertmanager(tmp_path, notifying(receiver.url)) as (member, proxy),
@@ -151,7 +151,7 @@ async def test_resolve_of_one_sidecar_is_notified_although_the_other_disagrees(t
     ):
         one.unhealthy = other.unhealthy = {0}
         await asyncio.gather(*(replica.poll_until(lambda: bool(receiver.statuses())) for replica in (one, other)))
-        # the other's next repeat comes after Alertmanager has notified
+        # delay the other's next repeat until Alertmanager has notified
         others_proxy.hang()
         one.unhealthy = set()
         await one.poll_until(lambda: receiver.statuses() == ["firing", "resolved"])
@@ -163,7 +163,7 @@ async def test_resolve_of_one_sidecar_is_notified_although_the_other_disagrees(t
 
 
 async def test_resolve_survives_a_restart_and_is_not_repeated_without_one(tmp_path: Path) -> None:
-    """Alertmanager is restarted after it has accepted the end of an alert, and before it notifies of it."""
+    """Alertmanager is restarted after it has accepted a resolve and before it notifies of it."""
     async with running_receiver() as receiver:
         configuration = notifying(receiver.url, group_wait="0s", group_interval="8s")
         for name in ("restarted", "other"):
@@ -192,13 +192,13 @@ async def test_resolve_survives_a_restart_and_is_not_repeated_without_one(tmp_pa
             assert [receiver.statuses(path) for path in paths] == [["firing"]] * 2
             await restarted.restart()
             await replica.poll_until(lambda: all(receiver.statuses(path) == ["firing", "resolved"] for path in paths))
-            assert [await member.metric(resolved) for member in (restarted, other)] == [1, 1], "since its start"
+            assert [await member.metric(resolved) for member in (restarted, other)] == [1, 1], "counted since its start"
 
 
-# -- requests that are refused -----------------------------------------------------------------------------------------
+# -- refused requests --------------------------------------------------------------------------------------------------
 
 
-async def test_all_alerts_pass_a_proxy_that_refuses_large_requests(tmp_path: Path) -> None:
+async def test_all_alerts_pass_a_proxy_with_a_size_limit(tmp_path: Path) -> None:
     async with one_alertmanager(tmp_path) as (member, proxy):
         proxy.largest_body = 20_000
         async with running_replica([proxy.url], streams=100) as replica:
@@ -227,7 +227,7 @@ async def test_refused_alerts_arrive_when_the_connection_is_back(
         accepted = replica.count("sent", proxy.url)
         replica.unhealthy = {0, 1, 2}
         await replica.poll_until(lambda: replica.count("errors", proxy.url) > 9)
-        assert replica.count("sent", proxy.url) <= accepted + 1, "a watchdog was perhaps on its way"
+        assert replica.count("sent", proxy.url) <= accepted + 1, "a watchdog may have been on its way"
         assert await streams_in(member) == set()
         proxy.recover()
         await replica.poll_until(has(member, {"s0", "s1", "s2"}))
@@ -238,8 +238,8 @@ async def test_refused_alerts_arrive_when_the_connection_is_back(
 
 
 @pytest.mark.no_cover
-async def test_fourteen_thousand_alerts_reach_a_slow_alertmanager_and_stay(tmp_path: Path) -> None:
-    """20 ms a request: a round takes longer than the time between two rounds."""
+async def test_fourteen_thousand_alerts_stay_firing_in_a_slow_alertmanager(tmp_path: Path) -> None:
+    """At 20 ms per request, a round takes longer than the interval between rounds."""
     async with one_alertmanager(tmp_path) as (member, proxy):
         proxy.lag_seconds = 0.02
         async with running_replica([proxy.url], streams=14_000, time_scale=12) as replica:
@@ -249,7 +249,7 @@ async def test_fourteen_thousand_alerts_reach_a_slow_alertmanager_and_stay(tmp_p
                 while len(await streams_in(member)) < 14_000:  # noqa: ASYNC110 - a real Alertmanager
                     await asyncio.sleep(1)
             for _ in range(3):
-                # together longer than the horizon
+                # longer in total than the horizon
                 await asyncio.sleep(8)
                 assert len(await streams_in(member)) == 14_000
             assert (replica.count("errors", proxy.url), replica.count("dropped", proxy.url)) == (0, 0)
@@ -258,8 +258,8 @@ async def test_fourteen_thousand_alerts_reach_a_slow_alertmanager_and_stay(tmp_p
 # -- formats -----------------------------------------------------------------------------------------------------------
 
 
-async def test_webhook_tells_what_alertmanager_would(tmp_path: Path) -> None:
-    """The same alert, in the notifications of Alertmanager and in the sidecar's own."""
+async def test_webhook_notification_equals_alertmanagers(tmp_path: Path) -> None:
+    """Compare notifications about the same alert from Alertmanager and from the sidecar."""
     async with running_receiver() as receiver:
         configuration = notifying(f"{receiver.url}alertmanager")
         webhook = {"name": "pager", "url": f"{receiver.url}sidecar"}
@@ -268,22 +268,22 @@ async def test_webhook_tells_what_alertmanager_would(tmp_path: Path) -> None:
             running_replica([proxy.url], webhooks=[webhook]) as replica,
         ):
 
-            def are_told(expected: list[str]) -> bool:
+            def are_notified(expected: list[str]) -> bool:
                 return receiver.statuses("/alertmanager") == receiver.statuses("/sidecar") == expected
 
             for expected, replica.unhealthy in ((["firing"], {0}), (["firing", "resolved"], set())):
-                await replica.poll_until(partial(are_told, expected))
+                await replica.poll_until(partial(are_notified, expected))
     for theirs, ours in zip(receiver.bodies["/alertmanager"], receiver.bodies["/sidecar"], strict=True):
         assert list(ours) == list(theirs)
         assert list(ours["alerts"][0]) == list(theirs["alerts"][0])
         theirs["externalURL"] = "http://exporter:10071"
-        # what Alertmanager kept of the alert is of a moment before
+        # Alertmanager's copy of the alert is slightly older
         for alert in (theirs["alerts"][0], ours["alerts"][0], theirs["commonAnnotations"], ours["commonAnnotations"]):
             alert.get("annotations", alert).pop("cleared", None)
         assert ours == theirs
 
 
-async def test_rules_and_alerts_have_the_shape_of_prometheus(tmp_path: Path, prometheus: Prometheus) -> None:
+async def test_rules_and_alerts_have_the_format_of_prometheus(tmp_path: Path, prometheus: Prometheus) -> None:
     rule = {
         "alert": "Firing",
         "expr": "vector(0.3333333333333333)",
@@ -313,7 +313,7 @@ async def test_rules_and_alerts_have_the_shape_of_prometheus(tmp_path: Path, pro
 
 
 def shape(data: Any) -> Any:
-    """The keys and types of a JSON document; labels and annotations are texts by any name."""
+    """Return the keys and types of a JSON document, ignoring the names of labels and annotations."""
     if isinstance(data, dict):
         return {
             key: {type(text) for text in value.values()} if key in ("labels", "annotations") else shape(value)

@@ -1,4 +1,4 @@
-"""The platform module against real node-media-servers, with media that ffmpeg publishes."""
+"""The platform module against real node-media-servers, with media published by ffmpeg."""
 
 import asyncio
 import time
@@ -16,14 +16,14 @@ from exporter.runtime.clock import Clock
 from tests.real.child_process import GENEROUS_SECONDS
 from tests.real.media import PASSWORD, USERNAME, NodeMediaServer, Publisher
 
-# one loop and one login per server: version 4 takes ten login requests a minute from one address
+# share one loop and one login per server, because version 4 allows ten logins a minute from one address
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
 TOLERANCE = 0.2
 
 
 class Watch:
-    """Polls a server the way the exporter does, and keeps what came last."""
+    """Polls a server as the exporter does, and keeps the last result."""
 
     def __init__(self, server: NodeMediaServer) -> None:
         self.server = server
@@ -43,7 +43,7 @@ class Watch:
         return {sample.id: sample for sample in snapshot.streams}
 
     async def until(self, condition: Callable[[dict[str, StreamReport]], Any], what: str) -> dict[str, StreamReport]:
-        """Poll, several times a second, until the streams are as wanted."""
+        """Poll several times a second until the condition holds."""
         deadline = time.monotonic() + GENEROUS_SECONDS
         while True:
             streams = await self.poll()
@@ -65,11 +65,11 @@ def is_live(streams: dict[str, StreamReport], *names: str) -> bool:
 
 
 def name_for(watch: Watch, purpose: str) -> str:
-    """Tests share the servers, so each publishes under its own name."""
+    """Return a stream name for a test, because the tests share the servers."""
     return f"{purpose}-{watch.server.version}"
 
 
-async def test_two_streams_that_are_published(watch: Watch) -> None:
+async def test_two_published_streams_are_live_with_their_bitrates(watch: Watch) -> None:
     low, high = name_for(watch, "low"), name_for(watch, "high")
     with watch.server.publish(low, bits_per_second=300_000) as slow, watch.server.publish(high) as fast:
         streams = await watch.until(
@@ -87,7 +87,7 @@ async def test_two_streams_that_are_published(watch: Watch) -> None:
 
 
 async def assert_rates(watch: Watch, publishers: dict[str, Publisher]) -> None:
-    """Over the same few seconds, what is measured here is what ffmpeg says it has sent."""
+    """Assert that bitrates measured over the same few seconds equal what ffmpeg has sent."""
     await watch.poll()
     began = time.monotonic()
     sent = {name: publisher.bytes_sent for name, publisher in publishers.items()}
@@ -99,7 +99,7 @@ async def assert_rates(watch: Watch, publishers: dict[str, Publisher]) -> None:
         assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second == pytest.approx(count / seconds, rel=TOLERANCE)
 
 
-async def test_viewers_come_and_go(watch: Watch) -> None:
+async def test_viewers_are_counted_until_they_leave(watch: Watch) -> None:
     name = name_for(watch, "watched")
     with watch.server.publish(name):
         await watch.until(lambda s: is_live(s, name), "it is live")
@@ -109,23 +109,23 @@ async def test_viewers_come_and_go(watch: Watch) -> None:
                 lambda s: viewer.received and s[f"live/{name}"].ingest_bitrate_bytes_per_second, "they see something"
             )
         streams = await watch.until(lambda s: s[f"live/{name}"].viewers == 0, "nobody watches")
-        # whatever the server's own measuring makes of their leaving
+        # whatever the server's own measurement reports after they left
         assert streams[f"live/{name}"].ingest_bitrate_bytes_per_second
 
 
-async def test_a_publisher_that_hangs_and_comes_back(watch: Watch) -> None:
+async def test_bitrate_is_zero_while_the_publisher_hangs(watch: Watch) -> None:
     name = name_for(watch, "frozen")
     with watch.server.publish(name) as publisher:
         await watch.until(lambda s: is_live(s, name) and s[f"live/{name}"].ingest_bitrate_bytes_per_second, "it sends")
         publisher.freeze()
-        # bytes that are still on their way may move the first poll's counter
+        # bytes still in flight may move the first poll's counter
         streams = await watch.until(lambda s: s[f"live/{name}"].ingest_bitrate_bytes_per_second == 0, "it is silent")
         assert streams[f"live/{name}"].live
         publisher.thaw()
         await watch.until(lambda s: s[f"live/{name}"].ingest_bitrate_bytes_per_second, "it sends again")
 
 
-async def test_a_publisher_that_is_killed_and_started_again(watch: Watch) -> None:
+async def test_stream_restarts_after_its_publisher_was_killed(watch: Watch) -> None:
     name = name_for(watch, "killed")
     with watch.server.publish(name) as publisher:
         streams = await watch.until(lambda s: is_live(s, name), "it is live")
@@ -137,7 +137,7 @@ async def test_a_publisher_that_is_killed_and_started_again(watch: Watch) -> Non
         assert streams[f"live/{name}"].session not in ("", session)
 
 
-async def test_a_viewer_waits_for_a_publisher(watch: Watch) -> None:
+async def test_stream_with_only_a_viewer_is_not_live(watch: Watch) -> None:
     name = name_for(watch, "awaited")
     with watch.server.publish(name) as publisher:
         await watch.until(lambda s: is_live(s, name), "it is live")
@@ -146,12 +146,12 @@ async def test_a_viewer_waits_for_a_publisher(watch: Watch) -> None:
             publisher.kill()
             streams = await watch.until(lambda s: not is_live(s, name), "the publisher is gone")
             left = streams.get(f"live/{name}")
-            # version 2 tells its viewers to go, version 4 holds the publisher's place
+            # version 2 disconnects its viewers, version 4 holds the publisher's slot
             assert left is None or left.status in (Status.IDLE, Status.CONNECTING)
 
 
-async def test_a_wrong_password(nms2: NodeMediaServer) -> None:
-    """Version 2 only: wrong logins would lock the user of version 4 for other tests."""
+async def test_wrong_password_is_an_auth_error(nms2: NodeMediaServer) -> None:
+    """Only for version 2, because wrong logins would lock the user of version 4 for other tests."""
     auth = AuthSettings.model_validate({"username": USERNAME, "password": "wrong"})
     clock = Clock()
     settings = NodeMediaServerSettings(name="origin", url=nms2.url, auth=auth)

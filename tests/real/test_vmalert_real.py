@@ -37,11 +37,11 @@ from tests.real.vmalert import (
 pytestmark = [pytest.mark.real, pytest.mark.no_cover]
 
 KNOWS_KEEP_FIRING = (1, 92)
-"""The first vmalert that reads ``keep_firing_for``; earlier ones refuse a file with a field that they do not know."""
+"""The first vmalert that supports ``keep_firing_for``; earlier ones refuse a file with unknown fields."""
 POLLING = {"interval": "500ms", "timeout": "450ms", "stale_after": "2s", "health_grace": "1s", "ended_ttl": "10s"}
 WATCHDOG: Page = ("StreamWatchdog", "", "")
 UNRENDERED = ("{{", "<no value>", "<error", "%!")
-"""Marks of a template that failed: vmalert leaves the template unchanged, Go writes an error text."""
+"""Marks of a failed template: vmalert leaves the template unchanged, Go writes an error."""
 T = TypeVar("T")
 
 
@@ -53,8 +53,8 @@ def test_vmalert_accepts_the_rule_files_without_keep_firing(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_vmalert_reads_keep_firing_for_since_its_version_1_92(tmp_path: Path) -> None:
-    """Why there is ``--without-keep-firing``: an older vmalert does not start with the files as they are shipped."""
+def test_vmalert_supports_keep_firing_for_since_version_1_92(tmp_path: Path) -> None:
+    """The reason for ``--without-keep-firing``: an older vmalert does not start with the shipped files."""
     write_rules(tmp_path)
 
     done = dry_run(tmp_path)
@@ -66,9 +66,7 @@ def test_vmalert_reads_keep_firing_for_since_its_version_1_92(tmp_path: Path) ->
         assert "unknown fields in rule: keep_firing_for" in done.stderr
 
 
-async def test_vmalert_fires_for_faults_and_for_nothing_else(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+async def test_vmalert_fires_for_faults_only(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     async with AsyncExitStack() as stack:
         simulated = await stack.enter_async_context(running_simulator(seed=1))
         off_air, healthy = simulated.steady_streams(Platform.STORM, 2)
@@ -77,7 +75,7 @@ async def test_vmalert_fires_for_faults_and_for_nothing_else(
             wave_upstream("wave", simulated.url, simulated.steady_streams(Platform.WAVE, 1)),
         ]
         lab = await stack.enter_async_context(running_lab(tmp_path, tmp_path_factory, upstreams))
-        await wait_until(lab.is_settled, "the rules know of every stream, and nothing is wrong", lab.state)
+        await wait_until(lab.is_settled, "the rules cover every stream, and no alert fires", lab.state)
 
         await simulated.inject_fault("storm", "end", off_air.name)
         await simulated.inject_fault("wave", "down")
@@ -86,7 +84,9 @@ async def test_vmalert_fires_for_faults_and_for_nothing_else(
         await wait_until(lambda: lab.firing() >= {WATCHDOG, offline, down}, "both faults fire", lab.state)
 
         await wait_until(lambda: lab.delivered() >= {WATCHDOG, offline, down}, "Alertmanager has them", lab.state)
-        await wait_until(lambda: lab.recorded() >= {WATCHDOG, offline, down}, "they are written back", lab.state)
+        await wait_until(
+            lambda: lab.recorded() >= {WATCHDOG, offline, down}, "they are written to VictoriaMetrics", lab.state
+        )
         alerts = lab.vmalert.alerts()
         assert not [alert for alert in alerts if alert["labels"].get("stream") == healthy.id]
         summaries = {page_of(alert["labels"]): alert["annotations"]["summary"] for alert in alerts}
@@ -102,7 +102,7 @@ async def test_vmalert_fires_for_faults_and_for_nothing_else(
 
 @dataclass
 class Lab:
-    """An exporter, VictoriaMetrics that scrapes it, and vmalert that tells Alertmanager."""
+    """An exporter, VictoriaMetrics that scrapes it, and vmalert that sends to Alertmanager."""
 
     victoria_metrics: VictoriaMetrics
     vmalert: Vmalert
@@ -110,26 +110,26 @@ class Lab:
     streams: int
 
     def is_settled(self) -> bool:
-        """Whether recording rules have written of each stream, which takes vmalert some evaluations after its start."""
+        """Return whether the recording rules cover each stream, which takes some evaluations after vmalert's start."""
         streams = {labels["stream"] for labels, _ in self.victoria_metrics.query("stream:live")}
         return len(streams) == self.streams and {page_of(alert["labels"]) for alert in self.vmalert.alerts()} == {
             WATCHDOG
         }
 
     def firing(self) -> set[Page]:
-        """What fires by vmalert's own word."""
+        """Return the firing alerts according to vmalert."""
         return {page_of(alert["labels"]) for alert in self.vmalert.alerts() if alert["state"] == "firing"}
 
     def recorded(self) -> set[Page]:
-        """What fires by the series that vmalert writes to VictoriaMetrics."""
+        """Return the firing alerts according to the series that vmalert writes to VictoriaMetrics."""
         return {page_of(labels) for labels, _ in self.victoria_metrics.query('ALERTS{alertstate="firing"}')}
 
     def delivered(self) -> set[Page]:
-        """What Alertmanager has."""
+        """Return the alerts in Alertmanager."""
         return {page_of(alert["labels"]) for alert in self.alertmanager.alerts()}
 
     def state(self) -> str:
-        """For the message of a test that waited in vain."""
+        """Return the state for the message of a test that timed out."""
         alerts = [(*page_of(alert["labels"]), alert["state"]) for alert in self.vmalert.alerts()]
         said = self.vmalert.program.said.splitlines()[-20:]
         return "\n".join([f"{sorted(alerts)}", f"{self.vmalert.rule_errors()}", *said])
@@ -146,7 +146,7 @@ async def running_lab(
         rules = directory / "rules"
         write_rules(rules, "--without-keep-firing", "--config.file", directory / "config.yaml", "--time-scale", SCALE)
 
-        # the exporter and the simulator run in this process: what waits for other programs has a thread of its own
+        # in threads, because the exporter and the simulator run in this process
         async def enter(program: AbstractContextManager[T]) -> T:
             return await asyncio.to_thread(stack.enter_context, program)
 

@@ -1,4 +1,4 @@
-"""A real Prometheus against a real exporter: each scrape_configs of the documentation, with TLS and a password too."""
+"""A real Prometheus and a real exporter: every documented scrape configuration, including TLS and passwords."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA) -> Path:
-    """The folder with all that the documentation's files stand for."""
+    """Create the folder with all files that the documentation refers to."""
     directory = tmp_path_factory.mktemp("secure")
     write_certificate(directory, authority)
     authority.cert_pem.write_to_path(directory / "ca.pem")
@@ -72,7 +72,7 @@ def secure_exporter(secrets: Path) -> Iterator[Exporter]:
 
 @contextmanager
 def scraping(prometheus: Prometheus, documented: int, port: int, prefix: str, secrets: Path = Path()) -> Iterator[None]:
-    """The jobs of a documented configuration, under names of their own."""
+    """Use a documented configuration, with its jobs renamed."""
     text = DOCUMENTED[documented].replace("localhost:10071", f"localhost:{port}")
     jobs = yaml.safe_load(_with_files_of(text, secrets))["scrape_configs"]
     with ExitStack() as stack:
@@ -92,7 +92,7 @@ def targets(prometheus: Prometheus, job: str) -> list[Mapping[str, Any]]:
 
 
 def doubled(prometheus: Prometheus, prefix: str) -> list[Any]:
-    """The series of these jobs that differ in nothing but where they were scraped."""
+    """Return series of these jobs that differ only in where they were scraped."""
     found = prometheus.get("series", **{"match[]": f'{{job=~"{prefix}-.*", __name__!~"up|scrape_.*"}}'})
     scraped = Counter(
         tuple(sorted((key, value) for key, value in labels.items() if key not in ("job", "instance")))
@@ -102,7 +102,7 @@ def doubled(prometheus: Prometheus, prefix: str) -> list[Any]:
     return [labels for labels, count in scraped.items() if count > 1]
 
 
-def test_four_configurations_are_documented_and_promtool_takes_each(tmp_path: Path, secrets: Path) -> None:
+def test_promtool_accepts_the_four_documented_configurations(tmp_path: Path, secrets: Path) -> None:
     assert len(DOCUMENTED) == 4
     for number, text in enumerate(DOCUMENTED):
         file = tmp_path / f"{number}.yml"
@@ -111,7 +111,7 @@ def test_four_configurations_are_documented_and_promtool_takes_each(tmp_path: Pa
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_everything_in_one_scrape(prometheus: Prometheus, open_exporter: Exporter) -> None:
+def test_one_scrape_contains_every_upstream(prometheus: Prometheus, open_exporter: Exporter) -> None:
     with scraping(prometheus, ALL_STREAMS, open_exporter.port, "whole"):
         for upstream in UPSTREAMS:
             prometheus.wait_for(f'stream_live{{job="whole-stream-exporter", upstream="{upstream}"}} == 1')
@@ -119,7 +119,9 @@ def test_everything_in_one_scrape(prometheus: Prometheus, open_exporter: Exporte
         assert doubled(prometheus, "whole") == []
 
 
-def test_a_target_for_each_upstream_and_nothing_twice(prometheus: Prometheus, open_exporter: Exporter) -> None:
+def test_service_discovery_has_a_target_per_upstream_without_duplicates(
+    prometheus: Prometheus, open_exporter: Exporter
+) -> None:
     port = open_exporter.port
     with scraping(prometheus, PROBES, port, "probes"):
         for upstream in UPSTREAMS:
@@ -138,7 +140,7 @@ def test_a_target_for_each_upstream_and_nothing_twice(prometheus: Prometheus, op
 
 
 @pytest.mark.parametrize("documented", [SECURE_WHOLE, SECURE_PROBES])
-def test_over_tls_with_a_password(
+def test_scrapes_work_over_tls_with_a_password(
     documented: int, prometheus: Prometheus, secure_exporter: Exporter, secrets: Path
 ) -> None:
     prefix = f"secure-{documented}"
@@ -149,7 +151,7 @@ def test_over_tls_with_a_password(
         assert all(target["scrapeUrl"].startswith("https://") for target in targets(prometheus, job))
 
 
-def test_wrong_passwords_and_no_passwords_stay_out_and_keep_nobody_else_out(
+def test_scrapes_without_the_correct_password_fail_and_block_no_other(
     prometheus: Prometheus, secure_exporter: Exporter, secrets: Path
 ) -> None:
     address = f"localhost:{secure_exporter.port}"
@@ -169,11 +171,11 @@ def test_wrong_passwords_and_no_passwords_stay_out_and_keep_nobody_else_out(
         prometheus.wait_for('sum_over_time(up{job="door-right"}[30s]) >= 5')
         assert prometheus.value('max(max_over_time(up{job=~"door-.*", job!="door-right"}[30s]))') == 0
         for job in ("wrong", "unknown", "without"):
-            # on a busy machine a scrape may be too late to hear it
+            # a scrape may be too late to see it on a busy machine
             wait_until(lambda: "401" in targets(prometheus, f"door-{job}")[0]["lastError"], f"{job} is told 401")  # noqa: B023
 
 
-def test_a_new_certificate_is_taken_without_a_restart(
+def test_new_certificate_is_used_without_a_restart(
     prometheus: Prometheus, tmp_path: Path, authority: trustme.CA
 ) -> None:
     write_certificate(tmp_path, trustme.CA())
@@ -187,7 +189,7 @@ def test_a_new_certificate_is_taken_without_a_restart(
             prometheus.wait_for('up{job="renewed"} == 1')
 
 
-def test_the_documented_web_configuration_is_one(tmp_path: Path, authority: trustme.CA) -> None:
+def test_documented_web_configuration_is_valid(tmp_path: Path, authority: trustme.CA) -> None:
     (text,) = re.findall(r"^```yaml\n(tls_server_config:.*?)^```", WEB_PAGE, re.MULTILINE | re.DOTALL)
     write_certificate(tmp_path, authority)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -204,9 +206,7 @@ def test_the_documented_web_configuration_is_one(tmp_path: Path, authority: trus
 
 
 @pytest.mark.parametrize(("label", "warned"), [("name", True), ("hash", False)])
-def test_names_that_may_be_keys_are_warned_of_when_anybody_can_read_them(
-    tmp_path: Path, label: str, warned: bool
-) -> None:
+def test_public_names_that_may_be_stream_keys_cause_a_warning(tmp_path: Path, label: str, warned: bool) -> None:
     upstream = {"name": "origin", "platform": "node_media_server", "url": "http://127.0.0.1:9", "stream_label": label}
     if label == "hash":
         (tmp_path / "hash").write_text("canary-hash-key")

@@ -1,4 +1,4 @@
-"""The whole way: ffmpeg → node-media-server → the exporter as a process → Prometheus, which is asked what it knows."""
+"""End to end: ffmpeg, node-media-server, the exporter as a process, and Prometheus, which is queried."""
 
 import json
 import time
@@ -20,7 +20,7 @@ TOLERANCE = 0.2
 
 @contextmanager
 def exporting(directory: Path, upstreams: dict[str, NodeMediaServer], *expected: str) -> Iterator[Exporter]:
-    """The exporter, polling these servers every second; ``expected`` are keys of application ``live``."""
+    """Run the exporter, polling these servers every second; ``expected``: keys of application ``live``."""
     (directory / "password").write_text(PASSWORD + "\n")
     common: dict[str, Any] = {
         "platform": "node_media_server",
@@ -45,7 +45,7 @@ def observed(prometheus: Prometheus, running: Exporter, job: str) -> Iterator[No
 
 
 @pytest.mark.parametrize("version", [2, 4])
-def test_the_life_of_a_stream(
+def test_stream_is_followed_from_start_to_end(
     version: int, prometheus: Prometheus, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     server: NodeMediaServer = request.getfixturevalue(f"nms{version}")
@@ -67,7 +67,7 @@ def test_the_life_of_a_stream(
             prometheus.wait_for(f"stream_viewers{of_it} == 0")
 
             if version == 4:
-                # three quarters of a minute; with version 2 a test of its own waits for it
+                # this takes 45 s; version 2 has a separate test for it
                 publisher.freeze()
                 prometheus.wait_for(f"stream_ingest_bitrate_bytes_per_second{of_it} == 0 and stream_live{of_it} == 1")
                 silent = of_it.replace("}", ', reason="silent"}')
@@ -86,7 +86,7 @@ def test_the_life_of_a_stream(
 
 
 def assert_bitrate(prometheus: Prometheus, of_it: str, publisher: Publisher) -> None:
-    """What Prometheus sees, as gauge and as rate of the counter, is what ffmpeg says it has sent meanwhile."""
+    """Assert that gauge and counter rate in Prometheus equal what ffmpeg has sent in the same time."""
     began, sent = time.monotonic(), publisher.bytes_sent
     counter = f"stream_ingest_bytes_total{of_it}"
     prometheus.wait_for(f"count_over_time({counter}[5s]) >= 5 and {counter} > {sent + 250_000}")
@@ -98,8 +98,8 @@ def assert_bitrate(prometheus: Prometheus, of_it: str, publisher: Publisher) -> 
         assert prometheus.value(seen) == pytest.approx(real, rel=TOLERANCE)
 
 
-def test_a_server_that_dies(prometheus: Prometheus, tmp_path: Path) -> None:
-    """What is not known is absent, never 0; what the configuration says stays."""
+def test_stream_of_a_dead_server_is_unknown(prometheus: Prometheus, tmp_path: Path) -> None:
+    """Unknown values are absent, never 0; configured values stay."""
     of_it = '{job="dies", stream="live/main"}'
     with (
         running_nms2(tmp_path) as server,

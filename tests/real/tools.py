@@ -1,4 +1,4 @@
-"""Where the real programs are that ``make tools`` provides."""
+"""Paths of the real programs that ``make tools`` installs."""
 
 import json
 from functools import cache
@@ -11,7 +11,7 @@ MANIFEST = Path(__file__).parents[2] / ".cache" / "tools" / "tools.json"
 
 
 def tool(name: str) -> Path:
-    """The path of a program or package; the test fails, with what to do about it, when it is not there."""
+    """Return the path of a program or package; fail the test with instructions if it is missing."""
     manifest = _manifest()
     found = manifest["tools"].get(name)
     if found is None:
@@ -23,7 +23,7 @@ def tool(name: str) -> Path:
 
 
 def tool_version(name: str) -> str:
-    """The version of a program; ``?`` where it is unknown."""
+    """Return a program's version; ``?`` if unknown."""
     tool(name)
     version: str = _manifest()["tools"][name]["version"]
     return version

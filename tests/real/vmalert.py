@@ -15,7 +15,7 @@ from tests.real.tools import tool, tool_version
 Sample = tuple[dict[str, str], float]
 
 INTERVAL = "1s"
-"""Seconds between scrapes and between evaluations; vmalert's timestamps are whole seconds."""
+"""Seconds between scrapes and between evaluations; vmalert's timestamps are in whole seconds."""
 _NUMBER = re.compile(r"\d+")
 
 
@@ -27,7 +27,7 @@ class VictoriaMetrics:
         self.url = url
 
     def query(self, expression: str) -> list[Sample]:
-        """An instant query: (labels, value) of each series."""
+        """Run an instant query; return labels and value of each series."""
         answer = request_json(f"{self.url}/api/v1/query?{urlencode({'query': expression})}")
         return [(item["metric"], float(item["value"][1])) for item in answer["data"]["result"]]
 
@@ -40,19 +40,19 @@ class Vmalert:
         self.url = url
 
     def alerts(self) -> list[dict[str, Any]]:
-        """The alerts that are pending or firing, with their labels and annotations."""
+        """Return the pending and firing alerts, with labels and annotations."""
         found: list[dict[str, Any]] | None = request_json(f"{self.url}/api/v1/alerts")["data"]["alerts"]
         return found or []
 
     def rule_errors(self) -> dict[str, str]:
-        """The last errors of the rules, by the rules' names; empty if each was evaluated without one."""
+        """Return the last errors by rule name; empty if every rule was evaluated without an error."""
         groups = request_json(f"{self.url}/api/v1/rules")["data"]["groups"]
         return {rule["name"]: rule["lastError"] for group in groups for rule in group["rules"] if rule["lastError"]}
 
 
 @contextmanager
 def running_victoria_metrics(directory: Path, job: str, target: str) -> Iterator[VictoriaMetrics]:
-    """A server that scrapes ``host:port`` as ``job``, every second."""
+    """Run a server that scrapes ``host:port`` as ``job`` every second."""
     configuration = directory / "scrape.yml"
     scrape = {"job_name": job, "static_configs": [{"targets": [target]}]}
     times = {"scrape_interval": INTERVAL, "scrape_timeout": INTERVAL}
@@ -64,7 +64,7 @@ def running_victoria_metrics(directory: Path, job: str, target: str) -> Iterator
             "httpListenAddr": f"127.0.0.1:{port}",
             "promscrape.config": configuration,
             "retentionPeriod": "1d",
-            # the default of 30 s would make each rule that reads another one's result half a minute late
+            # with the default of 30 s, rules that use another rule's result would be half a minute late
             "search.latencyOffset": "0s",
             "memory.allowedBytes": "64MB",
             "loggerLevel": "WARN",
@@ -79,7 +79,7 @@ def running_victoria_metrics(directory: Path, job: str, target: str) -> Iterator
 def running_vmalert(
     directory: Path, rules: Path, victoria_metrics: VictoriaMetrics, alertmanager_url: str
 ) -> Iterator[Vmalert]:
-    """A vmalert that evaluates the files in ``rules`` every second and keeps its state in VictoriaMetrics."""
+    """Run a vmalert that evaluates the files in ``rules`` every second and keeps its state in VictoriaMetrics."""
 
     def start(port: int) -> Program:
         options = {
@@ -100,7 +100,7 @@ def running_vmalert(
 
 
 def dry_run(rules: Path) -> subprocess.CompletedProcess[str]:
-    """Let vmalert check the rule files in a folder, expressions and templates included."""
+    """Let vmalert check the rule files in a folder, including expressions and templates."""
     return subprocess.run(
         [tool("vmalert"), "-dryRun", f"-rule={rules / '*.yaml'}", "-loggerLevel=WARN"],
         capture_output=True,
@@ -111,7 +111,7 @@ def dry_run(rules: Path) -> subprocess.CompletedProcess[str]:
 
 
 def vmalert_version() -> tuple[int, ...]:
-    """The version of the vmalert that the tests run."""
+    """Return the version of the tests' vmalert."""
     return tuple(map(int, _NUMBER.findall(tool_version("vmalert"))))
 
 

@@ -1,4 +1,4 @@
-"""A whole exporter in the test's event loop: service, web application, and what it is pointed at."""
+"""A whole exporter in the test's event loop, with its service and web application."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from exporter.web.options import WebOptions
 
 Labels = tuple[tuple[str, str], ...]
 DEADLINE_SECONDS = 120.0
-"""Far beyond what anything here takes: only what hangs meets it."""
+"""Generous limit that only a hanging test reaches."""
 
 
 class Exporter:
@@ -47,23 +47,23 @@ class Exporter:
         }
 
     async def value(self, name: str, **labels: str) -> float | None:
-        """The value of the one sample of that name that has these labels among its own."""
+        """Return the value of the only series with this name that has these labels, among others."""
         found = [
             value
             for (sample, own), value in (await self.metrics()).items()
             if sample == name and labels.items() <= dict(own).items()
         ]
-        assert len(found) <= 1, f"{len(found)} samples {name}{labels}"
+        assert len(found) <= 1, f"{len(found)} series {name}{labels}"
         return found[0] if found else None
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        """Wait for an awaitable condition."""
+        """Wait until an asynchronous condition holds."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             while not await holds():  # noqa: ASYNC110 - a scrape is the only way to know
                 await asyncio.sleep(0.02)
 
     async def reaches(self, expected: float | None, name: str, **labels: str) -> None:
-        """Wait until a sample has this value (None: it is not there)."""
+        """Wait until a series has this value (None: it does not exist)."""
 
         async def holds() -> bool:
             return await self.value(name, **labels) == expected
@@ -97,7 +97,7 @@ async def exporting(
 
 @asynccontextmanager
 async def serving(app: web.Application) -> AsyncIterator[str]:
-    """An aiohttp application on a free port; gives its base URL."""
+    """Serve an aiohttp application on a free port; return its base URL."""
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
 

@@ -1,4 +1,4 @@
-"""A canary in every place where a secret can stand, looked for in everything that the process says."""
+"""Canary values in every place that can hold a secret must not appear in any output of the process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CANARIES = (TOKEN, PASSWORD, API_KEY, HASH_KEY, STREAM_KEY, USERINFO, ALERT_TOKE
 
 
 class Echo(BaseHTTPRequestHandler):
-    """Every platform at once, in its worst mood: it quotes what it was sent, and its streams' keys."""
+    """All platforms in one server, which quotes everything it is sent and its streams' keys."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/storm/api/streams?"):
@@ -133,8 +133,8 @@ def test_no_secret_reaches_responses_or_logs(echo: str, tmp_path: Path, log_form
         text = all_responses(process)
         process.send(signal.SIGTERM)
         assert process.ended() == 0
-    # it was to be told of the upstreams that are down before the end
-    assert "webhook fails" in process.said
+    # a notification about the upstreams that are down was attempted before the end
+    assert "cannot send to webhook" in process.said
     assert 'stream_upstream_up{platform="livepeer",upstream="bearer"} 0' in text
     assert 'stream_upstream_up{platform="storm",upstream="hashed"} 1' in text
     assert 'stream_live{platform="storm",upstream="hashed",stream="' in text
@@ -149,7 +149,7 @@ def _wait_for_polls(process: Exporter) -> None:
         text = process.ask("/metrics?collect[]=upstreams")[1]
         missing -= set(re.findall(r'^stream_upstream_up\{.*upstream="(\w+)"\}', text, re.MULTILINE))
     assert not missing
-    # the sidecar has been refused too, and an alert fires
+    # Alertmanager has refused the sidecar's alerts too, and an alert is firing
     signs = (r"notifications_errors_total\{.*\} [1-9]", r"alerts\{.*state=\"firing\"\} [1-9]")
     while time.monotonic() < deadline:
         text = process.ask("/metrics?collect[]=exporter")[1]

@@ -1,4 +1,4 @@
-"""Every platform repeats what it was sent, in each text that may have any value: nothing of it leaves the process."""
+"""Platforms echo their request in every free text field; none of it may leave the process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TIMELESS = ("interval", "timeout", "stale_after", "name")
 
 
 class EchoingPlatforms(ThreadingHTTPServer):
-    """All platforms, below ``/PLATFORM/echo`` (usable) and ``/PLATFORM/all``, and receivers of alerts at ``/am``."""
+    """All platforms, below ``/PLATFORM/echo`` (usable) and ``/PLATFORM/all``, and alert receivers at ``/am``."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -106,7 +106,7 @@ def _fields(platform: str) -> tuple[str, ...]:
 
 
 def free_fields(recording: PlatformRecording) -> tuple[str, ...]:
-    """Return the fields with a text that neither tells which stream it is, nor whether that is live."""
+    """Return the text fields that neither identify a stream nor tell whether it is live."""
     return _fields(recording.platform.name)
 
 
@@ -155,7 +155,7 @@ def all_responses(process: Exporter) -> str:
 
 
 def wait_for_outcomes(process: Exporter, platforms: EchoingPlatforms) -> None:
-    """Wait until each upstream was polled, and alerts with the platforms' words came to both receivers."""
+    """Wait until each upstream was polled, and both receivers got alerts with the platforms' messages."""
     wanted = {f"{name}-{kind}" for name in main_recordings() for kind in ("echo", "all")}
     deadline = time.monotonic() + GENEROUS_SECONDS
     while time.monotonic() < deadline:
@@ -167,7 +167,7 @@ def wait_for_outcomes(process: Exporter, platforms: EchoingPlatforms) -> None:
     raise AssertionError(process.said)
 
 
-def test_echoed_secrets_leave_the_process_nowhere(platforms: EchoingPlatforms, tmp_path: Path) -> None:
+def test_echoed_secrets_do_not_leave_the_process(platforms: EchoingPlatforms, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(configuration(platforms.url)))
     flags = ("--config.file", "config.yaml", "--log.level", "debug")
     with Exporter(["--web.listen-address", "127.0.0.1:0", *flags], tmp_path) as process:

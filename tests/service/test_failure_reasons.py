@@ -1,4 +1,4 @@
-"""Each reason of ``stream_upstream_poll_failures_total``, made by a real fault; ``/metrics`` answers meanwhile."""
+"""Each reason of ``stream_upstream_poll_failures_total``, caused by a real fault, while ``/metrics`` still works."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Fault = Callable[[], Any]
 
 @asynccontextmanager
 async def simulator_with(fault: str) -> AsyncIterator[str]:
-    """The simulator whose Livepeer has an upstream-level fault; gives the API's base URL."""
+    """Run the simulator with an upstream-level fault of Livepeer; return the API's base URL."""
     async with serving(make_app(Fleet(6), Clock())) as url:
         order = {"platform": "livepeer", "fault": fault, "for": "10m"}
         async with aiohttp.ClientSession() as session, session.post(f"{url}/faults", json=order) as response:
@@ -89,7 +89,7 @@ async def https_to_plain_http() -> AsyncIterator[str]:
 FAULTS: list[Any] = [
     pytest.param(Reason.TIMEOUT, lambda: raw_socket(_stay_silent), id="a server that never answers"),
     pytest.param(Reason.TIMEOUT, lambda: simulator_with("slow"), id="simulated slowness"),
-    pytest.param(Reason.CONNECT, closed_port, id="nobody listens"),
+    pytest.param(Reason.CONNECT, closed_port, id="closed port"),
     pytest.param(Reason.CONNECT, lambda: raw_socket(_reset_connection), id="connection reset"),
     pytest.param(Reason.TLS, https_to_plain_http, id="no TLS behind https"),
     pytest.param(Reason.AUTH, lambda: simulator_with("auth"), id="key refused"),
@@ -97,7 +97,7 @@ FAULTS: list[Any] = [
     pytest.param(Reason.NOT_FOUND, lambda: responding(status=404, text="{}"), id="no such API"),
     pytest.param(Reason.RATE_LIMITED, lambda: simulator_with("rate_limit"), id="simulated rate limit"),
     pytest.param(Reason.SERVER_ERROR, lambda: responding(status=500, text="oops"), id="server error"),
-    pytest.param(Reason.BAD_RESPONSE, lambda: simulator_with("html"), id="HTML in place of JSON"),
+    pytest.param(Reason.BAD_RESPONSE, lambda: simulator_with("html"), id="HTML instead of JSON"),
     pytest.param(Reason.BAD_RESPONSE, lambda: simulator_with("truncated"), id="half a body"),
     pytest.param(Reason.BAD_RESPONSE, lambda: responding(body=b"\xff\xfe[]"), id="wrong encoding"),
     pytest.param(Reason.TOO_LARGE, lambda: responding(text="[" + " " * 50_000 + "]"), id="too large"),
@@ -117,11 +117,11 @@ async def test_real_fault_is_counted_with_its_reason(reason: Reason, fault: Faul
         configuration = {
             "upstreams": [
                 {"name": "broken", "url": url, **upstream},
-                {"name": "well", "url": f"{simulator}/livepeer/api", **upstream, "max_body_bytes": "16MiB"},
+                {"name": "healthy", "url": f"{simulator}/livepeer/api", **upstream, "max_body_bytes": "16MiB"},
             ]
         }
         async with exporting(tmp_path, configuration) as exporter:
-            await exporter.reaches(1, "stream_upstream_up", upstream="well")
+            await exporter.reaches(1, "stream_upstream_up", upstream="healthy")
             await exporter.reaches(0, "stream_upstream_up", upstream="broken")
             metrics = await exporter.metrics()
     failures = {
@@ -131,7 +131,7 @@ async def test_real_fault_is_counted_with_its_reason(reason: Reason, fault: Faul
     }
     assert failures == {reason}
     assert len([1 for name, _ in metrics if name == "stream_upstream_poll_failures_total"]) == 2 * len(Reason)
-    assert any(name == "stream_live" and dict(labels)["upstream"] == "well" for name, labels in metrics)
+    assert any(name == "stream_live" and dict(labels)["upstream"] == "healthy" for name, labels in metrics)
 
 
 async def test_untrusted_certificate_is_counted_as_tls(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_untrusted_certificate_is_counted_as_tls(tmp_path: Path) -> None:
         await exporter.reaches(1, "stream_upstream_poll_failures_total", reason="tls")
 
 
-async def test_internal_error_fails_the_poll_without_showing_its_text(
+async def test_internal_error_fails_the_poll_and_logs_no_exception_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Reloading loses nothing of what did not change, and drops at once what left."""
+"""A reload keeps everything that did not change, and drops removed upstreams at once."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def test_reload_keeps_unchanged_upstreams_restarts_changed_ones_and_drops_
         assert await exporter.value("stream_exporter_config_last_reload_successful") == 1
 
 
-async def test_retired_upstreams_follow_reloads_and_other_upstreams(tmp_path: Path) -> None:
+async def test_reload_updates_retired_upstreams(tmp_path: Path) -> None:
     def retired(samples: Samples) -> dict[str, float]:
         return {
             dict(labels)["upstream"]: value
@@ -96,7 +96,7 @@ async def test_retired_upstreams_follow_reloads_and_other_upstreams(tmp_path: Pa
             assert retired(await exporter.metrics()) == {}
 
 
-async def test_fingerprint_of_the_configuration_follows_successful_reloads_alone(tmp_path: Path) -> None:
+async def test_config_hash_changes_only_with_a_successful_reload(tmp_path: Path) -> None:
     async with serving(make_app(Fleet(6), Clock())) as url:
         configuration = configuration_of(url)
         async with exporting(tmp_path, configuration) as exporter:
@@ -104,7 +104,7 @@ async def test_fingerprint_of_the_configuration_follows_successful_reloads_alone
             assert started is not None
             assert 0 < started == int(started) < 2**48
             reversed_keys = {key: configuration[key] for key in reversed(configuration)}
-            exporter.file.write_text(f"# the same\n{json.dumps(reversed_keys, indent=4)}")
+            exporter.file.write_text(f"# unchanged\n{json.dumps(reversed_keys, indent=4)}")
             await exporter.service.reload()
             assert await exporter.value("stream_exporter_config_hash") == started
             exporter.write(configuration | {"upstreams": []})
@@ -116,7 +116,7 @@ async def test_fingerprint_of_the_configuration_follows_successful_reloads_alone
             assert await exporter.value("stream_exporter_config_hash") not in (None, started)
 
 
-async def test_reload_of_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path) -> None:
+async def test_failed_reload_changes_nothing_and_is_reported(tmp_path: Path) -> None:
     async with serving(make_app(Fleet(6), Clock())) as url, exporting(tmp_path, configuration_of(url)) as exporter:
         before = await all_up(exporter)
         exporter.file.write_text("upstreams: [{name: x, platform: unheard-of}]")
@@ -172,7 +172,7 @@ async def test_reloads_under_load_fail_no_scrape_and_lose_no_series(tmp_path: Pa
     fleet = Fleet(3000)
     async with serving(make_app(fleet, Clock())) as url:
         configuration = configuration_of(url, 3000)
-        # two platforms that list 1,000 streams each: one loop carries exporter, simulator and scraper here
+        # two platforms with 1,000 streams each, because exporter, simulator and scraper share one event loop
         configuration["upstreams"] = [u for u in configuration["upstreams"] if u["name"] != "wave"]
         configuration["defaults"] = {"interval": "10s", "timeout": "10s", "stale_after": "10m"}
         async with exporting(tmp_path, configuration) as exporter:
@@ -184,7 +184,7 @@ async def test_reloads_under_load_fail_no_scrape_and_lose_no_series(tmp_path: Pa
     kept = [series_of(_samples(text), "edge") for text in texts]
     for earlier, later in itertools.pairwise(kept):
         fallen = {key for key, value in counters(earlier).items() if later.get(key, 0.0) < value}
-        # a stream's own totals begin anew with a publish; what the exporter counts never does
+        # totals reported for a stream may restart, but the exporter's own counters must not
         assert {key for key in fallen if key[0].startswith(("stream_upstream", "stream_sampled"))} == set()
         live = {key for key in earlier if key[0] == "stream_live"}
         assert live - later.keys() == set()
@@ -226,7 +226,7 @@ async def test_replaced_coordinators_are_freed_one_at_a_time(tmp_path: Path) -> 
         exporter.write(configuration_of(url) | {"defaults": {"interval": "2s"}})
         reload = asyncio.create_task(exporter.service.reload())
         left = [len(replaced)]
-        # a poll that was under way may leave a cycle: what only the collector frees is none of the steps
+        # an interrupted poll may leave a reference cycle, which only the garbage collector frees
         gc.disable()
         try:
             while not reload.done():
@@ -277,9 +277,7 @@ async def test_log_names_every_changed_section(tmp_path: Path) -> None:
     ]
 
 
-async def test_reloads_that_are_requested_together_are_one_running_and_one_pending(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_concurrent_reloads_share_one_queued_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = {"upstreams": [{"name": "a", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}]}
     async with exporting(tmp_path, configuration) as running:
         loads, may_go_on = [], threading.Event()
@@ -300,10 +298,10 @@ async def test_reloads_that_are_requested_together_are_one_running_and_one_pendi
         may_go_on.set()
         await asyncio.gather(*requested)
         assert len(loads) == 2
-        assert running.service.settings.retired == ("old",), "the last one read what was there then"
+        assert running.service.settings.retired == ("old",), "the queued reload reads the latest file"
 
 
-async def test_failed_reload_is_told_to_all_who_requested_it(tmp_path: Path) -> None:
+async def test_failed_reload_is_reported_to_all_callers(tmp_path: Path) -> None:
     configuration = {"upstreams": [{"name": "a", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}]}
     async with exporting(tmp_path, configuration) as running:
         running.file.write_text("upstreams: []")

@@ -1,4 +1,4 @@
-"""WAVE through the whole exporter: what its analytics and its own export become on /metrics and /probe."""
+"""WAVE's analytics and its own Prometheus export on /metrics and /probe of a whole exporter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.service.exporter_harness import Exporter, exporting, serving
 
 @pytest.fixture
 async def exporter(tmp_path: Path) -> AsyncIterator[Exporter]:
-    """Of two streams one is named as its session, the other has none; a second upstream has the export alone."""
+    """Run an exporter with two WAVE upstreams, the second of which has only the export."""
     fleet = Fleet(30, seed=1)
     first, second = fleet.streams(Platform.WAVE)[:2]
     async with serving(make_app(fleet, Clock())) as url:
@@ -53,7 +53,7 @@ async def test_analytics_have_the_labels_of_their_sessions(exporter: Exporter) -
     assert {("hall", "totalDuration"), ("", "bandwidth.ingestMbps")} <= numbers
 
 
-async def test_export_of_two_upstreams_is_passed_through_in_one_block_per_family(exporter: Exporter) -> None:
+async def test_exports_of_two_upstreams_share_one_block_per_family(exporter: Exporter) -> None:
     text = await exporter.get("/metrics")
     families = [family for family in text_string_to_metric_families(text) if family.name.startswith("wave_")]
     assert len(families) == len({family.name for family in families}) == 7
@@ -69,7 +69,7 @@ async def test_export_belongs_to_the_part_streams(exporter: Exporter, part: str)
     assert ("\nstream_upstream_foreign_series_dropped{" in text) is (part == "upstreams")
 
 
-async def test_probe_has_the_export_and_a_stream_s_probe_only_its_analytics(exporter: Exporter) -> None:
+async def test_stream_probe_has_only_the_analytics_of_its_stream(exporter: Exporter) -> None:
     whole = await exporter.get("/probe?upstream=wave")
     assert "\nwave_streaming_viewers{" in whole
     assert 'stream="",metric=' in whole

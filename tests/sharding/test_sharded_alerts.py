@@ -1,4 +1,4 @@
-"""Alerts where several processes send them: each once, whoever tells."""
+"""Alerts from several processes, each of which must be notified only once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_alert_is_resolved_when_another_shard_polls_its_upstream() -> None
 
 @pytest.mark.real
 async def test_two_replicas_page_once(alertmanager: Alertmanager, tmp_path: Path) -> None:
-    """Two sidecars tell a real Alertmanager of the same upstream that is down: their alerts have equal labels."""
+    """Two sidecars send alerts with equal labels about the same upstream to a real Alertmanager."""
     async with AsyncExitStack() as stack:
         webhook = await stack.enter_async_context(running_webhook())
         stack.enter_context(alertmanager.configured(ROUTE.format(url=webhook.url)))
@@ -53,8 +53,8 @@ async def test_two_replicas_page_once(alertmanager: Alertmanager, tmp_path: Path
 
         sent_before: dict[int, float] = {}
 
-        def received() -> list[float]:
-            """How many alerts each has sent since that one fires."""
+        def sent_since_firing() -> list[float]:
+            """Return how many alerts each replica has sent since the alert started firing."""
             numbers = []
             for index, service in enumerate(services):
                 sent = float(_sent(service.metrics.render_exporter().decode()))
@@ -64,9 +64,7 @@ async def test_two_replicas_page_once(alertmanager: Alertmanager, tmp_path: Path
                     numbers.append(0.0)
             return numbers
 
-        await wait_until(
-            lambda: all(number >= 8 for number in received()), "both have told of it, again and again", str
-        )
+        await wait_until(lambda: all(number >= 8 for number in sent_since_firing()), "both repeat the alert", str)
         matchers = (f'alertname="{DOWN}"', 'upstream="of-two"')
         assert len(alertmanager.alerts(*matchers)) == 1
         alerts = [alert for _, _, alert in webhook.received if alert["labels"]["alertname"] == DOWN]

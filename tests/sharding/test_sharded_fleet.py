@@ -1,4 +1,4 @@
-"""Shards over the simulated fleet: together they serve what one process does, and nothing twice."""
+"""Shards of the simulated fleet together serve the same as one process, and nothing twice."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from tests.service.exporter_harness import Exporter, Labels, exporting
 COUNT = 3
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
 STEADY = ("stream_info", "stream_live", "stream_expected", "stream_analytics_viewers", "stream_platform_metric")
-"""Families whose series do not come and go from one moment to the next."""
+"""Families whose series do not appear and disappear between two polls."""
 
 Series = tuple[str, Labels]
 
 
-def of_streams(metrics: dict[Series, float]) -> set[Series]:
+def stream_series(metrics: dict[Series, float]) -> set[Series]:
     return {key for key in metrics if key[0] in STEADY or key[0].startswith("wave_")}
 
 
 def requests(metrics: dict[Series, float]) -> Counter[str]:
-    """How many requests were made, by upstream and request."""
+    """Return the number of requests by upstream and request."""
     made: Counter[str] = Counter()
     for (name, labels), value in metrics.items():
         if name == "stream_upstream_requests_total":
@@ -42,8 +42,8 @@ def requests(metrics: dict[Series, float]) -> Counter[str]:
     return made
 
 
-async def polled(exporter: Exporter) -> dict[Series, float]:
-    """The metrics once every upstream has been polled; the next poll is a minute away."""
+async def wait_for_polls(exporter: Exporter) -> dict[Series, float]:
+    """Return the metrics after every upstream has been polled once; the next poll is a minute later."""
 
     async def all_polled() -> bool:
         coordinators = [exporter.service.coordinator(upstream.name) for upstream in exporter.service.settings.upstreams]
@@ -53,21 +53,21 @@ async def polled(exporter: Exporter) -> dict[Series, float]:
     return await exporter.metrics()
 
 
-async def started(
+async def start_exporters(
     stack: AsyncExitStack, tmp_path: Path, configuration: dict[str, Any], *shards: Shard
 ) -> list[tuple[Exporter, dict[Series, float]]]:
-    """An exporter for each shard, and its metrics."""
+    """Start an exporter for each shard; return them with their metrics."""
     exporters = []
     for shard in shards:
         directory = tmp_path / f"{shard.ordinal}-of-{shard.count}"
         directory.mkdir()
         exporters.append(await stack.enter_async_context(exporting(directory, configuration, shard=shard)))
-    return [(exporter, await polled(exporter)) for exporter in exporters]
+    return [(exporter, await wait_for_polls(exporter)) for exporter in exporters]
 
 
 @pytest.fixture
 async def fleet_configuration() -> AsyncIterator[dict[str, Any]]:
-    """Of a fleet whose life stands still; its first stream of Livepeer is also watched through its session."""
+    """Configure a fleet that does not change; one Livepeer stream is also watched by session id."""
     fleet = Fleet(60, speed=0.01)
     async with TestServer(make_app(fleet)) as server, aiohttp.ClientSession() as session:
         url = str(server.make_url("/"))
@@ -91,16 +91,18 @@ async def reload_keeps_the_shard(
     studio, *others = configuration["upstreams"]
     exporter.write({**configuration, "upstreams": [studio | {"timeout": "9s"}, *others]})
     await exporter.service.reload()
-    assert of_streams(await polled(exporter)) == of_streams(before)
+    assert stream_series(await wait_for_polls(exporter)) == stream_series(before)
 
 
-async def test_shards_together_serve_what_one_process_does(fleet_configuration: dict[str, Any], tmp_path: Path) -> None:
+async def test_shards_together_serve_the_same_as_one_process(
+    fleet_configuration: dict[str, Any], tmp_path: Path
+) -> None:
     async with AsyncExitStack() as stack:
-        exporters = await started(stack, tmp_path, fleet_configuration, SINGLE, *SHARDS)
+        exporters = await start_exporters(stack, tmp_path, fleet_configuration, SINGLE, *SHARDS)
         whole, *parts = [metrics for _, metrics in exporters]
         await reload_keeps_the_shard(exporters[1][0], parts[0], fleet_configuration)
-    served = Counter(key for part in parts for key in of_streams(part))
-    assert set(served) == of_streams(whole)
+    served = Counter(key for part in parts for key in stream_series(part))
+    assert set(served) == stream_series(whole)
     assert [key for key, times in served.items() if times > 1] == []
     assert ("stream_live", (("platform", "livepeer"), ("stream", "by-session"), ("upstream", "studio"))) in served
     assert {name for name, _ in served} >= {*STEADY} | {name for name, _ in whole if name.startswith("wave_")}
@@ -111,13 +113,13 @@ async def test_shards_together_serve_what_one_process_does(fleet_configuration: 
         assert part["stream_exporter_config_hash", ()] == whole["stream_exporter_config_hash", ()]
         assert 10 < part["stream_exporter_streams", ()] < 50
 
-    # lists once per shard, what is asked for stream by stream once in all
+    # each shard requests the lists; requests for single streams are made only once in all
     once, together = requests(whole), Counter[str]()
     for part in parts:
         together.update(requests(part))
     lists = {"studio GET /stream", "studio GET /data/views/now", "edge GET /streams", "edge POST /auth/login"}
     by_all = {endpoint: together[endpoint] / once[endpoint] for endpoint in once if together[endpoint] > once[endpoint]}
-    # whose a single session is nobody knows before it has been asked for
+    # which shard owns a session is known only after requesting it
     assert by_all == dict.fromkeys(lists | {"studio GET /session/{id}"}, COUNT)
 
 
@@ -130,20 +132,20 @@ async def test_upstream_without_owned_streams_is_not_polled(
     wave |= {"sessions": wave["sessions"][:1], "analytics": None, "prometheus": None}
     configuration = {**fleet_configuration, "upstreams": [edge, wave]}
     async with AsyncExitStack() as stack:
-        exporters = await started(stack, tmp_path, configuration, *SHARDS)
+        exporters = await start_exporters(stack, tmp_path, configuration, *SHARDS)
         for upstream in ("edge", "wave"):
-            speaking = {
+            serving = {
                 index
                 for index, (_, metrics) in enumerate(exporters)
                 for _, labels in metrics
                 if ("upstream", upstream) in labels
             }
-            assert len(speaking) == 1
+            assert len(serving) == 1
             for index, (exporter, metrics) in enumerate(exporters):
                 probed = await exporter.get(f"/probe?upstream={upstream}")
-                assert ("stream_upstream_up" in probed) == (index in speaking)
-                assert bool(probed) == (index in speaking)
-                assert any(key.startswith(f"{upstream} ") for key in requests(metrics)) == (index in speaking)
+                assert ("stream_upstream_up" in probed) == (index in serving)
+                assert bool(probed) == (index in serving)
+                assert any(key.startswith(f"{upstream} ") for key in requests(metrics)) == (index in serving)
         for exporter, _ in exporters:
             assert exporter.service.ready
             assert '"edge"' in await exporter.get("/api/v1/streams")

@@ -1,4 +1,4 @@
-"""A platform that knows nothing of shards brings every stream to each: what is served is still shared out."""
+"""Streams are divided among shards even if the platform reports all of them to each."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def poll_result(*reports: StreamReport) -> PollResult:
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]
 
 
-def test_each_stream_has_one_shard_and_the_label_of_a_single_process() -> None:
-    # four of each name: those of one name meet, and are told apart
+def test_streams_have_one_shard_and_the_same_label_as_without_shards() -> None:
+    # four streams of each name: the same shard gets all of them and makes their labels distinct
     result = poll_result(*(StreamReport(id=f"id-{n:08}", name=f"camera-{n % 10}", live=True) for n in range(40)))
     whole = labels(SINGLE, result)
     parts = [labels(shard, result) for shard in SHARDS]

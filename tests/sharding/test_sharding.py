@@ -1,4 +1,4 @@
-"""Which shard has which stream, and what the flag may say."""
+"""Assignment of streams to shards, and the flag ``--shard``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ rules = st.sampled_from(["name", "id", "hash"])
 
 
 @given(names, names, names, rules, counts)
-def test_every_stream_has_exactly_one_shard(upstream: str, stream_id: str, name: str, rule: str, count: int) -> None:
+def test_every_stream_belongs_to_exactly_one_shard(
+    upstream: str, stream_id: str, name: str, rule: str, count: int
+) -> None:
     filters = [ShardFilter(Shard(ordinal, count), upstream, by_name=rule == "name") for ordinal in range(count)]
     assert [shard_filter.owns(stream_id, name) for shard_filter in filters].count(True) == 1
     assert [shard_filter.is_primary for shard_filter in filters].count(True) == 1
     for shard_filter in filters:
         shard_filter.configure({"a": "first", "b": "b"})
-    for asked in ("a", "b", stream_id):
-        assert [shard_filter.owns(asked, name) for shard_filter in filters].count(True) == 1
+    for known_id in ("a", "b", stream_id):
+        assert [shard_filter.owns(known_id, name) for shard_filter in filters].count(True) == 1
 
 
 @given(names, names, counts)
@@ -43,7 +45,7 @@ def test_added_shard_takes_its_share_of_each_shard(count: int) -> None:
 
 
 def test_owners_are_the_same_in_every_version() -> None:
-    """Two versions run beside each other during an update: a change here moves streams."""
+    """Two versions run side by side during a rollout, so a change here would move streams."""
     assert [owner("edge", f"live/{number}", 3) for number in range(12)] == VERSION_1_OF_3
     assert [owner("edge", f"live/{number}", 20) for number in range(12)] == VERSION_1_OF_20
 
@@ -62,7 +64,7 @@ def test_streams_with_the_same_label_share_a_shard(name: str, one: str, other: s
         assert shard_filter.owns("configured") == owned
 
 
-def test_name_does_not_choose_the_shard_of_hashed_labels() -> None:
+def test_name_is_ignored_for_hashed_labels() -> None:
     shard_filter = ShardFilter(Shard(0, 2), "studio", by_name=False)
     assert len({shard_filter.owns("an-id", f"name {number}") for number in range(50)}) == 1
 
@@ -82,24 +84,24 @@ def test_valid_shard_flag_is_parsed(text: str, host: str, shard: Shard) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "1", "/", "a/2", "-1/2", "1/0", "0/1001", "1/2/3", "1 / 2", "²/3", "auto", "0/1\n"]
+    ("text", "host", "message"),
+    [
+        *(
+            (text, "stream-exporter-0", "expected N/M, or auto/M")
+            for text in ("", "1", "/", "a/2", "-1/2", "1/0", "0/1001", "1/2/3", "1 / 2", "²/3", "auto", "0/1\n")
+        ),
+        ("3/3", "h", "N is 3; expected 0 to 2"),
+        ("auto/2", "stream-exporter-2", "host name 'stream-exporter-2' is 2; expected 0 to 1"),
+        ("auto/2", "laptop", "'laptop' does not end in a hyphen and a number"),
+    ],
 )
-def test_invalid_shard_flag_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected N/M or auto/M"):
-        parse_shard(text, "stream-exporter-0")
-
-
-def test_ordinal_beyond_the_count_is_refused() -> None:
-    with pytest.raises(ValueError, match="N is 3, but with 3 shards it must be from 0 to 2"):
-        parse_shard("3/3", "h")
-    with pytest.raises(ValueError, match="host 'stream-exporter-2' is 2, but with 2 shards"):
-        parse_shard("auto/2", "stream-exporter-2")
-    with pytest.raises(ValueError, match="'laptop' does not end in a hyphen and a number"):
-        parse_shard("auto/2", "laptop")
+def test_invalid_shard_flag_is_refused(text: str, host: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_shard(text, host)
 
 
 def test_invalid_shard_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--shard", "2/2"])
     assert ended.value.code == 2
-    assert "argument --shard: '2/2': N is 2, but with 2 shards it must be from 0 to 1" in capsys.readouterr().err
+    assert "argument --shard: '2/2': N is 2; expected 0 to 1" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A fake Alertmanager that can be made to fail, and the alerts that the tests send to it."""
+"""A fake Alertmanager with configurable failures, and alerts to send to it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,22 @@ PATH = "/api/v2/alerts"
 Behave = Callable[[list[dict[str, Any]], web.Request], Awaitable[web.Response]]
 
 
-async def accept_all(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-    return web.Response()
+def respond_with(status: int, text: str = "") -> Behave:
+    """Return a behaviour that responds to every POST with this status."""
+
+    async def behave(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
+        return web.Response(status=status, text=text)
+
+    return behave
+
+
+accept_all = respond_with(200)
 
 
 class FakeAlertmanager:
-    """Records every request; ``behave`` makes the response to a POST.
+    """Records every request; ``behave`` returns the response to a POST.
 
-    With a clock it also answers the GET requests, as Alertmanager 0.25 does; without one they are refused.
+    With a clock it also answers GET requests, as Alertmanager 0.25 does; without one it refuses them.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -40,12 +48,12 @@ class FakeAlertmanager:
         self.all_batches: list[list[dict[str, Any]]] = []
         self.requests: list[web.Request] = []
         self._listed: dict[str, dict[str, Any]] = {}
-        """The newest states of the watchdogs, by their labels."""
+        """Latest states of the watchdogs, by label set."""
         self._request_received = asyncio.Condition()
 
     @property
     def batches(self) -> list[list[dict[str, Any]]]:
-        """The requests, without those with nothing but the watchdog."""
+        """The requests, except those that contain only the watchdog."""
         return [batch for batch in self.all_batches if not is_watchdog(batch)]
 
     @property
@@ -53,12 +61,12 @@ class FakeAlertmanager:
         return [alert for batch in self.all_batches for alert in batch]
 
     def received(self, name: str, **labels: str) -> list[dict[str, Any]]:
-        """The received states of the alerts with this name and these labels."""
+        """Return the received states of the alerts with this name and these labels."""
         wanted = {"alertname": name} | labels
         return [alert for alert in self.alerts if wanted.items() <= alert["labels"].items()]
 
     def restart(self) -> None:
-        """As after a restart: another ``uptime``, and no alerts."""
+        """Change ``uptime`` and drop all alerts."""
         assert self.uptime is not None
         self.uptime = f"{self.uptime[:-1]}1Z"
         self._listed.clear()
@@ -91,7 +99,7 @@ class FakeAlertmanager:
         return web.json_response({} if self.uptime is None else {"uptime": self.uptime})
 
     def now(self) -> float:
-        """Unix seconds on its clock."""
+        """Return the Unix seconds on its clock."""
         return (self.clock or Clock()).now() + self.clock_offset
 
     async def until(self, holds: Callable[[], Any]) -> None:
@@ -101,12 +109,12 @@ class FakeAlertmanager:
 
 
 def is_watchdog(batch: Any) -> bool:
-    """Whether a request contains nothing but the watchdog."""
+    """Return whether a request contains only the watchdog."""
     return isinstance(batch, list) and [alert["labels"].get("alertname") for alert in batch] == [WATCHDOG]
 
 
 def _with_times(alert: dict[str, Any], now: float) -> dict[str, Any]:
-    """The alert as Alertmanager keeps it: it sets the times that are missing."""
+    """Return the alert as Alertmanager stores it, with missing times set."""
     return {"startsAt": _format_time(now), "endsAt": _format_time(now + 300)} | alert
 
 
@@ -133,7 +141,7 @@ def settings_for(url: str, **more: Any) -> AlertmanagerSettings:
 
 
 def firing_alert(stream: str = "main", *, severity: str = "critical", upstream: str = "studio", **more: Any) -> Alert:
-    """An alert that fires; a new one fires from then on, on the steady clock of 0."""
+    """Return a firing alert."""
     facts: dict[str, Any] = {"active_at": 1_726_000_000.0, "fired_at": 1_726_000_000.0, "value": 0.4} | more
     key = AlertKey("StreamUnhealthy", upstream, stream, severity=severity)
     return Alert(key, "livepeer", Phase.FIRING, **facts)
@@ -147,7 +155,7 @@ def resolve(alert: Alert, clock: Clock) -> Alert:
 
 
 class FakeOutbox:
-    """The alerts of a sidecar, as the tests set them."""
+    """An outbox with the alerts that a test sets."""
 
     def __init__(self, clock: Clock, *alerts: Alert) -> None:
         self.clock = clock

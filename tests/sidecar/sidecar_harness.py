@@ -1,4 +1,4 @@
-"""A sidecar with a store that tests publish to, a fake Alertmanager, and a clock that tests move."""
+"""A sidecar with a store for tests to publish to, a fake Alertmanager, and a fake clock."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ INTERVAL = 15.0
 
 
 class SidecarHarness:
-    """One process; several may follow each other on one clock."""
+    """One process; several can follow each other on one clock."""
 
     def __init__(
-        self, clock: FakeClock, alertmanager: FakeAlertmanager, sink_of: Callable[[str], AlertSink | None] | None = None
+        self,
+        clock: FakeClock,
+        alertmanager: FakeAlertmanager,
+        find_sink: Callable[[str], AlertSink | None] | None = None,
     ) -> None:
         self.clock = clock
         self.alertmanager = alertmanager
@@ -38,7 +41,7 @@ class SidecarHarness:
             store=self.store,
             clock=clock,
             metrics=SidecarMetrics(self.registry),
-            sink_of=sink_of or (lambda _: None),
+            find_sink=find_sink or (lambda _: None),
             page_url="http://exporter:10071/",
             environ={},
         )
@@ -51,13 +54,13 @@ class SidecarHarness:
         await self.sidecar.apply(settings, upstreams or ["studio"])
 
     async def publish(self, *streams: StreamState, **facts: Any) -> None:
-        """Publish the state after a poll, and evaluate it. Unless given, it is answering if it is up."""
+        """Publish the state after a poll and evaluate it. By default, an upstream is answering if it is up."""
         known = {"up": True, "answering": facts.get("up", True), "poll_interval_seconds": INTERVAL}
         self.store.publish(view(*streams, **known | facts))
         await run_event_loop()
 
     async def pass_time(self, seconds: float, *streams: StreamState, **facts: Any) -> None:
-        """Poll with the same result for a time."""
+        """Poll with the same result until the time has passed."""
         for _ in range(int(seconds / INTERVAL)):
             self.clock.advance(INTERVAL)
             await run_event_loop()
@@ -70,14 +73,14 @@ class SidecarHarness:
                 await asyncio.sleep(0.002)
 
     def states(self) -> dict[str, str]:
-        """Alert name (and stream) → state."""
+        """Return the states of alerts by name and stream."""
         return {f"{a.key.rule} {a.key.stream}".strip(): a.phase.value for a in self.sidecar.alerts()}
 
     def last_received(self, name: str) -> dict[str, Any]:
         return self.alertmanager.received(name)[-1]
 
     def is_firing(self, name: str) -> bool:
-        """Whether the alert is firing in Alertmanager now."""
+        """Return whether the alert is firing in Alertmanager now."""
         received = self.alertmanager.received(name)
         return bool(received) and is_firing(received[-1], self.clock.now())
 
@@ -100,7 +103,7 @@ async def sidecar_harness(clock: FakeClock | None = None, **alerting: Any) -> As
 async def sidecar_process(
     clock: FakeClock, alertmanager: FakeAlertmanager, state_file: Path, **alerting: Any
 ) -> AsyncIterator[SidecarHarness]:
-    """One process from start to SIGTERM, with a state file."""
+    """Run one process with a state file, from start to SIGTERM."""
     running = SidecarHarness(clock, alertmanager)
     await running.apply(state_file=str(state_file), **alerting)
     try:

@@ -1,4 +1,4 @@
-"""The links of an alert: to the page about its stream, and to the runbook."""
+"""Links in alerts to the page of the stream and to the runbook."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def alert(rule: str, upstream: str, stream: str, severity: str) -> Alert:
 @example("..", ".")
 @example('"><svg/onload=alert(1)>', "\ud800")
 @example("x" * 300, "ü%2f#?=")
-def test_link_names_the_stream_whatever_its_name(stream: str, upstream: str) -> None:
+def test_link_escapes_any_stream_name(stream: str, upstream: str) -> None:
     unhealthy = alert("StreamUnhealthy", upstream, stream, "critical")
     payload = FORMATTER.payload(unhealthy, 240.0)
     url = payload.generator_url
@@ -45,7 +45,7 @@ def test_link_names_the_stream_whatever_its_name(stream: str, upstream: str) -> 
     assert not set(url) & set("\"'<> \\^`{|}")
     names = {"upstream": label_value(upstream), "stream": label_value(stream)}
     assert dict(parse_qsl(urlsplit(url).query, strict_parsing=True)) == names
-    assert {name: payload.labels[name] for name in names} == names, "those of the alert itself"
+    assert {name: payload.labels[name] for name in names} == names, "the labels have the same names"
     assert (urlsplit(url).fragment, payload.annotations["page_url"]) == ("", url)
     assert payload.annotations["runbook_url"] == f"{PAGE}runbook#streamunhealthy"
 
@@ -56,7 +56,7 @@ def test_alert_about_an_upstream_links_to_the_whole_page() -> None:
     assert FORMATTER.watchdog_payload(0.0, 0.0, 240.0).generator_url == PAGE
 
 
-def test_without_a_page_there_is_no_link_to_it() -> None:
+def test_alert_has_no_page_link_without_a_page_url() -> None:
     payload = AlertFormatter(rules_in_force(), {}).payload(alert("StreamUnhealthy", "studio", "main", "critical"), 9.0)
     assert payload.annotations.keys().isdisjoint({"page_url"})
     assert "generatorURL" not in payload.to_json(0.0)
@@ -67,8 +67,8 @@ def test_without_a_page_there_is_no_link_to_it() -> None:
 @given(st.text(st.characters(codec=None), min_size=1, max_size=300))
 @example("live/a b+c")
 @example("..")
-async def test_link_is_served_and_its_stream_is_found(tmp_path: Path, stream: str) -> None:
-    """The page asks the API for the stream that its URL names; ``tests/page`` follows a link in a browser."""
+async def test_link_leads_to_its_stream(tmp_path: Path, stream: str) -> None:
+    """The page requests the stream in its URL from the API; ``tests/page`` follows a link in a browser."""
     async with serve_app(tmp_path) as served:
         served.service.store.publish(upstream_state([stream_state(stream)]))
         formatter = AlertFormatter(rules_in_force(), {}, page=f"{served.url}/")
@@ -88,7 +88,7 @@ async def test_link_is_served_and_its_stream_is_found(tmp_path: Path, stream: st
     ids=["external URL", "none"],
 )
 async def test_links_lead_to_the_external_url(flags: Sequence[str], page: str, runbook: str, tmp_path: Path) -> None:
-    """Without one, the runbook is the published one: the exporter's own address may lead nowhere from elsewhere."""
+    """Without one, the published runbook is used, because the exporter's own address may be unreachable for others."""
     async with fake_alertmanager() as alertmanager:
         configuration: dict[str, Any] = {
             "upstreams": [{"name": "edge", "platform": "storm", "url": "http://127.0.0.1:9", "discover": True}],

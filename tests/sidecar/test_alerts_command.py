@@ -21,7 +21,7 @@ from exporter.model import Status
 from exporter.web.sidecar_api import SidecarApi
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream
-from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager
+from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, respond_with
 from tests.sidecar.sidecar_harness import UNHEALTHY, SidecarHarness, sidecar_harness
 
 THRESHOLDS = {"StreamUnhealthy": {"for": "0s"}}
@@ -29,7 +29,7 @@ THRESHOLDS = {"StreamUnhealthy": {"for": "0s"}}
 
 @asynccontextmanager
 async def served(running: SidecarHarness, user: tuple[str, str] | None = None) -> AsyncIterator[str]:
-    """The handler alone, for one user where there is one; gives its base URL."""
+    """Serve only the handler, optionally for one user; return its base URL."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
@@ -89,7 +89,7 @@ async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.Cap
         assert row[heading.index("NOTE") :] == "condition cleared, resolves at 20:28:55 UTC"
         await running.publish(UNHEALTHY)
         _, out, _ = await command(capsys, "--url", url)
-        assert "cleared" not in out, "the condition is back"
+        assert "cleared" not in out, "the condition holds again"
 
 
 async def test_alerts_command_shows_the_severity_that_fires(capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +126,7 @@ async def test_alerts_command_reports_that_the_sidecar_is_off(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("answer", [{}, {"active": True}, {"active": "yes", "alerts": []}])
-async def test_response_of_another_program_is_no_all_clear(
+async def test_response_of_another_program_is_an_error(
     answer: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     async def handle(_request: web.Request) -> web.Response:
@@ -175,7 +175,7 @@ def test_control_characters_in_names_are_replaced() -> None:
     assert len(text.splitlines()) == 2
 
 
-# -- the way to the pager ----------------------------------------------------------------------------------------------
+# -- test alerts -------------------------------------------------------------------------------------------------------
 
 
 def configured(directory: Path, *alertmanagers: dict[str, Any]) -> Path:
@@ -188,11 +188,7 @@ def configured(directory: Path, *alertmanagers: dict[str, Any]) -> Path:
 
 async def test_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     async with fake_alertmanager() as good, fake_alertmanager() as bad:
-
-        async def refuse(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=403)
-
-        bad.behave = refuse
+        bad.behave = respond_with(403)
         file = configured(tmp_path, {"url": good.url}, {"url": bad.url})
         code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
         assert code == 1
@@ -219,10 +215,10 @@ async def test_test_alert_goes_to_every_alertmanager(capsys: pytest.CaptureFixtu
         assert (code, len(good.alerts)) == (0, 2)
 
 
-async def test_test_alert_tells_alertmanagers_behind_one_address_apart(
+async def test_test_alert_reports_alertmanagers_behind_one_address_separately(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """By path and by tenant: one that refuses makes the test fail, whatever the other answers."""
+    """They differ by path or tenant. If one refuses, the test fails even if the other accepts."""
     async with fake_alertmanager("/{team}/api/v2/alerts") as shared:
 
         async def refuse_news(_alerts: list[dict[str, Any]], request: web.Request) -> web.Response:
@@ -246,9 +242,7 @@ async def test_test_alert_tells_alertmanagers_behind_one_address_apart(
             )
 
 
-async def test_test_alert_has_no_times_of_a_clock_that_may_be_wrong(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+async def test_test_alert_is_sent_without_times(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     bodies: list[Any] = []
     async with fake_alertmanager() as alertmanager:
 
@@ -272,7 +266,7 @@ async def test_test_alert_goes_to_webhooks_too(capsys: pytest.CaptureFixture[str
         code, out, _ = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(file))
         assert code == 1
         assert out.splitlines() == [
-            "webhook bad: failed (not_found): POST /: status 404, not from the expected API: check url",
+            "webhook bad: failed (not_found): POST /: status 404, but not from the expected API: check url",
             "webhook good: accepted (status 200)",
         ]
         (body,) = receiver.all_batches

@@ -28,33 +28,35 @@ from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_app as make_simulator
 from tests.fake_clock import FakeClock
-from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, run_event_loop
+from tests.sidecar.fake_alertmanager import FakeAlertmanager, fake_alertmanager, respond_with, run_event_loop
 from tests.sidecar.sidecar_harness import SidecarHarness
 
 
-class Sending:
+class EventQueueHarness:
+    """A running event queue and its metrics."""
+
     def __init__(self, url: str | None, capacity: int = CAPACITY) -> None:
         self.clock = FakeClock()
         self.registry = FamilyRegistry()
         self.client = None if url is None else client(url, self.clock)
         self.events = AlertEventQueue(
-            "wave", self.sink, clock=self.clock, metrics=SidecarMetrics(self.registry), capacity=capacity
+            "wave", self.find_sink, clock=self.clock, metrics=SidecarMetrics(self.registry), capacity=capacity
         )
 
-    def sink(self, upstream: str) -> AlertSink | None:
+    def find_sink(self, upstream: str) -> AlertSink | None:
         assert upstream == "wave"
         return None if self.client is None else WaveAlertSink(self.client)
 
     def count(self, outcome: str) -> float | None:
         return self.registry.get_sample_value("stream_exporter_wave_events_total", {"outcome": outcome})
 
-    async def rested(self, times: int = 1) -> None:
-        """Until the sender has begun to wait so many times."""
+    async def wait_for_backoffs(self, times: int = 1) -> None:
+        """Wait until the queue has started this many back-offs."""
         async with asyncio.timeout(30):
-            while len(self.clock.slept) < times:  # noqa: ASYNC110 - it ends when an answer has come
+            while len(self.clock.slept) < times:  # noqa: ASYNC110 - waits for real responses
                 await asyncio.sleep(0.002)
 
-    async def settled(self) -> None:
+    async def wait_until_sent(self) -> None:
         async with asyncio.timeout(30):
             while self.events.waiting:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.002)
@@ -75,8 +77,8 @@ def client(url: str, clock: FakeClock) -> UpstreamClient:
 
 
 @asynccontextmanager
-async def sending(url: str | None, **more: Any) -> AsyncIterator[Sending]:
-    running = Sending(url, **more)
+async def running_event_queue(url: str | None, **more: Any) -> AsyncIterator[EventQueueHarness]:
+    running = EventQueueHarness(url, **more)
     task = asyncio.create_task(running.events.run())
     try:
         yield running
@@ -88,13 +90,13 @@ async def sending(url: str | None, **more: Any) -> AsyncIterator[Sending]:
 
 
 @asynccontextmanager
-async def wave() -> AsyncIterator[str]:
+async def simulated_wave() -> AsyncIterator[str]:
     async with TestServer(make_simulator(Fleet(6))) as server:
         yield str(server.make_url("")).rstrip("/")
 
 
-async def taken(url: str) -> list[dict[str, Any]]:
-    """What the simulated WAVE was sent."""
+async def received_events(url: str) -> list[dict[str, Any]]:
+    """Return the events that the simulated WAVE has received."""
     async with aiohttp.ClientSession() as session, session.get(f"{url}/wave/events") as answer:
         events: list[dict[str, Any]] = (await answer.json())["events"]
         return events
@@ -123,14 +125,14 @@ def view(
     )
 
 
-async def test_what_wave_gets_to_know() -> None:
-    async with wave() as url, sending(f"{url}/wave/api/v1") as running:
+async def test_alert_change_becomes_a_wave_event() -> None:
+    async with simulated_wave() as url, running_event_queue(f"{url}/wave/api/v1") as running:
         running.events.add(alert(), view())
         running.events.add(alert("live/main", platform="storm"), None)
         running.events.add(alert(phase=Phase.RESOLVED), None)
         running.events.add(alert("hashed"), view("hashed", ""))
-        await running.settled()
-        first, second, third, fourth = await taken(url)
+        await running.wait_until_sent()
+        first, second, third, fourth = await received_events(url)
     assert {key: first[key] for key in ("eventType", "eventName", "sessionId", "properties")} == {
         "eventType": "stream",
         "eventName": "stream.unhealthy",
@@ -150,13 +152,13 @@ async def test_what_wave_gets_to_know() -> None:
     assert running.count("rejected") == running.count("dropped") == 0
 
 
-async def test_batches_hold_a_hundred() -> None:
+async def test_events_are_sent_in_batches_of_a_hundred() -> None:
     async with fake_alertmanager("/analytics/events/batch") as platform:
         platform.behave = accepting
-        async with sending(platform.url) as running:
+        async with running_event_queue(platform.url) as running:
             for n in range(250):
                 running.events.add(alert(f"s{n}"), None)
-            await running.settled()
+            await running.wait_until_sent()
             assert [len(events_of(batch)) for batch in platform.batches] == [100, 100, 50]
             assert running.count("accepted") == 250
 
@@ -170,34 +172,30 @@ async def accepting(body: Any, _request: web.Request) -> web.Response:
     return web.json_response({"success": True, "accepted": len(events_of(body))})
 
 
-async def test_it_is_tried_again_and_never_without_end() -> None:
+async def test_failed_batch_is_retried_and_a_full_queue_drops_the_oldest_events() -> None:
     async with fake_alertmanager("/analytics/events/batch") as platform:
-
-        async def down(_body: Any, _request: web.Request) -> web.Response:
-            return web.Response(status=503)
-
-        platform.behave = down
+        platform.behave = respond_with(503)
         with structlog.testing.capture_logs() as logs:
-            async with sending(platform.url, capacity=20) as running:
+            async with running_event_queue(platform.url, capacity=20) as running:
                 for n in range(30):
                     running.events.add(alert(f"s{n}"), None)
                 assert running.events.waiting == 20
                 assert running.count("dropped") == 10
                 for attempt in range(1, 12):
-                    await running.rested(attempt)
+                    await running.wait_for_backoffs(attempt)
                     running.clock.advance(running.clock.slept[-1])
                 assert 30 <= running.clock.slept[-1] <= 60
                 platform.behave = accepting
-                await running.settled()
+                await running.wait_until_sent()
                 assert [event["properties"]["stream"] for event in events_of(platform.batches[-1])] == [
                     f"s{n}" for n in range(10, 30)
                 ]
                 assert running.count("accepted") == 20
-    assert [line["event"] for line in logs] == ["wave takes no events"]
+    assert [line["event"] for line in logs] == ["wave does not accept events"]
 
 
-async def test_what_comes_while_a_batch_is_under_way() -> None:
-    """The oldest may have been dropped meanwhile: what is newer stays."""
+async def test_events_queued_during_a_request_are_sent_once() -> None:
+    """The oldest event may be dropped during the request; newer ones stay queued."""
     async with fake_alertmanager("/analytics/events/batch") as platform:
         go_on = asyncio.Event()
 
@@ -206,13 +204,13 @@ async def test_what_comes_while_a_batch_is_under_way() -> None:
             return await accepting(body, request)
 
         platform.behave = slowly
-        async with sending(platform.url, capacity=2) as running:
+        async with running_event_queue(platform.url, capacity=2) as running:
             running.events.add(alert("a"), None)
             await platform.until(lambda: platform.batches)
             for stream in "bcd":
                 running.events.add(alert(stream), None)
             go_on.set()
-            await running.settled()
+            await running.wait_until_sent()
             assert [e["properties"]["stream"] for batch in platform.batches for e in events_of(batch)] == [
                 "a",
                 "c",
@@ -229,51 +227,51 @@ async def test_rejected_events_are_counted_and_not_sent_again(status: int) -> No
 
         platform.behave = reject
         with structlog.testing.capture_logs() as logs:
-            async with sending(platform.url) as running:
+            async with running_event_queue(platform.url) as running:
                 running.events.add(alert(), None)
-                await running.settled()
+                await running.wait_until_sent()
                 await run_event_loop()
                 assert (running.count("accepted"), running.count("rejected")) == (0, 1)
                 assert len(platform.batches) == 1
     assert logs[-1]["event"] == "wave rejected events"
 
 
-async def test_without_wave_they_wait() -> None:
+async def test_events_wait_while_the_upstream_has_no_sink() -> None:
     async with fake_alertmanager("/analytics/events/batch") as platform:
         platform.behave = accepting
-        async with sending(None) as running:
+        async with running_event_queue(None) as running:
             running.events.add(alert(), None)
-            await running.rested()
+            await running.wait_for_backoffs()
             running.client = client(platform.url, running.clock)
             running.clock.advance(60)
-            await running.settled()
+            await running.wait_until_sent()
             assert running.count("accepted") == 1
 
 
-async def test_an_internal_error_ends_nothing() -> None:
+async def test_internal_error_does_not_stop_the_event_queue() -> None:
     async with fake_alertmanager("/analytics/events/batch") as platform:
         platform.behave = accepting
-        async with sending(platform.url) as running:
+        async with running_event_queue(platform.url) as running:
             broken = alert()
             broken.value = object()  # type: ignore[assignment]
             running.events.add(broken, None)
             with structlog.testing.capture_logs() as logs:
-                await running.rested()
-            assert logs[0]["event"] == "events not sent"
+                await running.wait_for_backoffs()
+            assert logs[0]["event"] == "events could not be sent"
             running.events._queue.clear()
             running.events.add(alert(), None)
             running.clock.advance(60)
-            await running.settled()
+            await running.wait_until_sent()
             assert running.count("accepted") == 1
 
 
-async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
-    """On for WAVE even where there is no Alertmanager; changes of upstreams are no streams'."""
-    async with wave() as url:
+async def test_only_stream_alerts_are_sent_to_wave() -> None:
+    """The sidecar also runs without an Alertmanager; changes of upstream alerts are not sent to WAVE."""
+    async with simulated_wave() as url:
         clock = FakeClock()
         own = client(f"{url}/wave/api/v1", clock)
         running = SidecarHarness(
-            clock, FakeAlertmanager(), sink_of=lambda name: WaveAlertSink(own) if name == "wave" else None
+            clock, FakeAlertmanager(), find_sink=lambda name: WaveAlertSink(own) if name == "wave" else None
         )
         events = {"upstream": "wave", "enabled": True}
         await running.apply("wave", alertmanagers=[], wave_events=events)
@@ -295,12 +293,15 @@ async def test_the_sidecar_tells_wave_of_streams_alone() -> None:
         sender = running.sidecar._events
         assert sender is not None
         async with asyncio.timeout(30):
-            while sender.waiting:  # noqa: ASYNC110 - it ends when an answer has come
+            while sender.waiting:  # noqa: ASYNC110 - waits for real responses
                 await asyncio.sleep(0.002)
-        told = [(event["eventName"], event["sessionId"], event["properties"]["alert"]) for event in await taken(url)]
-        assert ("stream.unhealthy", "sess_1", "StreamPacketLossCritical") in told
+        sent = [
+            (event["eventName"], event["sessionId"], event["properties"]["alert"])
+            for event in await received_events(url)
+        ]
+        assert ("stream.unhealthy", "sess_1", "StreamPacketLossCritical") in sent
         assert "StreamUpstreamDown" in running.states()
-        assert not [alert for *_, alert in told if alert.startswith("StreamUpstream")]
+        assert not [alert for *_, alert in sent if alert.startswith("StreamUpstream")]
         await running.apply("wave", alertmanagers=[{"url": "http://127.0.0.1:9"}], wave_events={"enabled": False})
         assert running.sidecar._events is None
         await running.sidecar.stop()
@@ -320,10 +321,10 @@ class RecordingSink(AlertSink):
         return DeliveryCounts(len(changes), 0)
 
 
-async def test_wave_is_told_one_end_of_an_alert_with_two_severities() -> None:
-    """The warning that a critical alert replaces has not ended."""
+async def test_alert_with_two_severities_recovers_once() -> None:
+    """A warning that a critical alert replaces has not recovered."""
     sink, clock = RecordingSink(), FakeClock()
-    running = SidecarHarness(clock, FakeAlertmanager(), sink_of=lambda _: sink)
+    running = SidecarHarness(clock, FakeAlertmanager(), find_sink=lambda _: sink)
     await running.apply("wave", alertmanagers=[], wave_events={"upstream": "wave", "enabled": True})
     known = view(expected=True)
     (state,) = known.streams
@@ -341,7 +342,7 @@ async def test_wave_is_told_one_end_of_an_alert_with_two_severities() -> None:
     assert [(change.alert, change.is_firing, change.session) for change in sink.changes] == [
         ("StreamExpectedUnknown", True, "sess_1"),
         ("StreamExpectedUnknown", True, "sess_1"),
-    ], "as a warning, and as a critical alert"
+    ], "once as a warning, once as critical"
     await pass_time(600, known)
     assert [(change.alert, change.is_firing, change.session) for change in sink.changes[2:]] == [
         ("StreamExpectedUnknown", False, "sess_1")

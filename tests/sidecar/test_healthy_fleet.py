@@ -1,4 +1,4 @@
-"""A healthy fleet pages nobody."""
+"""A healthy fleet causes no alerts."""
 
 from __future__ import annotations
 
@@ -22,23 +22,27 @@ from tests.sidecar.fake_alertmanager import fake_alertmanager, run_event_loop
 HOUR = 3600.0
 STEP_SECONDS = 30.0
 EVERY = 5
-"""Of so many streams that stay on the air for the hour, one is expected to."""
+"""One of this many streams is configured as expected."""
 
 
 def configuration(fleet: Fleet, began: float, url: str, alertmanager: str, *, minutes: int = 62) -> dict[str, Any]:
-    """Each platform as it is discovered; what stays on the air is expected, and what ends as planned is allowed to.
+    """Configure all platforms. Expected streams that end during the run have ``end_ok``.
 
-    ``minutes``: how long the run takes at most.
+    ``minutes``: maximum duration of the run.
     """
 
     def stays(stream: Stream) -> bool:
         return all(fleet.is_live(stream, began + minute * 60.0) for minute in range(-1, minutes))
 
     def expectation(stream: Stream) -> dict[str, Any]:
-        said: dict[str, Any] = {"expected_bitrate": f"{stream.megabits:g}Mbps"}
+        settings: dict[str, Any] = {"expected_bitrate": f"{stream.megabits:g}Mbps"}
         if stream.index % EVERY == 0:
-            said |= {"expected": True, "end_ok": not stays(stream), "start_grace": "1h" if not stays(stream) else "0s"}
-        return said
+            settings |= {
+                "expected": True,
+                "end_ok": not stays(stream),
+                "start_grace": "1h" if not stays(stream) else "0s",
+            }
+        return settings
 
     def chosen(platform: Platform) -> list[Stream]:
         return [stream for stream in fleet.streams(platform) if stream.index % EVERY == 0 and stays(stream)]
@@ -82,7 +86,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str, *, mi
 
 @pytest.mark.no_cover
 async def test_thousand_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path) -> None:
-    """With the jitter of encoders and networks, with starts and planned ends: not one page, and nothing for tickets."""
+    """Neither jitter of encoders and networks nor starts and planned ends cause a page or a ticket."""
     clock = FakeClock()
     fleet = Fleet(1000, seed=7, incidents=False)
     async with TestServer(make_simulator(fleet, clock)) as server, fake_alertmanager() as alertmanager:
@@ -96,19 +100,21 @@ async def test_thousand_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path
             changes = await one_hour(service, clock, fleet)
         finally:
             await service.stop()
-    told = {alert["labels"]["alertname"] for alert in alertmanager.alerts}
-    assert told == {"StreamSidecarWatchdog"}, [a for a in alertmanager.alerts if "Watchdog" not in str(a["labels"])][:5]
-    assert changes > 50, "streams begin and end"
+    names = {alert["labels"]["alertname"] for alert in alertmanager.alerts}
+    assert names == {"StreamSidecarWatchdog"}, [a for a in alertmanager.alerts if "Watchdog" not in str(a["labels"])][
+        :5
+    ]
+    assert changes > 50, "streams start and end during the run"
 
 
 async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
-    """Let it pass; how many streams began or ended meanwhile."""
+    """Let an hour pass; return how many streams started or ended."""
     changes, live = 0, set[str]()
     began = clock.now()
     while clock.now() < began + HOUR:
         clock.advance(STEP_SECONDS)
         async with asyncio.timeout(120):
-            while not is_idle(service, clock.now()):  # noqa: ASYNC110 - polls end when real answers have come
+            while not is_idle(service, clock.now()):  # noqa: ASYNC110 - waits for real responses
                 await asyncio.sleep(0.005)
         await run_event_loop(100)
         now_live = {
@@ -124,6 +130,6 @@ async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
 
 
 def is_idle(service: Service, now: float) -> bool:
-    """Whether every upstream has been polled, and nothing is due."""
+    """Return whether every upstream has been polled and none is due."""
     views = service.store.states()
     return len(views) == 3 and all(view.next_poll_at is not None and view.next_poll_at > now for view in views)

@@ -20,25 +20,26 @@ from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.metrics.self_metrics import FamilyRegistry
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import (
-    FakeAlertmanager,
     FakeOutbox,
+    accept_all,
     fake_alertmanager,
     firing_alert,
     is_firing,
     is_watchdog,
     parse_time,
     resolve,
+    respond_with,
     run_event_loop,
     settings_for,
 )
 
 RESEND = 60.0
 REFUSAL = '"start time must be before end time"'
-"""As Alertmanager 0.25 refuses an alert."""
+"""Alertmanager 0.25's response to an invalid alert."""
 
 
 class QueueHarness:
-    """A running queue, and what it counts."""
+    """A running queue and its metrics."""
 
     def __init__(self, url: str, clock: FakeClock, *alerts: Alert, **more: Any) -> None:
         self.registry = FamilyRegistry()
@@ -65,14 +66,14 @@ class QueueHarness:
         return self.registry.get_sample_value(full, {"alertmanager": self.queue.label})
 
     def send(self, *alerts: Alert) -> None:
-        """Let these fire or resolve now."""
+        """Add or replace these alerts, and queue them."""
         known = {alert.key for alert in alerts}
         self.outbox.all_alerts = [a for a in self.outbox.all_alerts if a.key not in known] + list(alerts)
         self.queue.enqueue(alerts)
 
     async def wait_until_sent(self) -> None:
         async with asyncio.timeout(30):
-            while self.queue.waiting:  # noqa: ASYNC110 - it ends when an answer has come over a real socket
+            while self.queue.waiting:  # noqa: ASYNC110 - waits for real responses
                 await asyncio.sleep(0.005)
 
     def start_round(self) -> None:
@@ -86,7 +87,7 @@ class QueueHarness:
         await self.wait_until_sent()
 
     async def wait_for_errors(self, number: int) -> None:
-        """Wait until requests with that many alerts in all have failed, and the queue waits again."""
+        """Wait until failed requests have contained this many alerts in all, and the queue backs off."""
         async with asyncio.timeout(30):
             while (self.count("errors_total") or 0) < number:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0.005)
@@ -130,7 +131,7 @@ async def test_payload_has_alertmanagers_format() -> None:
     }
     assert parse_time(resolved["endsAt"]) == clock.now()
     assert alertmanager.requests[0].headers["Content-Type"] == "application/json"
-    assert running.count("sent_total") is None, "closed: its series have left"
+    assert running.count("sent_total") is None, "a closed queue has no series"
 
 
 async def test_alerts_are_sent_in_batches_and_counted() -> None:
@@ -140,12 +141,12 @@ async def test_alerts_are_sent_in_batches_and_counted() -> None:
         assert running.count("queue_length") == 150
         await running.wait_until_sent()
         assert [len(batch) for batch in alertmanager.batches] == [64, 64, 22]
-        assert running.count("sent_total") == 151, "with the watchdog"
+        assert running.count("sent_total") == 151, "including the watchdog"
         assert running.count("queue_length") == 0
         assert (running.count("errors_total"), running.count("dropped_total")) == (0, 0)
 
 
-async def test_newest_state_of_an_alert_is_sent() -> None:
+async def test_latest_state_of_an_alert_is_sent() -> None:
     async with fake_alertmanager() as alertmanager:
         entered, may_respond = asyncio.Event(), asyncio.Event()
 
@@ -176,7 +177,7 @@ async def test_newest_state_of_an_alert_is_sent() -> None:
 
 
 def mixed(number: int) -> list[Alert]:
-    """Alerts of every kind, the least important first."""
+    """Return alerts of every kind, the least important first."""
     return [
         firing_alert(f"{severity} {n}", severity=severity, upstream="b")
         for severity in ("info", "warning", "critical")
@@ -185,7 +186,7 @@ def mixed(number: int) -> list[Alert]:
 
 
 def kinds(alerts: list[dict[str, Any]]) -> list[str]:
-    """Kinds of alerts in their order, each once in a row."""
+    """Return the kinds of alerts in order, without consecutive repeats."""
     found = [a["labels"]["severity"] if "stream" in a["labels"] else "upstream" for a in alerts]
     return [kind for n, kind in enumerate(found) if n == 0 or found[n - 1] != kind]
 
@@ -201,7 +202,7 @@ async def test_watchdog_and_upstreams_are_sent_first_and_then_by_severity() -> N
         assert kinds(alertmanager.alerts) == ["upstream", "critical", "warning", "info"]
 
 
-async def test_changes_do_not_hold_up_a_round_nor_a_round_the_changes() -> None:
+async def test_changes_and_repeats_do_not_delay_each_other() -> None:
     async with fake_alertmanager() as alertmanager, running_queue(alertmanager.url, *many(200)) as running:
 
         async def send_more(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
@@ -216,8 +217,8 @@ async def test_changes_do_not_hold_up_a_round_nor_a_round_the_changes() -> None:
     assert sum(names.count("studio") for names in upstreams[:7]) == 200
 
 
-async def test_every_alert_is_repeated_before_it_ends_however_slow_alertmanager_is() -> None:
-    """A round takes eleven minutes, and an alert lasts for four unless its horizon grows."""
+async def test_alerts_are_repeated_before_they_end_when_alertmanager_is_slow() -> None:
+    """A round takes eleven minutes, but without a longer horizon an alert ends after four."""
     clock, ends, lapsed = FakeClock(), dict[str, float](), list[str]()
     async with fake_alertmanager(clock=clock) as alertmanager:
 
@@ -239,8 +240,8 @@ async def test_every_alert_is_repeated_before_it_ends_however_slow_alertmanager_
             assert (running.count("dropped_total"), running.count("errors_total")) == (0, 0)
 
 
-async def test_memory_is_bounded_by_the_alerts_that_fire() -> None:
-    """A queue refers to alerts and keeps no payloads, however long Alertmanager is down."""
+async def test_queue_keeps_no_payloads_while_alertmanager_is_down() -> None:
+    """The queue's memory is bounded by the number of alerts."""
     alerts = many(14_000)
     running = QueueHarness("http://127.0.0.1:9", FakeClock(), *alerts)
     tracemalloc.start()
@@ -258,17 +259,13 @@ async def test_memory_is_bounded_by_the_alerts_that_fire() -> None:
 
 async def test_no_firing_alert_is_dropped_while_alertmanager_is_down() -> None:
     async with fake_alertmanager() as alertmanager:
-
-        async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=503)
-
-        alertmanager.behave = fail
+        alertmanager.behave = respond_with(503)
         async with running_queue(alertmanager.url) as running:
             running.send(*many(14_000))
             await running.wait_for_errors(1)
             running.clock.advance(3600)
             await running.wait_for_errors(2)
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             running.clock.advance(RESEND)
             await running.wait_until_sent()
             assert running.count("dropped_total") == 0
@@ -276,7 +273,7 @@ async def test_no_firing_alert_is_dropped_while_alertmanager_is_down() -> None:
 
 
 @pytest.mark.parametrize("minutes", [1, 10])
-async def test_rest_of_a_round_after_an_outage_has_not_ended_yet(minutes: int) -> None:
+async def test_alerts_repeated_after_an_outage_have_not_ended(minutes: int) -> None:
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager:
 
@@ -290,7 +287,7 @@ async def test_rest_of_a_round_after_an_outage_has_not_ended_yet(minutes: int) -
                 clock.advance(RESEND)
                 running.start_round()
                 await run_event_loop()
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             alertmanager.all_batches.clear()
             clock.advance(RESEND / 2)
             await running.wait_until_sent()
@@ -298,7 +295,7 @@ async def test_rest_of_a_round_after_an_outage_has_not_ended_yet(minutes: int) -
         assert all(parse_time(alert["endsAt"]) > clock.now() + 120 for alert in alertmanager.alerts)
 
 
-# -- whose fault it is -------------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 SIGN_IN = "<!DOCTYPE html><html><title>Sign in</title></html>"
 
@@ -317,7 +314,7 @@ SIGN_IN = "<!DOCTYPE html><html><title>Sign in</title></html>"
         (422, ""),
     ],
 )
-async def test_fault_of_the_connection_is_retried_with_backoff(status: int, body: str) -> None:
+async def test_connection_failure_is_retried_with_backoff(status: int, body: str) -> None:
     headers = {"Retry-After": "86400", "Location": "http://sign-in.example.com/?token=hunter2"}
     async with fake_alertmanager() as alertmanager:
 
@@ -333,32 +330,28 @@ async def test_fault_of_the_connection_is_retried_with_backoff(status: int, body
                     running.clock.advance(running.clock.slept[-1])
                 waits, longest = running.clock.slept[:9], RESEND / 4
                 assert all(0.5 <= wait / min(2**n, longest) <= 1 for n, wait in enumerate(waits)), waits
-                alertmanager.behave = FakeAlertmanager().behave
+                alertmanager.behave = accept_all
                 running.clock.advance(RESEND)
                 await running.wait_until_sent()
                 assert running.count("sent_total") == 2
                 assert running.count("dropped_total") == 0
     levels = [(line["log_level"], line["event"]) for line in logs]
     level = "error" if status in (401, 402, 403) else "warning"
-    assert levels == [(level, "alertmanager fails"), ("info", "alertmanager is back")]
+    assert levels == [(level, "cannot send to alertmanager"), ("info", "alertmanager is back")]
     assert "hunter2" not in str(logs)
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_gateway_that_refuses_everything_as_alertmanager_would_costs_no_alert(status: int) -> None:
+async def test_gateway_that_refuses_everything_causes_no_drops(status: int) -> None:
     async with fake_alertmanager() as alertmanager:
-
-        async def refuse(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=status, text=REFUSAL)
-
         async with running_queue(alertmanager.url) as running:
             await running.wait_until_sent()
-            alertmanager.behave = refuse
+            alertmanager.behave = respond_with(status, REFUSAL)
             running.send(*many(100))
             await running.wait_for_errors(64)
             assert is_watchdog(alertmanager.all_batches[-1])
             assert running.queue.waiting == 100
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             running.clock.advance(RESEND)
             await running.wait_until_sent()
             assert running.count("dropped_total") == 0
@@ -389,19 +382,19 @@ async def test_refused_alerts_are_isolated_dropped_and_counted() -> None:
                 requests = len(alertmanager.all_batches)
 
                 await running.next_round()
-                assert len(alertmanager.all_batches) == requests + 2, "they are not sent again soon"
+                assert len(alertmanager.all_batches) == requests + 2, "refused alerts are not sent again soon"
                 assert running.count("dropped_total") == 2
                 await running.next_round(15 * 60)
                 assert running.count("dropped_total") == 4
                 running.send(resolve(running.outbox.all_alerts[3], running.clock))
                 await running.wait_until_sent()
-                assert running.count("dropped_total") == 5, "another state is sent"
+                assert running.count("dropped_total") == 5, "a new state is sent"
     refused = [line for line in logs if line["event"] == "alertmanager refused an alert"]
     assert [line["stream"] for line in refused] == ["s3", "s63", "s3", "s63", "s3"]
     assert refused[0]["alertname"] == "StreamUnhealthy"
 
 
-async def test_connection_that_fails_while_a_refused_alert_is_sought_loses_nothing() -> None:
+async def test_connection_failure_while_isolating_a_refused_alert_loses_nothing() -> None:
     async with fake_alertmanager() as alertmanager:
         refuse = refusing("s3")
 
@@ -426,7 +419,7 @@ async def test_connection_that_fails_while_a_refused_alert_is_sought_loses_nothi
 
 
 def limiting(size: int) -> Any:
-    """As a proxy that accepts no larger requests."""
+    """Return the behaviour of a proxy that limits the size of requests."""
 
     async def refuse_large(_alerts: list[dict[str, Any]], request: web.Request) -> web.Response:
         return web.Response(status=413 if len(await request.read()) > size else 200)
@@ -434,7 +427,7 @@ def limiting(size: int) -> Any:
     return refuse_large
 
 
-async def test_large_batches_are_split_until_they_are_small_enough() -> None:
+async def test_batches_are_halved_while_they_are_too_large() -> None:
     padded = [firing_alert("x" * 400 + str(n)) for n in range(100)]
     async with fake_alertmanager() as alertmanager:
         alertmanager.behave = limiting(20_000)
@@ -447,11 +440,11 @@ async def test_large_batches_are_split_until_they_are_small_enough() -> None:
                 await running.next_round()
                 assert [len(batch) for batch in alertmanager.batches][5:] == [32] * 3 + [4]
                 await running.next_round(3600)
-                assert [len(batch) for batch in alertmanager.batches][9] == 64, "the limit may be gone"
+                assert [len(batch) for batch in alertmanager.batches][9] == 64, "the limit may have been lifted"
     assert {line["event"] for line in logs} == {"request too large for alertmanager; sending smaller ones"}
 
 
-async def test_single_alert_that_is_too_large_is_sent_without_annotations_or_dropped() -> None:
+async def test_alert_that_is_too_large_is_sent_without_annotations_or_dropped() -> None:
     async with fake_alertmanager() as alertmanager:
         alertmanager.behave = limiting(800)
         async with running_queue(alertmanager.url) as running:
@@ -465,7 +458,7 @@ async def test_single_alert_that_is_too_large_is_sent_without_annotations_or_dro
         assert accepted["annotations"] == {}
 
 
-async def test_batch_that_fails_does_not_block_the_others() -> None:
+async def test_failing_batch_does_not_block_the_others() -> None:
     async with fake_alertmanager() as alertmanager:
 
         async def fail_on_s0(alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
@@ -502,29 +495,25 @@ async def test_accepted_resolve_is_repeated_only_after_a_restart() -> None:
         assert len(alertmanager.received("StreamUnhealthy")) == 2
 
 
-async def test_restart_is_noticed_when_the_connection_is_back() -> None:
-    """Not only with the next round: what fires would be missing until then."""
+async def test_restart_during_an_outage_starts_a_new_round_at_once() -> None:
+    """Otherwise firing alerts would be missing until the next round."""
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager:
         async with running_queue(alertmanager.url, *many(3), clock=clock) as running:
             await running.wait_until_sent()
-
-            async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-                return web.Response(status=503)
-
-            alertmanager.behave = fail
+            alertmanager.behave = respond_with(503)
             running.send(firing_alert("new"))
             await running.wait_for_errors(1)
             alertmanager.restart()
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             alertmanager.all_batches.clear()
             clock.advance(1)
             await running.wait_until_sent()
         assert set(streams(alertmanager.alerts)) == {"s0", "s1", "s2", "new"}
 
 
-async def test_load_balancer_is_told_from_a_restart() -> None:
-    """It is logged once, and resolves are repeated, because nobody knows which Alertmanager has accepted them."""
+async def test_load_balancer_is_not_mistaken_for_a_restart() -> None:
+    """It is logged once. Resolves are repeated, because it is unknown which Alertmanager accepted them."""
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
         with structlog.testing.capture_logs() as logs:
@@ -537,7 +526,7 @@ async def test_load_balancer_is_told_from_a_restart() -> None:
         assert len(alertmanager.received("StreamUnhealthy")) >= 8
 
 
-async def test_resolve_is_repeated_where_no_uptime_is_given() -> None:
+async def test_resolve_is_repeated_if_alertmanager_reports_no_uptime() -> None:
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
         alertmanager.uptime = None
@@ -549,34 +538,30 @@ async def test_resolve_is_repeated_where_no_uptime_is_given() -> None:
 
 
 @pytest.mark.parametrize("clock_step", [0.0, -3600.0, 3600.0])
-async def test_resolve_is_dropped_after_a_quarter_of_an_hour(clock_step: float) -> None:
+async def test_undelivered_resolve_is_dropped_after_15_minutes(clock_step: float) -> None:
     async with running_queue("http://127.0.0.1:9") as running:
         running.send(resolve(firing_alert("ended"), running.clock), firing_alert("firing"))
         await running.wait_for_errors(1)
         running.clock.step(clock_step)
         running.clock.advance(899)
         await running.wait_for_errors(2)
-        assert running.queue.waiting == 3, "with the watchdog"
+        assert running.queue.waiting == 3, "including the watchdog"
         running.clock.advance(60)
         await running.wait_for_errors(3)
         assert running.queue.waiting == 2
         assert running.count("dropped_total") == 1
 
 
-async def test_alert_that_has_lapsed_is_neither_sent_nor_counted_as_dropped() -> None:
+async def test_lapsed_alert_is_neither_sent_nor_counted_as_dropped() -> None:
     async with fake_alertmanager() as alertmanager:
-
-        async def fail(_alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=503)
-
-        alertmanager.behave = fail
+        alertmanager.behave = respond_with(503)
         async with running_queue(alertmanager.url) as running:
             running.outbox.lapse_seconds = 240.0
             running.send(resolve(firing_alert(), running.clock))
             await running.wait_for_errors(1)
             running.clock.advance(1_000)
             await running.wait_for_errors(2)
-            alertmanager.behave = FakeAlertmanager().behave
+            alertmanager.behave = accept_all
             running.clock.advance(RESEND)
             await running.wait_until_sent()
             assert running.count("dropped_total") == 0
@@ -597,7 +582,7 @@ async def test_wrong_clock_prolongs_an_alert_and_never_ends_one(offset: float) -
                 assert running.count("clock_offset_seconds") == pytest.approx(offset, abs=0.1)
                 await running.next_round()
                 for alert in alertmanager.alerts:
-                    assert parse_time(alert["endsAt"]) > alertmanager.now() + 170, "a minute ago it was 240"
+                    assert parse_time(alert["endsAt"]) > alertmanager.now() + 170, "240 s ahead a minute ago"
                 running.send(resolve(running.outbox.all_alerts[0], clock))
                 await running.wait_until_sent()
                 ended = alertmanager.received("StreamUnhealthy")[-1]
@@ -605,16 +590,16 @@ async def test_wrong_clock_prolongs_an_alert_and_never_ends_one(offset: float) -
                 alertmanager.clock_offset = 0.0
                 await running.next_round()
                 await running.next_round()
-    said = [(line["event"], line.get("seconds")) for line in logs]
+    logged = [(line["event"], line.get("seconds")) for line in logs]
     expected = [
-        ("alertmanager's clock differs from this one", offset),
-        ("alertmanager's clock agrees with this one again", None),
+        ("alertmanager's clock differs from the exporter's", offset),
+        ("alertmanager's clock agrees with the exporter's again", None),
     ]
-    assert said == (expected if offset else [])
+    assert logged == (expected if offset else [])
 
 
-async def test_clock_of_alertmanager_may_be_set_at_any_time() -> None:
-    """It lists no alert that has ended on its new clock, so the watchdog is sent again without times."""
+async def test_clock_is_read_again_after_alertmanagers_clock_was_set() -> None:
+    """Alertmanager lists no alert that has ended by its new clock, so the watchdog is sent again without times."""
     clock = FakeClock()
     async with (
         fake_alertmanager(clock=clock) as alertmanager,
@@ -627,7 +612,7 @@ async def test_clock_of_alertmanager_may_be_set_at_any_time() -> None:
         assert is_firing(alertmanager.received("StreamUnhealthy")[-1], alertmanager.now())
 
 
-async def test_offset_that_is_no_longer_known_is_not_exported() -> None:
+async def test_outdated_clock_offset_is_not_exported() -> None:
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
         await running.wait_until_sent()
@@ -641,7 +626,7 @@ async def test_offset_that_is_no_longer_known_is_not_exported() -> None:
 
 
 async def test_resolve_is_sent_again_after_alertmanagers_clock_was_set_back() -> None:
-    """The end that it accepted is in the future again."""
+    """The accepted end is in the future again."""
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager, running_queue(alertmanager.url, clock=clock) as running:
         running.send(resolve(firing_alert(), clock))
@@ -669,29 +654,25 @@ async def test_clock_is_not_read_from_the_watchdog_of_another_sidecar() -> None:
             assert running.count("clock_offset_seconds") is None
 
 
-async def test_alertmanager_that_does_not_list_the_watchdog_is_logged_once() -> None:
-    """Something else may have accepted it."""
+async def test_unlisted_watchdog_is_logged_once() -> None:
+    """Something other than Alertmanager may have accepted it."""
     clock = FakeClock()
     async with fake_alertmanager(clock=clock) as alertmanager:
-
-        async def swallow(alerts: list[dict[str, Any]], _request: web.Request) -> web.Response:
-            return web.Response(status=202)
-
-        alertmanager.behave = swallow
+        alertmanager.behave = respond_with(202)
         with structlog.testing.capture_logs() as logs:
             async with running_queue(alertmanager.url, clock=clock) as running:
                 for _ in range(3):
                     await running.wait_until_sent()
                     await running.next_round()
-                alertmanager.behave = FakeAlertmanager().behave
+                alertmanager.behave = accept_all
                 await running.next_round()
     assert [line["event"] for line in logs] == ["alertmanager does not list the watchdog that it accepted"]
 
 
-# -- end and errors ----------------------------------------------------------------------------------------------------
+# -- shutdown and errors -----------------------------------------------------------------------------------------------
 
 
-async def test_flush_sends_the_changes_until_the_first_failure() -> None:
+async def test_flush_sends_changes_until_the_first_failure() -> None:
     async with fake_alertmanager() as alertmanager:
         running = QueueHarness(alertmanager.url, FakeClock())
         running.send(*many(130))
@@ -713,16 +694,16 @@ async def test_internal_error_does_not_stop_the_queue() -> None:
                 broken = firing_alert(fired_at="no time")
                 running.send(broken)
                 async with asyncio.timeout(30):
-                    while not running.clock.slept:  # noqa: ASYNC110 - the queue's own rest
+                    while not running.clock.slept:  # noqa: ASYNC110 - waits for the back-off
                         await asyncio.sleep(0)
                 broken.fired_at = running.clock.now()
                 running.clock.advance(60)
                 await running.wait_until_sent()
-    assert logs[0]["event"] == "alerts not sent"
+    assert logs[0]["event"] == "alerts could not be sent"
     assert "TypeError" in logs[0]["error"]
 
 
-async def test_alert_that_cannot_be_rendered_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_alert_that_cannot_be_rendered_does_not_block_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     async with fake_alertmanager() as alertmanager:
         render = FakeOutbox.payload
 
@@ -737,7 +718,7 @@ async def test_alert_that_cannot_be_rendered_does_not_hold_up_the_others(monkeyp
                 running.send(*many(3))
                 await running.wait_until_sent()
     assert set(streams(alertmanager.alerts)) == {"s0", "s2"}
-    assert {line["event"] for line in logs} == {"alert not sent"}
+    assert {line["event"] for line in logs} == {"alert could not be sent"}
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tests.sidecar.fake_alertmanager import (
     PATH,
     FakeAlertmanager,
     FakeOutbox,
+    accept_all,
     fake_alertmanager,
     firing_alert,
     run_event_loop,
@@ -30,7 +31,7 @@ from tests.sidecar.fake_alertmanager import (
 
 
 class FakeResolver:
-    """A host's addresses, as the tests change them."""
+    """A resolver whose addresses tests can change."""
 
     def __init__(self, *addresses: str) -> None:
         self.addresses: set[str] | None = set(addresses)
@@ -54,7 +55,7 @@ class NotifierHarness:
         )
 
     def identities(self) -> set[str]:
-        """What has series."""
+        """Return the Alertmanagers that have series."""
         families = [f for f in self.registry.collect() if f.name == "stream_exporter_notifications_queue_length"]
         return {sample.labels["alertmanager"] for family in families for sample in family.samples}
 
@@ -113,7 +114,7 @@ async def test_unchanged_alertmanager_keeps_its_queue() -> None:
         kept = running.notifier.queues[0]
         await running.notifier.apply([settings_for(two.url), dead])
         assert running.notifier.queues[0] is kept
-        assert kept.waiting == 2, "with the watchdog"
+        assert kept.waiting == 2, "including the watchdog"
         await two.until(lambda: received_streams(two) == ["everything"])
         running.notifier.enqueue([firing_alert("later")])
         await two.until(lambda: "later" in received_streams(two))
@@ -124,7 +125,7 @@ async def test_unchanged_alertmanager_keeps_its_queue() -> None:
 
 
 async def test_alertmanagers_behind_one_address_have_separate_identities() -> None:
-    """One of them refuses: its failures are not counted for the other."""
+    """If one refuses, its failures are not counted for the other."""
     async with fake_alertmanager("/{team}/api/v2/alerts") as shared, running_notifier() as running:
 
         async def refuse_news(_alerts: list[dict[str, Any]], request: web.Request) -> web.Response:
@@ -152,7 +153,7 @@ async def test_alertmanagers_behind_one_address_have_separate_identities() -> No
 
 @pytest.fixture
 def port() -> int:
-    """One that is free on all loopback addresses."""
+    """Return a port that is free on all loopback addresses."""
     with socket.socket() as listener:
         listener.bind(("", 0))
         found: int = listener.getsockname()[1]
@@ -199,8 +200,7 @@ async def test_system_resolver_finds_localhost() -> None:
     assert "127.0.0.1" in await resolve_addresses(settings_for("http://localhost:9093"))
 
 
-async def test_tls_certificate_is_checked_for_the_name(tmp_path: Path, port: int) -> None:
-    """The one address is used, and yet the certificate is checked for the name."""
+async def test_tls_certificate_of_an_address_is_checked_for_the_host_name(tmp_path: Path, port: int) -> None:
     authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("alertmanager.example").configure_cert(context)
     ca_file = tmp_path / "ca.pem"
@@ -243,4 +243,4 @@ async def test_flush_is_bounded_in_time() -> None:
             assert "last" in received_streams(quick)
             running.notifier.enqueue([firing_alert("too late")])
         assert "too late" not in received_streams(quick)
-        stuck.behave = FakeAlertmanager().behave
+        stuck.behave = accept_all

@@ -26,7 +26,7 @@ def alert(
     severity: str | None = None,
     **more: Any,
 ) -> Alert:
-    """An alert of a rule; by default of the rule's own severity."""
+    """Return an alert of a rule; the default severity is that of the rule."""
     if severity is None:
         severity = RULES_BY_NAME[rule].severity.value
     facts: dict[str, Any] = {
@@ -51,7 +51,7 @@ def test_own_labels_of_a_rule_are_set() -> None:
     values=st.tuples(*[st.floats(allow_nan=False, allow_infinity=False)] * 2),
 )
 def test_changing_value_is_in_no_label(external: dict[str, str], stream: str, values: tuple[float, float]) -> None:
-    """One alert is one alert to Alertmanager, however its value moves; and no label is empty or beyond UTF-8."""
+    """Changing labels would make it a new alert in Alertmanager. All labels are non-empty and valid UTF-8."""
     formatter = AlertFormatter(rules_in_force(), external, page="http://exporter:10071/")
     first, second = (formatter.payload(alert(stream=stream, value=value), 240.0) for value in values)
     assert first.labels == second.labels
@@ -60,7 +60,7 @@ def test_changing_value_is_in_no_label(external: dict[str, str], stream: str, va
     assert msgspec.json.decode(msgspec.json.encode(first.to_json(100.0))) == first.to_json(100.0)
 
 
-def test_issues_are_in_the_platforms_words() -> None:
+def test_issues_annotation_quotes_the_platform_without_secrets() -> None:
     redactor.add("hunter2-issue-canary")
     issues = ("No  key\nframes", "key hunter2-issue-canary is wrong", *(f"issue {n}" for n in range(10)))
     text = FORMATTER.annotations(alert(issues=issues))["issues"]
@@ -88,7 +88,7 @@ def test_test_alert_has_the_labels_for_routing(rule: Any) -> None:
 
 
 @pytest.mark.parametrize("clock_step", [-3600.0, 0.0, 3600.0])
-def test_firing_alert_keeps_its_start_and_lasts_whatever_the_clock(clock_step: float) -> None:
+def test_firing_alert_keeps_its_start_and_horizon_after_a_clock_step(clock_step: float) -> None:
     payload = FORMATTER.payload(alert(active_at=9_900.0, fired_at=10_000.0), 240.0)
     now = 10_060.0 + clock_step
     sent = payload.to_json(now)
@@ -103,7 +103,7 @@ OFFSETS = st.none() | st.floats(-1e6, 1e6)
 def test_firing_alert_lasts_on_both_clocks(now: float, started: float, offset: float | None, least: float) -> None:
     receiver_now = None if offset is None else now + offset
     payload = FORMATTER.payload(alert(active_at=now, fired_at=now + started), 240.0)
-    ends_at = parse_time(payload.to_json(now, receiver_now, least_horizon=least)["endsAt"])
+    ends_at = parse_time(payload.to_json(now, receiver_now, min_horizon=least)["endsAt"])
     assert ends_at >= max(now, receiver_now or now, now + started) + max(240.0, least) - 0.001
 
 
@@ -119,13 +119,13 @@ def test_resolved_alert_has_ended_on_both_clocks(
 
 
 @given(st.floats(1e6, 1e9), st.floats(-1e4, 1e4), st.floats(-1e4, 1e4), OFFSETS)
-def test_lapsing_alert_ends_at_the_same_time_on_clocks_that_agree_and_later_on_others(
+def test_lapsing_alert_ends_later_if_alertmanagers_clock_is_ahead(
     now: float, started: float, left: float, offset: float | None
 ) -> None:
     receiver_now = None if offset is None else now + offset
     resolved = alert(phase=Phase.RESOLVED, fired_at=now + started, resolved_at=now - 1, resolved_steady=50.0)
     payload = replace(FORMATTER.payload(resolved, 240.0), lapses_at=now + left)
-    ends_at = parse_time(payload.to_json(now, receiver_now, least_horizon=1e6)["endsAt"])
+    ends_at = parse_time(payload.to_json(now, receiver_now, min_horizon=1e6)["endsAt"])
     assert ends_at == pytest.approx(max(now + left + max(0.0, offset or 0.0), now + started), abs=0.001)
     assert payload.to_webhook_json()["status"] == "resolved"
 
@@ -150,6 +150,6 @@ def test_resolved_alert_never_ends_in_the_future_or_before_its_start(
 
 def test_unknown_rule_is_refused() -> None:
     assert not FORMATTER.knows(alert("StreamOfBefore", severity="critical"))
-    assert not FORMATTER.knows(alert("StreamUnhealthy", severity="warning")), "a grade that the rule has not"
+    assert not FORMATTER.knows(alert("StreamUnhealthy", severity="warning")), "the rule has no such severity"
     with pytest.raises(KeyError):
         FORMATTER.test_payload("StreamOfBefore", 0.0, 0.0)

@@ -1,4 +1,4 @@
-"""``/api/v1/rules`` and ``/api/v1/alerts``, as Prometheus has them; ``tests/real`` compares them with a real one's."""
+"""``/api/v1/rules`` and ``/api/v1/alerts`` in Prometheus' format; ``tests/real`` compares them with Prometheus."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_rules_have_the_format_of_prometheus() -> None:
         assert other["alerts"] == []
 
 
-async def test_rules_that_were_not_evaluated_yet_are_of_unknown_health() -> None:
+async def test_rules_not_evaluated_yet_have_unknown_health() -> None:
     async with sidecar_harness() as running, served(running) as get:
         answer = await get("/api/v1/rules")
         assert {rule["health"] for rule in rules_of(answer).values()} == {"unknown"}
@@ -88,7 +88,7 @@ async def test_rules_that_were_not_evaluated_yet_are_of_unknown_health() -> None
         assert {rule["health"] for rule in rules_of(await get("/api/v1/rules")).values()} == {"ok"}
 
 
-async def test_query_parameters_narrow_the_rules() -> None:
+async def test_query_parameters_filter_the_rules() -> None:
     async with sidecar_harness() as running, served(running) as get:
         rules = rules_of(await get("/api/v1/rules", [("rule_name[]", "StreamUnhealthy"), ("type", "alert")]))
         assert [name for name, _ in rules] == ["StreamUnhealthy"]
@@ -141,7 +141,7 @@ async def test_without_a_sidecar_there_are_no_rules() -> None:
         (math.nan, "NaN"),
     ],
 )
-def test_value_is_written_as_prometheus_does(value: float, text: str) -> None:
+def test_value_is_formatted_as_in_prometheus(value: float, text: str) -> None:
     assert format_value(value) == text
 
 

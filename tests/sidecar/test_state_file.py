@@ -60,7 +60,7 @@ alerts = st.one_of(
 
 
 def alert(stream: str = "main", phase: Phase = Phase.PENDING, **more: Any) -> Alert:
-    """An alert that has been active for 100 s."""
+    """Return an alert that has been active for 100 s."""
     facts: dict[str, Any] = {
         "platform": "livepeer",
         "active_at": NOW - 100,
@@ -106,7 +106,7 @@ async def running_state_file(path: Path, *known: Alert) -> AsyncIterator[StateFi
 
 
 async def wait_for_writes(running: StateFileHarness, writes: int) -> None:
-    """Until it pauses after that many writes: the disk may take its time after the content can be read."""
+    """Wait for the pause after this many writes; fsync may finish after the content is readable."""
     async with asyncio.timeout(30):
         while len(running.clock.slept) < writes:  # noqa: ASYNC110 - a thread writes
             await asyncio.sleep(0.005)
@@ -133,7 +133,7 @@ def assert_alerts_or_value_error(content: bytes) -> None:
         restored_alerts(content, NOW)
     except ValueError as error:
         message = str(error)
-    assert message in ("", "its content is not that of a state file") or message.startswith("it is of version")
+    assert message in ("", "it is not a valid state file") or message.startswith("its version is")
 
 
 @given(st.binary() | st.text().map(str.encode))
@@ -161,10 +161,10 @@ def test_any_document_gives_alerts_or_a_value_error(document: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"version":1,"written_at":', "its content is not that of a state file"),
-        ("", "its content is not that of a state file"),
-        ('{"version":3,"more":"alerts"}', "it is of version 3; this exporter reads 1 and 2"),
-        ('{"version":2,"written_at":1e300,"alerts":[]}', "its content is not that of a state file"),
+        ('{"version":1,"written_at":', "it is not a valid state file"),
+        ("", "it is not a valid state file"),
+        ('{"version":3,"more":"alerts"}', "its version is 3; this exporter reads versions 1 and 2"),
+        ('{"version":2,"written_at":1e300,"alerts":[]}', "it is not a valid state file"),
     ],
 )
 async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message: str) -> None:
@@ -182,7 +182,7 @@ async def test_corrupt_file_is_moved_aside(tmp_path: Path, content: str, message
 
 @pytest.mark.parametrize("version", range(1, VERSION + 1))
 def test_file_of_every_version_is_read(version: int) -> None:
-    """Committed as that version wrote it: whoever raises VERSION adds a file here, and goes on reading the others."""
+    """The files were written by each version. When raising VERSION, add a file and keep reading the others."""
     known = restored_alerts((STATE_FILES / f"version-{version}.json").read_bytes(), NOW)
     assert {found.phase for found in known} == set(Phase)
     (firing,) = [found for found in known if found.phase is Phase.FIRING]
@@ -238,7 +238,7 @@ async def test_unsafe_file_is_refused_and_moved_aside(tmp_path: Path, kind: str)
         assert (tmp_path / "target").read_text() == "precious"
 
 
-async def test_file_that_can_neither_be_used_nor_moved_does_not_stop_the_sidecar(
+async def test_unusable_file_that_cannot_be_moved_does_not_stop_the_sidecar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "alerts.json"
@@ -253,14 +253,14 @@ async def test_file_that_can_neither_be_used_nor_moved_does_not_stop_the_sidecar
         assert running.state_file.load() == AlertState()
         await running.state_file.close()
     assert [line["event"] for line in logs] == [
-        "alert state file cannot be used, nor moved aside",
-        "alert state cannot be saved; trying again with every change",
+        "alert state file cannot be used or moved aside",
+        "alert state cannot be saved; retrying with every change",
     ]
     assert path.read_text() == "?"
 
 
 @pytest.mark.parametrize("kind", ["symlink", "file"])
-async def test_file_in_the_way_of_the_new_one_is_replaced_and_not_followed(tmp_path: Path, kind: str) -> None:
+async def test_leftover_temporary_file_is_replaced_and_not_followed(tmp_path: Path, kind: str) -> None:
     path, target = tmp_path / "alerts.json", tmp_path / "target"
     target.write_text("precious")
     in_the_way = tmp_path / ".alerts.json.new"
@@ -275,7 +275,7 @@ async def test_file_in_the_way_of_the_new_one_is_replaced_and_not_followed(tmp_p
     assert not in_the_way.exists()
 
 
-async def test_removed_folder_is_made_again_and_locked(tmp_path: Path) -> None:
+async def test_removed_folder_is_created_again_and_locked(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "alerts.json"
     async with running_state_file(path, alert("first")) as running:
         running.state_file.request_write()
@@ -293,18 +293,18 @@ async def test_removed_folder_is_made_again_and_locked(tmp_path: Path) -> None:
         running.clock.advance(5)
         running.state_file.request_write()
         await wait_for_writes(running, writes=3)
-        assert running.failures == 1, "another process has it now"
+        assert running.failures == 1, "another process has locked it"
         await other.state_file.close()
 
 
 async def write(path: Path, *known: Alert, clock: FakeClock | None = None) -> bytes:
-    """Write a state file at ``NOW``, or at the time of a clock, and return its content."""
+    """Write a state file at ``NOW``, or at the clock's time, and return its content."""
     await StateFileHarness(path, *known, clock=clock).state_file.close()
     return await asyncio.to_thread(path.read_bytes)
 
 
 @pytest.mark.parametrize("clock_step", [0.0, 3600.0, -3600.0, 86400.0, -86400.0])
-async def test_within_one_boot_setting_the_clock_changes_no_duration(tmp_path: Path, clock_step: float) -> None:
+async def test_clock_step_within_one_boot_changes_no_duration(tmp_path: Path, clock_step: float) -> None:
     known = [
         alert(),
         alert("kept", Phase.FIRING, keep_since=NOW - 30, keep_steady=STEADY - 30),
@@ -313,12 +313,12 @@ async def test_within_one_boot_setting_the_clock_changes_no_duration(tmp_path: P
     ]
     content = await write(tmp_path / "alerts.json", *known)
     assert restored_alerts(content, NOW + 599 + clock_step, STEADY + 599, BOOT) == known
-    assert restored_alerts(content, NOW + 601 + clock_step, STEADY + 601, BOOT) == known[1:], "away for too long"
+    assert restored_alerts(content, NOW + 601 + clock_step, STEADY + 601, BOOT) == known[1:], "down for too long"
 
 
 @pytest.mark.parametrize("clock_step", [0.0, 3600.0, -3600.0])
-async def test_after_a_reboot_the_wall_clock_tells_the_time_between(tmp_path: Path, clock_step: float) -> None:
-    """A step before the file was written, in the boot of the alert, does not count."""
+async def test_downtime_across_a_reboot_is_measured_with_the_wall_clock(tmp_path: Path, clock_step: float) -> None:
+    """A clock step before the file was written makes no difference."""
     clock = FakeClock()
     clock.step(clock_step)
     known = alert("kept", Phase.FIRING, keep_since=NOW - 30, keep_steady=STEADY - 30)
@@ -327,12 +327,12 @@ async def test_after_a_reboot_the_wall_clock_tells_the_time_between(tmp_path: Pa
     assert 5.0 - pending.active_steady == 160
     assert firing.keep_steady is not None
     assert 5.0 - firing.keep_steady == 90
-    assert (firing.fired_at, firing.active_at) == (known.fired_at, known.active_at), "as they were sent"
+    assert (firing.fired_at, firing.active_at) == (known.fired_at, known.active_at), "times are sent unchanged"
     assert [a.key.stream for a in restored_alerts(content, clock.now() + 601, 5.0, "next boot")] == ["kept"]
 
 
 async def test_clock_behind_the_file_after_a_reboot_loses_no_alert(tmp_path: Path) -> None:
-    """Without a battery the clock begins years ago. No time has passed then, as far as one can tell."""
+    """Without a battery, the clock may start years ago. The downtime then counts as 0."""
     content = await write(tmp_path / "alerts.json", alert(), alert("other", Phase.FIRING))
     pending, firing = restored_alerts(content, 100.0, 5.0, "next boot")
     assert [5.0 - a.active_steady for a in (pending, firing)] == [100, 100]
@@ -349,8 +349,8 @@ async def test_time_in_the_future_counts_as_now(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("boot", [BOOT, "next boot"])
-async def test_stopped_alert_is_still_stopped_after_a_restart(tmp_path: Path, boot: str) -> None:
-    """However long it takes, 60 s of its ``for`` are over."""
+async def test_paused_alert_is_still_paused_after_a_restart(tmp_path: Path, boot: str) -> None:
+    """60 s of its ``for`` have passed, regardless of the downtime."""
     content = await write(tmp_path / "alerts.json", alert(stopped_steady=STEADY - 40))
     steady_now = STEADY + 300 if boot == BOOT else 5.0
     [found] = restored_alerts(content, NOW + 300, steady_now, boot)
@@ -359,16 +359,14 @@ async def test_stopped_alert_is_still_stopped_after_a_restart(tmp_path: Path, bo
 
 
 @pytest.mark.parametrize("stopped", [STEADY + 60, STEADY - 1e11])
-async def test_impossible_time_of_a_stop_delays_an_alert_by_no_more_than_its_for(
-    tmp_path: Path, stopped: float
-) -> None:
+async def test_impossible_pause_time_delays_an_alert_by_at_most_its_for(tmp_path: Path, stopped: float) -> None:
     content = await write(tmp_path / "alerts.json", alert(stopped_steady=stopped))
     [found] = restored_alerts(content, NOW, STEADY, BOOT)
     assert found.stopped_steady is not None
     assert found.active_steady <= found.stopped_steady <= STEADY
 
 
-async def test_unknown_boot_is_another_one(tmp_path: Path) -> None:
+async def test_unknown_boot_counts_as_another_boot(tmp_path: Path) -> None:
     clock = FakeClock(boot="")
     content = await write(tmp_path / "alerts.json", alert(), clock=clock)
     [found] = restored_alerts(content, NOW + 60, STEADY, "")
@@ -377,7 +375,7 @@ async def test_unknown_boot_is_another_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("now", [NOW, NOW - 3600])
 def test_version_1_counts_as_another_boot(now: float) -> None:
-    """It has wall times only: they were 15 s old and more when it was written, 15 s ago."""
+    """Version 1 has only wall times. The file was written 15 s ago."""
     found = {a.phase: a for a in restored_alerts((STATE_FILES / "version-1.json").read_bytes(), now, STEADY, BOOT)}
     away = 15 if now == NOW else 0
     assert STEADY - found[Phase.FIRING].active_steady == 585 + away
@@ -399,13 +397,13 @@ def test_version_1_counts_as_another_boot(now: float) -> None:
         alert(phase=Phase.RESOLVED, resolved_at=1.0),
     ],
 )
-async def test_alerts_with_impossible_times_are_left_out(tmp_path: Path, unsound: Alert) -> None:
+async def test_alerts_with_impossible_times_are_dropped(tmp_path: Path, unsound: Alert) -> None:
     content = await write(tmp_path / "alerts.json", unsound, alert("sound"))
     assert restored_alerts(content, NOW, STEADY, BOOT) == [alert("sound")]
 
 
-async def test_late_times_that_are_read_can_be_sent(tmp_path: Path) -> None:
-    """An alert ends later than it starts: its end must not be after the last year that can be written."""
+async def test_latest_accepted_times_can_be_sent(tmp_path: Path) -> None:
+    """An alert ends after it starts, but its end must not be after the year 9999."""
     latest = alert(phase=Phase.FIRING, fired_at=MAX_SECONDS, keep_since=MAX_SECONDS, keep_steady=STEADY)
     latest.key = replace(latest.key, severity="critical")
     [found] = restored_alerts(await write(tmp_path / "alerts.json", latest), NOW, STEADY, BOOT)
@@ -438,7 +436,7 @@ async def test_failed_write_is_logged_once(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         async with running_state_file(path, alert("first")) as running:
             assert running.failures == 0
-            # no process may write a file where a folder stands, whoever it runs as
+            # a folder in the way fails the write, even for root
             (folder / ".alerts.json.new").mkdir()
             for attempt in (1, 2, 3):
                 running.state_file.request_write()
@@ -450,22 +448,22 @@ async def test_failed_write_is_logged_once(tmp_path: Path) -> None:
             await wait_for_writes(running, writes=4)
             assert "first" in path.read_text()
     assert [(line["log_level"], line["event"]) for line in logs] == [
-        ("error", "alert state cannot be saved; trying again with every change"),
+        ("error", "alert state cannot be saved; retrying with every change"),
         ("info", "alert state is saved again"),
     ]
 
 
-async def test_impossible_path_only_loses_the_state_file() -> None:
-    """Below a device there are no files. A full disk is tried on a process: tests/process/."""
+async def test_unusable_path_is_logged_once_and_counted() -> None:
+    """A device cannot contain files. ``tests/process`` has a full disk."""
     running = StateFileHarness(Path("/dev/full/alerts.json"), alert())
     with structlog.testing.capture_logs() as logs:
         assert running.state_file.lock()
         await running.state_file.close()
     assert running.failures == 2
-    assert [line["event"] for line in logs] == ["alert state cannot be saved; trying again with every change"]
+    assert [line["event"] for line in logs] == ["alert state cannot be saved; retrying with every change"]
 
 
-async def test_hung_file_system_delays_nobody_and_is_written_to_when_it_answers(
+async def test_hung_file_system_does_not_block_and_is_written_to_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, answers, fsync = tmp_path / "alerts.json", threading.Event(), os.fsync
@@ -489,7 +487,7 @@ async def test_hung_file_system_delays_nobody_and_is_written_to_when_it_answers(
     assert "second" in path.read_text()
     assert [(line["event"], line.get("error")) for line in logs] == [
         (
-            "alert state cannot be saved; trying again with every change",
+            "alert state cannot be saved; retrying with every change",
             "no answer from the file system within 0.01 s",
         ),
         ("alert state is saved again", None),
@@ -501,7 +499,7 @@ async def test_unencodable_alert_is_logged(tmp_path: Path) -> None:
         running.alerts = [object()]  # type: ignore[list-item]
         with structlog.testing.capture_logs() as logs:
             await running.state_file.close()
-    assert logs[0]["event"] == "alert state not saved"
+    assert logs[0]["event"] == "alert state could not be saved"
     assert running.failures
 
 
@@ -510,9 +508,7 @@ async def test_second_process_cannot_lock_the_file(tmp_path: Path) -> None:
     async with running_state_file(path):
         with structlog.testing.capture_logs() as logs:
             assert not StateFileHarness(path).state_file.lock()
-        assert (
-            logs[0]["event"] == "alert state file is locked by another process; alert state will not survive a restart"
-        )
+        assert "locked by another process" in logs[0]["event"]
     async with running_state_file(path):
         pass
 
@@ -532,13 +528,11 @@ def test_default_path_comes_from_the_environment(environ: dict[str, str], expect
     assert default_state_file(environ) == (None if expected is None else Path(expected))
 
 
-def test_crash_while_writing_leaves_the_old_content(tmp_path: Path) -> None:
-    """The new file takes the old one's place as a whole: a reader sees the one or the other, never a part."""
+async def test_file_is_replaced_atomically(tmp_path: Path) -> None:
+    """A reader sees either the old or the new content, never a part."""
     path = tmp_path / "alerts.json"
     path.write_text("old")
-    running = StateFileHarness(path)
-    held = os.open(path, os.O_RDONLY)
-    running.state_file._replace_file(b"new")
-    assert os.read(held, 10) == b"old"
-    os.close(held)
-    assert path.read_bytes() == b"new"
+    with path.open() as old:
+        await StateFileHarness(path, alert("new")).state_file.close()
+        assert old.read() == "old"
+    assert "new" in path.read_text()

@@ -1,4 +1,4 @@
-"""Notifications for stations without Alertmanager."""
+"""Webhook notifications without Alertmanager."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.sidecar.sidecar_harness import HEALTHY, UNHEALTHY, SidecarHarness, si
 
 HOUR = 3600.0
 SAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "alertmanager-0.25-webhook.json").read_text())
-"""Two notifications of Alertmanager 0.25: an alert fires, and is resolved."""
+"""Two notifications from Alertmanager 0.25: an alert fires and is resolved."""
 
 
 class FakeReceiver:
@@ -45,8 +45,8 @@ class FakeReceiver:
         status, text, headers = self.response
         return web.Response(status=status, text=text, headers=headers)
 
-    def told(self) -> list[list[tuple[str, str]]]:
-        """The status and stream of the alerts of each notification."""
+    def notifications(self) -> list[list[tuple[str, str]]]:
+        """Return the status and stream of each alert, by notification."""
         return [[(a["status"], a["labels"].get("stream", "")) for a in body["alerts"]] for body in self.bodies]
 
 
@@ -61,17 +61,17 @@ async def fake_receiver() -> AsyncIterator[FakeReceiver]:
 
 
 async def pass_tick(clock: FakeClock, seconds: float) -> None:
-    """Let a time pass, and wait until the webhook has sent what is due: then it sleeps again."""
+    """Let time pass, and wait until the webhook has sent due notifications and sleeps again."""
     await run_event_loop()
     ticks = clock.slept.count(TICK_SECONDS)
     clock.advance(seconds)
     async with asyncio.timeout(30):
-        while clock.slept.count(TICK_SECONDS) == ticks:  # noqa: ASYNC110 - a real request ends when it ends
+        while clock.slept.count(TICK_SECONDS) == ticks:  # noqa: ASYNC110 - waits for real responses
             await asyncio.sleep(0.001)
 
 
 class WebhookHarness:
-    """A running webhook, and what it counts."""
+    """A running webhook and its metrics."""
 
     def __init__(self, url: str, clock: FakeClock, *alerts: Alert, **more: Any) -> None:
         self.clock = clock
@@ -89,7 +89,7 @@ class WebhookHarness:
         self.webhook.enqueue(alerts)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let the webhook send what is due after a time."""
+        """Let time pass and the webhook send due notifications."""
         await pass_tick(self.clock, seconds)
 
     def count(self, name: str) -> float | None:
@@ -120,7 +120,7 @@ def test_fingerprint_is_that_of_alertmanager(index: int) -> None:
 
 
 async def test_notification_has_the_format_of_alertmanager() -> None:
-    """``tests/real`` compares the whole of it with a real Alertmanager's."""
+    """``tests/real`` compares a whole notification with that of a real Alertmanager."""
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         running.send(firing_alert("a"), firing_alert("b"))
         await running.pass_time(10)
@@ -155,37 +155,37 @@ async def test_notification_has_the_format_of_alertmanager() -> None:
     assert receiver.requests[0].headers["Content-Type"] == "application/json"
 
 
-async def test_changes_of_ten_seconds_share_a_notification_for_each_upstream() -> None:
+async def test_changes_within_ten_seconds_share_one_notification_per_upstream() -> None:
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         running.send(firing_alert("a"))
         await running.pass_time(9)
         running.send(firing_alert("b"), firing_alert("c", upstream="other"))
-        assert receiver.told() == []
+        assert receiver.notifications() == []
         await running.pass_time(1)
-        assert receiver.told() == [[("firing", "a"), ("firing", "b")]]
+        assert receiver.notifications() == [[("firing", "a"), ("firing", "b")]]
         await running.pass_time(9)
-        assert receiver.told()[1:] == [[("firing", "c")]]
+        assert receiver.notifications()[1:] == [[("firing", "c")]]
         assert running.count("sent") == 2
 
 
-async def test_resolved_alert_is_told_once_with_those_that_still_fire() -> None:
+async def test_resolved_alert_is_notified_once_with_the_firing_ones() -> None:
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         first, second = firing_alert("a"), firing_alert("b")
         running.send(first, second)
         await running.pass_time(10)
         running.send(resolve(first, running.clock))
         await running.pass_time(10)
-        assert receiver.told()[1:] == [[("firing", "b"), ("resolved", "a")]]
+        assert receiver.notifications()[1:] == [[("firing", "b"), ("resolved", "a")]]
         assert receiver.bodies[1]["status"] == "firing"
         running.send(resolve(second, running.clock))
         await running.pass_time(10)
-        assert receiver.told()[2:] == [[("resolved", "b")]]
+        assert receiver.notifications()[2:] == [[("resolved", "b")]]
         assert receiver.bodies[2]["status"] == "resolved"
         await running.pass_time(5 * HOUR)
         assert len(receiver.bodies) == 3
 
 
-async def test_alert_that_is_over_before_it_was_told_is_not_told() -> None:
+async def test_alert_resolved_before_its_notification_is_not_notified() -> None:
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         alert = firing_alert("a")
         running.send(alert)
@@ -195,7 +195,7 @@ async def test_alert_that_is_over_before_it_was_told_is_not_told() -> None:
         assert receiver.bodies == []
 
 
-async def test_alert_that_fires_again_before_its_end_was_told_is_not_told_again() -> None:
+async def test_alert_firing_again_before_its_resolve_was_sent_is_not_notified_again() -> None:
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         alert = firing_alert("a")
         running.send(alert)
@@ -214,24 +214,24 @@ async def test_notification_is_repeated_every_four_hours_while_alerts_fire() -> 
         await running.pass_time(4 * HOUR - 1)
         assert len(receiver.bodies) == 1
         await running.pass_time(1)
-        assert receiver.told() == [[("firing", "a")]] * 2
+        assert receiver.notifications() == [[("firing", "a")]] * 2
         await running.pass_time(4 * HOUR)
         assert len(receiver.bodies) == 3
 
 
-async def test_only_alerts_of_the_minimum_severity_are_told() -> None:
+async def test_alerts_below_the_minimum_severity_are_not_notified() -> None:
     alerts = [firing_alert(severity, severity=severity) for severity in ("critical", "warning", "info", "none")]
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         running.send(*alerts)
         await running.pass_time(10)
-        assert receiver.told() == [[("firing", "critical"), ("firing", "warning")]]
+        assert receiver.notifications() == [[("firing", "critical"), ("firing", "warning")]]
     async with fake_receiver() as receiver, running_webhook(receiver.url, minimum_severity="critical") as running:
         running.send(*alerts)
         await running.pass_time(10)
-        assert receiver.told() == [[("firing", "critical")]]
+        assert receiver.notifications() == [[("firing", "critical")]]
 
 
-async def test_warning_that_becomes_critical_is_told_as_critical() -> None:
+async def test_warning_that_becomes_critical_is_notified_as_critical() -> None:
     """The sidecar replaces one alert with the other, without a resolve."""
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         running.send(firing_alert("a", severity="warning"))
@@ -249,7 +249,7 @@ async def test_warning_that_becomes_critical_is_told_as_critical() -> None:
     ]
 
 
-async def test_long_notification_is_truncated_and_says_so() -> None:
+async def test_long_notification_is_truncated_and_counts_the_rest() -> None:
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         running.send(*(firing_alert(f"s{n}") for n in range(600)))
         await running.pass_time(10)
@@ -264,7 +264,7 @@ FAILURES = [(status, "") for status in (301, 302, 400, 401, 403, 404, 413, 429, 
 
 
 @pytest.mark.parametrize(("status", "text"), FAILURES)
-async def test_failed_delivery_is_retried_with_the_newest_state(status: int, text: str) -> None:
+async def test_failed_delivery_is_retried_with_the_latest_state(status: int, text: str) -> None:
     async with fake_receiver() as receiver:
         receiver.response = (status, text, {"Location": "http://other.example.com/?token=hunter2"})
         with structlog.testing.capture_logs() as logs:
@@ -280,9 +280,9 @@ async def test_failed_delivery_is_retried_with_the_newest_state(status: int, tex
                 receiver.response = (200, "", {})
                 receiver.bodies.clear()
                 await running.pass_time(300)
-                assert receiver.told() == [[("firing", "b")]]
+                assert receiver.notifications() == [[("firing", "b")]]
                 assert running.count("sent") == 1
-    assert [line["event"] for line in logs] == ["webhook fails", "webhook is back"]
+    assert [line["event"] for line in logs] == ["cannot send to webhook", "webhook is back"]
     assert "hunter2" not in str(logs)
 
 
@@ -299,10 +299,10 @@ async def test_resolved_alert_waits_for_a_receiver_that_is_down() -> None:
         receiver.response = (200, "", {})
         receiver.bodies.clear()
         await running.pass_time(300)
-        assert receiver.told() == [[("resolved", "a")]]
+        assert receiver.notifications() == [[("resolved", "a")]]
 
 
-async def test_what_waits_for_a_receiver_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_number_of_waiting_resolved_alerts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhooks, "MAX_WAITING", 5)
     async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
         alerts = [firing_alert(f"s{n}") for n in range(8)]
@@ -310,7 +310,7 @@ async def test_what_waits_for_a_receiver_is_bounded(monkeypatch: pytest.MonkeyPa
         await running.pass_time(10)
         running.send(*(resolve(alert, running.clock) for alert in alerts))
         await running.pass_time(10)
-        assert receiver.told()[1:] == [[("resolved", f"s{n}") for n in range(3, 8)]]
+        assert receiver.notifications()[1:] == [[("resolved", f"s{n}") for n in range(3, 8)]]
         assert running.count("dropped") == 3
 
 
@@ -320,12 +320,12 @@ async def test_internal_error_does_not_stop_the_webhook(monkeypatch: pytest.Monk
             patch.setattr(FakeOutbox, "payload", lambda *_: 1 / 0)
             running.send(firing_alert("a"))
             await running.pass_time(10)
-        assert [line["event"] for line in logs] == ["notification not sent"]
+        assert [line["event"] for line in logs] == ["notification could not be sent"]
         await running.pass_time(300)
-        assert receiver.told() == [[("firing", "a")]]
+        assert receiver.notifications() == [[("firing", "a")]]
 
 
-async def test_url_in_a_file_is_a_secret_and_read_again(tmp_path: Path) -> None:
+async def test_url_file_is_secret_and_read_again_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "url"
     async with fake_receiver() as receiver:
         file.write_text(f"{receiver.url}/first%2Ftoken?key=hunter2-of-the-hook")
@@ -375,7 +375,7 @@ async def test_restart_neither_repeats_a_notification_nor_loses_one(tmp_path: Pa
         async with sidecar_process(clock, FakeAlertmanager(), state_file, **alerting) as before:
             await before.publish(UNHEALTHY)
             await pass_time(before, 15, UNHEALTHY)
-            assert receiver.told() == [[("firing", "main")]]
+            assert receiver.notifications() == [[("firing", "main")]]
         clock.advance(60)
         if boot != clock.boot_id():
             clock = FakeClock(clock.now(), 20.0, boot=boot)
@@ -391,10 +391,10 @@ async def test_restart_neither_repeats_a_notification_nor_loses_one(tmp_path: Pa
         receiver.bodies.clear()
         async with sidecar_process(clock, FakeAlertmanager(), state_file, **alerting) as after:
             await pass_time(after, 30, HEALTHY)
-            assert receiver.told() == [[("resolved", "main")]]
+            assert receiver.notifications() == [[("resolved", "main")]]
 
 
-async def test_receiver_is_told_of_an_end_that_has_lapsed_in_alertmanager(tmp_path: Path) -> None:
+async def test_webhook_gets_a_resolve_that_has_lapsed_in_alertmanager(tmp_path: Path) -> None:
     async with fake_receiver() as receiver:
         alerting = only_webhook(receiver, resolve="lapse")
         async with sidecar_process(FakeClock(), FakeAlertmanager(), tmp_path / "alerts.json", **alerting) as running:
@@ -405,20 +405,20 @@ async def test_receiver_is_told_of_an_end_that_has_lapsed_in_alertmanager(tmp_pa
             receiver.response = (200, "", {})
             receiver.bodies.clear()
             await pass_time(running, 300, HEALTHY)
-            assert receiver.told() == [[("resolved", "main")]]
+            assert receiver.notifications() == [[("resolved", "main")]]
 
 
-async def test_alert_that_fired_shortly_before_the_end_is_told_at_the_end(tmp_path: Path) -> None:
+async def test_alert_fired_just_before_shutdown_is_notified_at_shutdown(tmp_path: Path) -> None:
     async with fake_receiver() as receiver:
         alerting = only_webhook(receiver)
         async with sidecar_process(FakeClock(), FakeAlertmanager(), tmp_path / "alerts.json", **alerting) as running:
             await running.publish(UNHEALTHY)
             assert receiver.bodies == []
-        assert receiver.told() == [[("firing", "main")]]
+        assert receiver.notifications() == [[("firing", "main")]]
 
 
 async def test_state_saved_before_the_first_notification_loses_no_alert(tmp_path: Path) -> None:
-    """As after a kill: nothing is sent at the end."""
+    """A killed process sends nothing at the end."""
     clock, state_file = FakeClock(), tmp_path / "alerts.json"
     async with fake_receiver() as receiver:
         killed = SidecarHarness(clock, FakeAlertmanager())
@@ -430,11 +430,11 @@ async def test_state_saved_before_the_first_notification_loses_no_alert(tmp_path
             async with sidecar_process(clock, FakeAlertmanager(), state_file, **only_webhook(receiver)) as running:
                 assert running.states() == {"StreamUnhealthy main": "firing"}
                 await pass_time(running, 15, UNHEALTHY)
-                assert receiver.told() == [[("firing", "main")]]
+                assert receiver.notifications() == [[("firing", "main")]]
         assert [line for line in logs if line["log_level"] == "error"] == []
 
 
-async def test_webhooks_come_and_go_with_a_reload(tmp_path: Path) -> None:
+async def test_reload_adds_changes_and_removes_webhooks(tmp_path: Path) -> None:
     async with fake_receiver() as one, fake_receiver() as two:
         hooks = [{"name": "one", "url": one.url}, {"name": "two", "url": two.url}]
         state_file = tmp_path / "alerts.json"
@@ -446,10 +446,10 @@ async def test_webhooks_come_and_go_with_a_reload(tmp_path: Path) -> None:
             changed = [hooks[0] | {"headers": {"X-Key": "new"}}, hooks[1]]
             await running.apply(state_file=str(state_file), **AT_ONCE, alertmanagers=[], webhooks=changed)
             await pass_time(running, 30, UNHEALTHY)
-            assert one.told() == two.told() == [[("firing", "main")]], "each was told once"
+            assert one.notifications() == two.notifications() == [[("firing", "main")]], "each was notified once"
             await running.apply(state_file=str(state_file), **AT_ONCE, alertmanagers=[], webhooks=hooks[1:])
             assert running.metric_value("stream_exporter_webhook_notifications_sent_total", webhook="one") is None
             await pass_time(running, 180, HEALTHY)
             await run_event_loop()
             assert len(one.bodies) == 1
-            assert two.told()[1:] == [[("resolved", "main")]]
+            assert two.notifications()[1:] == [[("resolved", "main")]]

@@ -1,4 +1,4 @@
-"""A simulator on a real port, over a clock that the test moves."""
+"""A simulator on a real port, with a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -29,31 +29,30 @@ class Simulator:
         self.clock = clock
         self.client = client
 
-    async def ask(self, path: str, *, method: str = "GET", status: int = 200, **options: Any) -> Any:
-        """The JSON of an answer that has this status; signed in unless ``headers`` say otherwise."""
+    async def request(self, path: str, *, method: str = "GET", status: int = 200, **options: Any) -> Any:
+        """Return the JSON of a response after checking its status; with the token unless ``headers`` are given."""
         options.setdefault("headers", BEARER)
-        async with self.client.request(method, path, **options) as answer:
-            assert answer.status == status, await answer.text()
-            return await answer.json()
+        async with self.client.request(method, path, **options) as response:
+            assert response.status == status, await response.text()
+            return await response.json()
 
-    async def fault(
+    async def inject(
         self, platform: Platform, fault: str, stream: Stream | None = None, seconds: str | None = None
     ) -> None:
-        """Order a fault."""
-        order = {"platform": platform, "stream": stream and stream.id, "fault": fault, "for": seconds}
-        await self.ask("/faults", method="POST", status=201, json=order)
+        body = {"platform": platform, "stream": stream and stream.id, "fault": fault, "for": seconds}
+        await self.request("/faults", method="POST", status=201, json=body)
 
-    def steady(self, platform: Platform, seconds: float = 900.0, **wanted: Any) -> Stream:
-        """Moves the clock on until one of the streams is, and for a while stays, in the best of health; returns it."""
+    def find_steady(self, platform: Platform, seconds: float = 900.0, **wanted: Any) -> Stream:
+        """Advance the clock until a stream is steady and stays so for ``seconds``; return the stream."""
         for _ in range(1000):
             now = self.clock.now()
             for stream in self.fleet.streams(platform):
                 ingest = self.fleet.latest_ingest(stream, now)
                 span = ingest.span(now)
-                room = ingest.course.natural_start + span.end - now
-                since = now - (ingest.course.natural_start + span.start)
-                well = ingest.is_live(now) and span.condition is Condition.STEADY and room > seconds and since > 300
-                if well and all(getattr(stream, name) == value for name, value in wanted.items()):
+                remaining = ingest.course.natural_start + span.end - now
+                elapsed = now - (ingest.course.natural_start + span.start)
+                is_steady = ingest.is_live(now) and span.condition is Condition.STEADY and remaining > seconds
+                if is_steady and elapsed > 300 and all(getattr(stream, k) == v for k, v in wanted.items()):
                     return stream
             self.clock.advance(60)
         raise AssertionError("no steady stream")

@@ -52,8 +52,8 @@ def client_context(authority: trustme.CA, *, certificate: trustme.LeafCert | Non
 
 
 async def let_files_be_read(clock: FakeClock) -> None:
-    """Move the clock until the files of the web configuration, as they are now, have been looked at."""
-    # twice, because the first look may have begun before
+    """Advance the clock until the files of the web configuration have been checked for changes."""
+    # Twice, because the first check may have started before the change.
     for _ in range(2):
         slept = len(clock.slept)
         clock.advance(WATCH_SECONDS)

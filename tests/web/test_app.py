@@ -1,4 +1,4 @@
-"""Every endpoint of the real application over the real service, through real sockets."""
+"""Every endpoint of the application, with a real service and real sockets."""
 
 import asyncio
 import socket
@@ -61,7 +61,7 @@ async def polled(session: aiohttp.ClientSession) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_every_page_answers_get_and_head(tmp_path: Path, method: str) -> None:
+async def test_every_page_supports_get_and_head(tmp_path: Path, method: str) -> None:
     async with serving(tmp_path) as (_, session):
         await polled(session)
         for path in PAGES:
@@ -94,7 +94,7 @@ async def test_unknown_path_is_404_and_wrong_method_is_405(tmp_path: Path) -> No
             assert answer.headers["Allow"] == "POST,PUT"
 
 
-async def test_metrics_are_those_of_the_service(tmp_path: Path) -> None:
+async def test_metrics_of_the_service_are_served(tmp_path: Path) -> None:
     async with serving(tmp_path) as (_, session):
         await polled(session)
         async with session.get("/metrics") as answer:
@@ -107,7 +107,7 @@ async def test_metrics_are_those_of_the_service(tmp_path: Path) -> None:
         assert "stream_exporter_build_info{" not in text
 
 
-async def test_ready_needs_a_first_poll_and_healthy_the_polling_loop(tmp_path: Path) -> None:
+async def test_ready_needs_a_first_poll_and_healthy_a_polling_loop(tmp_path: Path) -> None:
     async with serving(tmp_path, started=False) as (service, session):
         async with session.get("/-/ready") as answer:
             assert answer.status == 503
@@ -128,7 +128,7 @@ async def test_config_page_has_no_secrets(tmp_path: Path) -> None:
         assert CANARY not in text
 
 
-async def test_page_lists_upstreams_and_links_other_pages(tmp_path: Path) -> None:
+async def test_page_lists_upstreams_and_links_to_other_pages(tmp_path: Path) -> None:
     async with serving(tmp_path, WebOptions(telemetry_path="/own/path")) as (_, session):
         async with session.get("/") as answer:
             before = await answer.text()
@@ -171,6 +171,18 @@ async def test_reload_over_http_applies_the_configuration_or_returns_its_errors(
         assert "config.yaml:4:" in text
         assert CANARY not in text
         assert [upstream.name for upstream in service.settings.upstreams] == ["renamed"]
+
+
+async def test_reload_changes_the_thresholds_served_to_the_page(tmp_path: Path) -> None:
+    async with serving(tmp_path, WebOptions(enable_lifecycle=True)) as (_, session):
+        async with session.get("/api/v1/streams") as answer:
+            assert (await answer.json())["thresholds"]["StreamUnhealthy"] == 0.5
+            etag = answer.headers["ETag"]
+        (tmp_path / "config.yaml").write_text(f"{CONFIG}alerting: {{thresholds: {{StreamUnhealthy: 0.6}}}}\n")
+        async with session.post("/-/reload") as answer:
+            assert answer.status == 200
+        async with session.get("/api/v1/streams", headers={"If-None-Match": etag}) as answer:
+            assert (await answer.json())["thresholds"]["StreamUnhealthy"] == 0.6
 
 
 OWN = "http://{host}"

@@ -1,4 +1,4 @@
-"""Bytes that no well-meaning client sends, to the whole application, with users and without."""
+"""Hostile requests to the whole application, with and without users."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ ALICE = basic_auth("alice", "alice's own")["Authorization"]
 
 
 class Target:
-    """The application's port, and what a client that gets in sends besides."""
+    """A running application, and the credentials for it."""
 
     def __init__(self, port: int, authorization: str) -> None:
         self.port = port
         self.header = f"Authorization: {authorization}\r\n".encode() if authorization else b""
 
     def get(self, path: str | bytes, *headers: bytes, method: bytes = b"GET") -> bytes:
-        """A request that is let in, as far as it goes by the header."""
+        """Return a request with valid credentials."""
         path = path.encode() if isinstance(path, str) else path
         given = b"".join(header + b"\r\n" for header in headers)
         host = b"" if any(header.lower().startswith(b"host") for header in headers) else b"Host: localhost\r\n"
         return method + b" " + path + b" HTTP/1.1\r\n" + host + self.header + given + b"\r\n"
 
     async def send(self, *parts: bytes) -> bytes:
-        """All that is answered until the other end closes the connection."""
+        """Return everything received until the server closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             for part in parts:
@@ -59,7 +59,7 @@ class Target:
             writer.close()
 
     async def first_line(self, request: bytes) -> bytes:
-        """Of an answer after which the connection stays open."""
+        """Return the first line of a response; the connection may stay open."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(request)
         async with asyncio.timeout(60):
@@ -68,7 +68,7 @@ class Target:
         return line
 
     async def statuses(self, *parts: bytes) -> list[int]:
-        """Of the answers, one after another."""
+        """Return the statuses of all responses."""
         answer = await self.send(*parts)
         return [int(part[2:5]) for part in answer.split(b"HTTP/1.")[1:]]
 
@@ -89,7 +89,7 @@ async def target(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
     port, authorization = runner.addresses[0][1], "" if is_open else ALICE
     try:
         yield Target(port, authorization)
-        # whatever was tried: it is still there
+        # The application survives every attack.
         found = Target(port, authorization)
         assert await found.statuses(found.get("/-/healthy", b"Connection: close")) == [200]
     finally:
@@ -117,7 +117,7 @@ async def test_path_traversal_reaches_no_file(target: Target) -> None:
     for path in TRAVERSALS:
         answer = await target.send(target.get(path, b"Connection: close"))
         status = int(answer[9:12])
-        # the page is for any stream's address, and the same for all
+        # The page is the same for every stream's URL.
         assert status in (400, 404) or (status == 200 and b"<title>" in answer), path
         assert b"root:" not in answer, path
         assert CANARY.encode() not in answer, path
@@ -146,7 +146,6 @@ HOSTS = [b"evil.example", b"evil.example:1", b"localhost\x00.evil", b"<script>al
 
 
 async def test_host_header_is_not_repeated(target: Target) -> None:
-    """But for /sd, whose targets are where it was asked; it refuses what is no host."""
     for host in HOSTS:
         for path in ("/", "/metrics", "/config", "/nowhere", "/api/v1/streams"):
             answer = await target.send(target.get(path, b"Host: " + host, b"Connection: close"))
@@ -154,10 +153,11 @@ async def test_host_header_is_not_repeated(target: Target) -> None:
             assert b"evil" not in answer
             assert b"<script>" not in answer
             assert b"Location:" not in answer
+        # /sd uses the header for its targets, and refuses malformed ones.
         answer = await target.send(target.get("/sd", b"Host: " + host, b"Connection: close"))
         assert b"<script>" not in answer
     for line in (b"Host: one\r\nHost: two\r\n", b""):
-        # no host, or two: whichever is meant, nothing of it is used
+        # None of several hosts is used.
         answer = await target.send(b"GET /metrics HTTP/1.1\r\n" + line + target.header + b"Connection: close\r\n\r\n")
         assert b"one" not in answer.partition(b"\r\n\r\n")[0]
 
@@ -190,7 +190,7 @@ SMUGGLED = b"GET /config HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\
     ids=repr,
 )
 async def test_smuggled_request_is_not_answered(target: Target, headers: list[bytes]) -> None:
-    """A proxy in front may read these in another way: they are refused, and what follows is not answered."""
+    """Proxies may parse these requests differently, so they are refused and the next request is not answered."""
     request = target.get("/-/reload", *headers, method=b"POST") + b"0\r\n\r\n" + SMUGGLED
     assert await target.statuses(request) == [400]
 
@@ -213,9 +213,9 @@ async def test_oversized_request_head_is_refused(target: Target) -> None:
         mega,
     ]
     for flood in floods:
-        # with a server that reads no more, writing fails before there is an answer to read
+        # If the server stops reading, writing fails before there is a response to read.
         answer = await target.send(*(flood[start : start + 65_536] for start in range(0, len(flood), 65_536)))
-        # refused, or cut off while it still sends
+        # The request is refused, or the connection is closed while it is still being sent.
         assert answer[:12] in (b"HTTP/1.0 400", b"HTTP/1.1 400", b"HTTP/1.1 431", b"")
         assert len(answer) < 10_000
 
@@ -225,7 +225,7 @@ async def test_foreign_methods_and_targets_are_refused(target: Target) -> None:
         assert await target.statuses(target.get("/metrics", b"Connection: close", method=method)) in ([400], [405])
     connect = target.get("127.0.0.1:9", method=b"CONNECT")
     assert (await target.first_line(connect))[9:12] in (b"400", b"404", b"405")
-    # asked as of a proxy: nothing is fetched from elsewhere
+    # The exporter does not act as a proxy.
     answer = await target.send(target.get("http://127.0.0.1:9/metrics", b"Connection: close"))
     assert int(answer[9:12]) in (200, 400, 404)
     upgrade = target.get("/metrics", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c")
@@ -257,16 +257,16 @@ async def test_page_cannot_be_framed_or_read_by_other_sites(target: Target) -> N
     assert "script-src 'self'" in head
     assert "cross-origin-resource-policy: same-origin" in head
     assert "set-cookie" not in head
-    # off unless enabled, to whoever gets in
+    # The lifecycle API is disabled by default, even with valid credentials.
     assert await target.statuses(target.get("/-/reload", b"Connection: close", method=b"POST")) == [403]
 
 
 @pytest.fixture
-def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_server, "HEAD_TIMEOUT_SECONDS", 0.5)
 
 
-@pytest.mark.usefixtures("impatience")
+@pytest.mark.usefixtures("short_timeout")
 @pytest.mark.parametrize("beginning", [b"", b"GET", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: "])
 async def test_unfinished_request_is_disconnected_and_delays_no_other(beginning: bytes, target: Target) -> None:
     slow = [asyncio.create_task(target.send(beginning)) for _ in range(20)]

@@ -1,4 +1,4 @@
-"""Which connections may be open, and how many."""
+"""Limit of open connections, and which one is replaced."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.fake_clock import FakeClock
 
 
 class Connection:
-    """What a client's connection shows of itself."""
+    """A fake connection."""
 
     def __init__(self, host: str, *, is_answering: bool = False) -> None:
         self.host = host
@@ -38,7 +38,7 @@ def are_open(found: list[Connection]) -> list[bool]:
     return [connection.is_open for connection in found]
 
 
-def test_client_with_the_most_connections_loses_its_oldest() -> None:
+def test_client_with_the_most_connections_loses_its_oldest_one() -> None:
     connections = OpenConnections(lambda: 4)
     found = admitted(connections, "10.0.0.1", "10.0.0.2", "10.0.0.2", "10.0.0.2")
     admitted(connections, "10.0.0.3")
@@ -63,7 +63,7 @@ def test_addresses_of_an_ipv6_network_count_as_one_client(host: str, other: str,
     assert are_open(both) == [not is_same, True]
 
 
-def test_answered_connection_counts_as_new() -> None:
+def test_connection_that_waits_again_is_the_newest() -> None:
     connections = OpenConnections(lambda: 2)
     first, second = admitted(connections, "10.0.0.1", "10.0.0.1")
     connections.wait_again(first)
@@ -71,7 +71,7 @@ def test_answered_connection_counts_as_new() -> None:
     assert are_open([first, second]) == [True, False]
 
 
-def test_connection_being_answered_is_never_closed() -> None:
+def test_connection_that_handles_a_request_is_never_closed() -> None:
     connections = OpenConnections(lambda: 2)
     busy = [Connection("10.0.0.1", is_answering=True), Connection("10.0.0.1", is_answering=True)]
     assert all(connections.admit(connection) for connection in busy)
@@ -82,7 +82,7 @@ def test_connection_being_answered_is_never_closed() -> None:
     assert are_open(busy) == [True, False]
 
 
-def test_lower_limit_closes_the_surplus() -> None:
+def test_lower_limit_closes_excess_connections() -> None:
     limit = 4
     connections = OpenConnections(lambda: limit)
     found = admitted(connections, *["10.0.0.1"] * 4)
@@ -91,7 +91,7 @@ def test_lower_limit_closes_the_surplus() -> None:
     assert are_open(found) == [False, False, False, True]
 
 
-def test_closed_connection_leaves_its_place() -> None:
+def test_closed_connection_does_not_count() -> None:
     registry = FamilyRegistry()
     connections = OpenConnections(lambda: 1, registry=registry)
     [first] = admitted(connections, "10.0.0.1")
@@ -112,7 +112,7 @@ def test_reached_limit_is_counted_and_logged_once_a_minute() -> None:
         clock.advance(60)
         admitted(connections, "10.0.0.1")
     assert [(line["event"], line["connections"]) for line in logs] == [
-        ("connection limit is reached; idle connections are closed", 1)
+        ("connection limit reached; closing idle connections", 1)
     ] * 2
     closed = registry.get_sample_value("stream_exporter_web_connections_closed_total", {"reason": "limit"})
     assert closed == 10
@@ -129,7 +129,7 @@ alerting:
 
 
 def settings(directory: Path, most: int = 20) -> Settings:
-    """Settings that need ``most`` + 12 connections of their own."""
+    """Settings whose polls and notifications need ``most`` + 12 connections."""
     file = directory / "config.yaml"
     file.write_text(CONFIG.replace("MOST", str(most)))
     return load_settings(file, {})
@@ -147,7 +147,7 @@ def test_connections_leave_descriptors_for_polls(tmp_path: Path, descriptors: in
     assert not logs
 
 
-def test_reload_changes_the_number_of_connections(tmp_path: Path) -> None:
+def test_reload_changes_the_limit_of_connections(tmp_path: Path) -> None:
     current = settings(tmp_path)
     budget = ConnectionBudget(lambda: current, descriptors=1024, maximum=1024)
     assert budget() == 928
@@ -155,11 +155,11 @@ def test_reload_changes_the_number_of_connections(tmp_path: Path) -> None:
     assert budget() == 828
 
 
-def test_few_descriptors_are_a_warning_and_leave_some_connections(tmp_path: Path) -> None:
+def test_few_descriptors_cause_a_warning_and_allow_some_connections(tmp_path: Path) -> None:
     current = settings(tmp_path)
     budget = ConnectionBudget(lambda: current, descriptors=100, maximum=1024)
     with structlog.testing.capture_logs() as logs:
         assert [budget(), budget()] == [16, 16]
     [line] = logs
-    assert line["event"] == "few file descriptors are left for connections"
+    assert line["event"] == "file descriptor limit allows few connections"
     assert (line["descriptors"], line["connections"]) == (100, 16)

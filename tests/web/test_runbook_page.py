@@ -1,4 +1,4 @@
-"""The runbook as the exporter serves it."""
+"""The runbook page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE = Path(exporter.web.ui.__file__).parent / "static" / "runbook.html"
 
 
 class Document(HTMLParser):
-    """The elements and the text of a page."""
+    """A parsed page: its elements and text."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ def test_every_rule_has_the_anchor_of_its_runbook_url_and_an_index_link(document
     assert f"#{anchor}" in document.values("href", "a")
 
 
-def test_anchors_are_unique_and_every_link_leads_to_one(document: Document) -> None:
+def test_anchors_are_unique_and_every_link_has_one(document: Document) -> None:
     anchors = Counter(document.values("id"))
     assert max(anchors.values()) == 1
     inside = {href[1:] for href in document.values("href", "a") if href.startswith("#")}
@@ -66,7 +66,7 @@ def test_anchors_are_unique_and_every_link_leads_to_one(document: Document) -> N
     assert outside == {"./streams", "./static/icon.svg", "./static/page.css", "./static/runbook.css"}
 
 
-def test_page_needs_nothing_that_the_policy_forbids(document: Document) -> None:
+def test_page_complies_with_the_content_security_policy(document: Document) -> None:
     assert not {"script", "style", "iframe", "img"} & {tag for tag, _ in document.elements}
     attributes = {name for _, found in document.elements for name in found}
     assert not {name for name in attributes if name == "style" or name.startswith("on")}
@@ -81,7 +81,7 @@ def test_html_in_the_markdown_is_escaped() -> None:
     }  # fmt: skip
 
 
-def test_severities_are_badges_and_the_title_is_left_to_the_header() -> None:
+def test_severities_are_badges_and_the_title_is_omitted() -> None:
     content = runbook_html.convert("# Runbook\n\nText\n\n| a |\n|---|\n| warning, critical |\n")
     assert "Runbook" not in content
     assert '<td><span class="badge warn">warning</span> <span class="badge bad">critical</span></td>' in content
@@ -100,7 +100,7 @@ async def test_page_is_served_as_committed_with_working_links(tmp_path: Path, te
                     assert linked.status == 200, link
 
 
-async def test_runbook_has_one_address(tmp_path: Path) -> None:
+async def test_runbook_has_one_url(tmp_path: Path) -> None:
     async with serve_app(tmp_path) as served:
         for path in ("/runbook/", "/runbook/x", "/static/runbook.html"):
             async with served.session.get(path) as answer:

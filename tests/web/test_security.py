@@ -1,4 +1,4 @@
-"""What stands before every handler: users, limits, headers; and files that change."""
+"""Middleware: users, limits, headers, and changed configuration files."""
 
 import asyncio
 import threading
@@ -41,7 +41,7 @@ ALICE, WRONG = basic_auth("alice", "alice's own"), basic_auth("alice", "wrong")
 
 
 class BlockingCheck:
-    """bcrypt that blocks on wrong passwords until ``proceed`` is set."""
+    """Checks passwords with bcrypt, and blocks on wrong ones until ``proceed`` is set."""
 
     def __init__(self) -> None:
         self.started, self.proceed = threading.Event(), threading.Event()
@@ -93,12 +93,12 @@ async def test_every_endpoint_needs_a_password(tmp_path: Path) -> None:
                 assert answer.status == 401, path
                 assert "stream-exporter" in answer.headers["WWW-Authenticate"], path
             async with session.request(method, path.format_map(Everything()), headers=ALICE) as answer:
-                # The simulated platforms have a 401 of their own.
+                # The simulated platforms have their own 401.
                 assert "WWW-Authenticate" not in answer.headers, path
 
 
 class Everything(dict[str, str]):
-    """Fills any placeholder of a route."""
+    """Values for all placeholders of a route."""
 
     def __missing__(self, key: str) -> str:
         return "x"
@@ -130,7 +130,7 @@ async def test_excess_password_checks_are_refused(tmp_path: Path) -> None:
                 async with session.get("/", headers=WRONG) as answer:
                     return answer.status
 
-            # one is checked, and eight wait
+            # One password is being checked, and eight are waiting.
             guesses = [asyncio.create_task(guess()) for _ in range(10)]
             done, waiting = await asyncio.wait(guesses, return_when=asyncio.FIRST_COMPLETED)
             assert [task.result() for task in done] == [503]
@@ -152,7 +152,7 @@ async def test_health_endpoints_are_answered_while_passwords_are_guessed(tmp_pat
         assert await get_status(f"{url}/-/healthy", headers=WRONG) == 401
 
 
-async def test_health_endpoints_need_no_user_if_so_started(tmp_path: Path) -> None:
+async def test_health_endpoints_need_no_password_with_the_option(tmp_path: Path) -> None:
     security = Security(write_web_config(tmp_path, {"basic_auth_users": USERS}), health_without_auth=True)
     assert not security.is_open
     async with serve_secured(security) as url:
@@ -195,7 +195,7 @@ async def test_concurrent_requests_are_limited_except_health() -> None:
         assert await get_status(f"{url}/slow") == 200
 
 
-async def test_zero_means_no_concurrency_limit() -> None:
+async def test_limit_of_0_allows_any_number_of_concurrent_requests() -> None:
     async with serve_secured(Security(max_requests=0)) as url:
         assert await asyncio.gather(*(get_status(url) for _ in range(50))) == [200] * 50
 
@@ -226,7 +226,7 @@ def test_token_bucket_holds_at_most_its_burst() -> None:
     assert [bucket.take() for _ in range(4)] == [0.0, 0.0, 0.0, 1.0]
 
 
-async def test_configured_headers_override_our_own(tmp_path: Path) -> None:
+async def test_configured_headers_override_the_defaults(tmp_path: Path) -> None:
     headers = {"X-Frame-Options": "sameorigin", "Strict-Transport-Security": "max-age=60", "X-XSS-Protection": ""}
     file = write_web_config(tmp_path, {"http_server_config": {"headers": headers}, "basic_auth_users": USERS})
     async with serve_secured(Security(file)) as url, aiohttp.ClientSession(url) as session:
@@ -237,7 +237,7 @@ async def test_configured_headers_override_our_own(tmp_path: Path) -> None:
                 assert "X-XSS-Protection" not in answer.headers
 
 
-async def test_without_a_file_there_is_nothing_to_read_again() -> None:
+async def test_refresh_without_a_file_changes_nothing() -> None:
     watched = WatchedConfig()
     before = watched.current()
     await watched.refresh()
@@ -274,14 +274,14 @@ async def test_changed_file_applies_within_a_second_unless_it_is_bad(tmp_path: P
             await let_files_be_read(clock)
             assert await get_status(url, headers=ALICE) == 200
     assert [entry["event"] for entry in logs] == [
-        "web configuration not reloaded",
-        "web configuration not reloaded",
+        "failed to reload web configuration",
+        "failed to reload web configuration",
         "web configuration reloaded",
     ]
     assert "canary" not in str(logs)
 
 
-async def test_costly_hash_is_logged_with_every_version_of_the_file(tmp_path: Path) -> None:
+async def test_costly_hash_is_logged_after_every_change_of_the_file(tmp_path: Path) -> None:
     costly = "$2b$15$" + "." * 53
     file = write_web_config(tmp_path, f"basic_auth_users: {{alice: {costly}}}")
     watched = WatchedConfig(file)
@@ -293,13 +293,15 @@ async def test_costly_hash_is_logged_with_every_version_of_the_file(tmp_path: Pa
         await watched.refresh()
         write_web_config(tmp_path, {"basic_auth_users": USERS})
         await watched.refresh()
-    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == ["web configuration"] * 3
+    assert [entry["event"] for entry in logs if entry["log_level"] == "warning"] == [
+        "warning about web configuration"
+    ] * 3
     assert not watched.warnings
     assert costly not in str(logs)
 
 
 @pytest.mark.parametrize("kind", OBSTACLES)
-async def test_anything_but_a_file_in_its_place_changes_nothing_and_is_logged_once(tmp_path: Path, kind: str) -> None:
+async def test_unreadable_file_changes_nothing_and_is_logged_once(tmp_path: Path, kind: str) -> None:
     watched = WatchedConfig(write_web_config(tmp_path, {"basic_auth_users": USERS}))
     cause = put_obstacle(tmp_path / "web.yml", kind)
     with structlog.testing.capture_logs() as logs:
@@ -307,7 +309,7 @@ async def test_anything_but_a_file_in_its_place_changes_nothing_and_is_logged_on
             await watched.refresh()
     assert watched.current().basic_auth_users == USERS
     (entry,) = logs
-    assert entry["errors"] == [f"{tmp_path}/web.yml: cannot be read: {cause}"]
+    assert entry["errors"] == [f"{tmp_path}/web.yml: cannot read the file: {cause}"]
     with pytest.raises(ConfigError, match=cause):
         WatchedConfig(tmp_path / "web.yml")
 
@@ -329,7 +331,7 @@ async def test_configuration_stays_in_force_while_the_file_system_does_not_answe
             for _ in range(3):
                 await watched.refresh()
         assert [entry["errors"] for entry in logs] == [
-            [f"{file}, or a file that it names: no answer from the file system within 0.01 s"]
+            [f"{file} or a file it refers to: no answer from the file system within 0.01 s"]
         ]
         assert watched.current() is first
         with pytest.raises(ConfigError, match="no answer from the file system"):
@@ -343,20 +345,20 @@ async def test_configuration_stays_in_force_while_the_file_system_does_not_answe
     assert watched.current() is not first
 
 
-async def test_files_are_watched_on_after_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_files_are_watched_after_an_unexpected_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = FakeClock()
     file = write_web_config(tmp_path, {"basic_auth_users": USERS})
     async with serve_secured(Security(file, clock=clock)) as url:
         with monkeypatch.context() as patched, structlog.testing.capture_logs() as logs:
             patched.setattr("exporter.web.security.file_states", lambda _: 1 / 0)
             await let_files_be_read(clock)
-        assert {entry["event"] for entry in logs} == {"web configuration not watched"}
+        assert {entry["event"] for entry in logs} == {"failed to check web configuration for changes"}
         write_web_config(tmp_path, {})
         await let_files_be_read(clock)
         assert await get_status(url) == 200
 
 
-async def test_tls_cannot_be_switched_by_a_reload(tmp_path: Path) -> None:
+async def test_reload_cannot_enable_or_disable_tls(tmp_path: Path) -> None:
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     tls = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
@@ -368,12 +370,12 @@ async def test_tls_cannot_be_switched_by_a_reload(tmp_path: Path) -> None:
         write_web_config(tmp_path, tls)
         await watched.refresh()
         assert watched.current().tls_server_config.context is not None
-    assert "without a restart" in logs[0]["errors"][0]
+    assert "requires a restart" in logs[0]["errors"][0]
     assert logs[1]["event"] == "web configuration reloaded"
 
 
-async def test_files_named_by_a_bad_file_are_watched(tmp_path: Path) -> None:
-    """Certificate and key are seldom put in place at one moment."""
+async def test_change_of_a_certificate_repairs_an_invalid_configuration(tmp_path: Path) -> None:
+    # Certificate and key are rarely replaced at the same moment.
     authority = trustme.CA()
     write_certificate(tmp_path, authority)
     tls = {"cert_file": "server.pem", "key_file": "server.key"}

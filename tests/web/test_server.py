@@ -1,4 +1,4 @@
-"""Clients that do not read, do not write, write too much or disconnect midway, and accepting connections."""
+"""Slow, silent, flooding and disconnecting clients, and accepting connections."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ CHUNK_COUNT = 64
 
 
 class HugeRenderer:
-    """Renders many megabytes at no cost."""
+    """Returns many megabytes without rendering."""
 
     def pieces(self, parts: frozenset[str]) -> list[bytes]:
         return [CHUNK] * CHUNK_COUNT
 
     packed = pieces
 
-    def prepare(self, view: UpstreamState) -> None:
+    def prepare(self, state: UpstreamState) -> None:
         """Do nothing."""
 
 
@@ -106,7 +106,7 @@ async def test_client_that_reads_nothing_is_disconnected_and_frees_its_place(
                         statuses.append(answer.status)
                         assert answer.status == 200 or answer.headers["Retry-After"] == "1"
                     await asyncio.sleep(0.01)
-            # only the last client is still connected
+            # Only the last client is still connected.
             await until(lambda: len(server.connections) == 1)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -129,7 +129,7 @@ async def test_client_that_disconnects_midway_is_not_an_error(path: str, caplog:
 async def listening(
     limit: int = 1024, ssl_context: ssl.SSLContext | None = None, bound: socket.socket | None = None
 ) -> AsyncIterator[Listening]:
-    """Serve a limited number of connections: ``/``, ``/huge``, and ``/slow``, which is answered once released."""
+    """Serve ``/``, ``/huge``, and ``/slow``, which responds once released, with a limit of connections."""
     begun, released = asyncio.Event(), asyncio.Event()
 
     async def small(_request: web.Request) -> web.Response:
@@ -194,7 +194,7 @@ class Client(NamedTuple):
     writer: asyncio.StreamWriter
 
     async def ask(self, path: str = "/") -> bytes:
-        """The body of the response, on this connection."""
+        """Send a request on this connection, and return the body of the response."""
         self.writer.write(get(path))
         return await self.response()
 
@@ -204,7 +204,7 @@ class Client(NamedTuple):
             return await self.reader.readexactly(int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]))
 
     async def is_closed(self) -> bool:
-        """Wait until the other end closes the connection; False if it sends something."""
+        """Return whether the server closes the connection before it sends anything."""
         async with asyncio.timeout(60):
             try:
                 return await self.reader.read(1) == b""
@@ -216,7 +216,7 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
-async def test_new_connection_takes_the_place_of_the_longest_waiting_one() -> None:
+async def test_new_connection_replaces_the_longest_waiting_one() -> None:
     async with listening(limit=3) as served:
         silent = await served.connect()
         await until(lambda: served.open_connections == 1)
@@ -235,7 +235,7 @@ async def test_new_connection_takes_the_place_of_the_longest_waiting_one() -> No
         assert await answering.response() == b"slow\n"
 
 
-async def test_connection_is_refused_while_all_others_are_being_answered() -> None:
+async def test_connection_is_refused_while_all_others_handle_requests() -> None:
     async with listening(limit=1) as served:
         answering = await served.connect(get("/slow"))
         await served.begun.wait()
@@ -248,7 +248,7 @@ async def test_connection_is_refused_while_all_others_are_being_answered() -> No
 
 
 def tls(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """The contexts of a server and of its clients."""
+    """Return TLS contexts for a server and its clients."""
     authority = trustme.CA()
     write_certificate(directory, authority)
     configuration = {"tls_server_config": {"cert_file": "server.pem", "key_file": "server.key"}}
@@ -257,7 +257,7 @@ def tls(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client_context(authority)
 
 
-async def test_connection_without_a_handshake_counts_and_gives_way(tmp_path: Path) -> None:
+async def test_connection_without_a_handshake_counts_and_is_replaced(tmp_path: Path) -> None:
     server, client = tls(tmp_path)
     async with listening(limit=2, ssl_context=server) as served:
         silent = [await served.connect() for _ in range(4)]
@@ -328,14 +328,14 @@ async def test_client_that_sends_far_ahead_of_its_response_is_disconnected(sent:
         await until(lambda: served.open_connections == 0)
 
 
-async def test_requests_sent_a_little_ahead_are_answered_in_turn() -> None:
+async def test_pipelined_requests_are_answered_in_order() -> None:
     async with listening() as served:
         client = await served.connect(get("/") * 4)
         assert [await client.response() for _ in range(4)] == [b"small\n"] * 4
 
 
 class Exhausted(socket.socket):
-    """A listening socket that can't accept for a while."""
+    """A listening socket whose ``accept`` fails for a while."""
 
     failures: ClassVar[list[int]] = []
 
@@ -346,7 +346,7 @@ class Exhausted(socket.socket):
         return super().accept()
 
 
-async def test_accept_errors_are_logged_once_and_accepting_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_accept_errors_are_logged_once_and_accepting_continues(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web_server, "ACCEPT_RETRY_SECONDS", 0.01)
     bound = Exhausted()
     bound.bind(("127.0.0.1", 0))
@@ -357,7 +357,7 @@ async def test_accept_errors_are_logged_once_and_accepting_goes_on(monkeypatch: 
             client = await served.connect()
             assert await client.ask() == b"small\n"
     assert [(line["event"], line["error"]) for line in logs] == [
-        ("no new connection can be accepted", "Too many open files")
+        ("cannot accept connections; retrying", "Too many open files")
     ]
 
 

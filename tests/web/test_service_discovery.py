@@ -1,4 +1,4 @@
-"""/sd: what Prometheus is told to scrape."""
+"""/sd: the scrape targets for Prometheus."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ async def discovered(url: str, host: str | None = None, **options: Any) -> Any:
         return await answer.json()
 
 
-async def test_each_upstream_is_a_target_at_the_requested_address(service: Service) -> None:
+async def test_each_upstream_is_a_target_at_the_address_of_the_request(service: Service) -> None:
     security = Security()
     async with serve_app(make_app(service, options=WebOptions(), security=security), security) as url:
         groups = await discovered(url)
@@ -121,8 +121,8 @@ async def test_only_target_without_probes_is_the_exporter_itself(
     async with serve_app(make_app(service, options=options, security=security), security) as url:
         assert await discovered(url) == [{"targets": [target or url.removeprefix("http://")], "labels": labels}]
         async with aiohttp.ClientSession() as session, session.get(f"{url}/probe?upstream=edge") as answer:
-            assert (answer.status, await answer.text()) == (404, "Probes are off (--web.disable-probe).\n")
+            assert (answer.status, await answer.text()) == (404, "Probes are disabled (--web.disable-probe).\n")
 
 
-def test_no_upstreams_are_an_empty_list() -> None:
+def test_targets_without_upstreams_are_an_empty_list() -> None:
     assert target_groups((), Origin("localhost")) == []

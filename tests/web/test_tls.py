@@ -1,4 +1,4 @@
-"""TLS with real handshakes: certificates that change, versions, suites, and clients that must prove who they are."""
+"""TLS with real handshakes: replaced certificates, versions, cipher suites, and client certificates."""
 
 import ssl
 from pathlib import Path
@@ -65,7 +65,7 @@ async def test_replaced_certificate_applies_to_the_next_connection(tmp_path: Pat
             assert second != first
             async with session.get("/") as again:
                 assert again.status == 200
-    assert [entry["event"] for entry in logs] == ["web configuration not reloaded", "web configuration reloaded"]
+    assert [entry["event"] for entry in logs] == ["failed to reload web configuration", "web configuration reloaded"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ async def test_client_below_the_minimum_version_is_refused(tmp_path: Path, autho
     old = client_context(authority)
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with serve_secured(security(tmp_path, authority, min_version="TLS13")) as url:
-        assert not await gets_in(url, old)
+        assert not await has_access(url, old)
 
 
 async def test_cipher_suites_and_curves_are_configurable(tmp_path: Path, authority: trustme.CA) -> None:
@@ -104,10 +104,10 @@ async def test_cipher_suites_and_curves_are_configurable(tmp_path: Path, authori
     other.set_ciphers("ECDHE+AESGCM:!AES256")
     async with serve_secured(chosen) as url:
         assert await get_status(url, context=client_context(authority)) == 200
-        assert not await gets_in(url, other)
+        assert not await has_access(url, other)
         other = client_context(authority)
         other.set_ecdh_curve("prime256v1")
-        assert not await gets_in(url, other)
+        assert not await has_access(url, other)
 
 
 async def test_suites_of_tls_1_3_only_exclude_older_versions(tmp_path: Path, authority: trustme.CA) -> None:
@@ -115,7 +115,7 @@ async def test_suites_of_tls_1_3_only_exclude_older_versions(tmp_path: Path, aut
     old.maximum_version = ssl.TLSVersion.TLSv1_2
     async with serve_secured(security(tmp_path, authority, cipher_suites=["TLS_AES_128_GCM_SHA256"])) as url:
         assert await get_status(url, context=client_context(authority)) == 200
-        assert not await gets_in(url, old)
+        assert not await has_access(url, old)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,16 @@ async def test_client_certificate_policy_is_enforced(
 ) -> None:
     guard = security(tmp_path, authority, client_auth_type=policy, client_ca_file="ca.pem")
     assert guard.is_open == (policy != "RequireAndVerifyClientCert")
-    strange, ours = trustme.CA().issue_cert("client.example"), authority.issue_cert("client.example")
+    foreign_certificate, own_certificate = (
+        trustme.CA().issue_cert("client.example"),
+        authority.issue_cert("client.example"),
+    )
     async with serve_secured(guard) as url:
-        for certificate, expected in ((None, without), (strange, foreign), (ours, own)):
-            assert await gets_in(url, client_context(authority, certificate=certificate)) == expected
+        for certificate, expected in ((None, without), (foreign_certificate, foreign), (own_certificate, own)):
+            assert await has_access(url, client_context(authority, certificate=certificate)) == expected
 
 
-async def gets_in(url: str, context: ssl.SSLContext) -> bool:
+async def has_access(url: str, context: ssl.SSLContext) -> bool:
     try:
         return await get_status(url, context=context) == 200
     except (aiohttp.ClientError, OSError):
@@ -166,7 +169,7 @@ async def test_client_certificate_needs_an_allowed_name(
     )
     async with serve_secured(guard) as url:
         context = client_context(authority, certificate=authority.issue_cert(*names))
-        assert await gets_in(url, context) == allowed
+        assert await has_access(url, context) == allowed
 
 
 async def test_client_certificate_without_names_is_refused(tmp_path: Path, authority: trustme.CA) -> None:
@@ -179,16 +182,16 @@ async def test_client_certificate_without_names_is_refused(tmp_path: Path, autho
     )
     async with serve_secured(guard) as url:
         context = client_context(authority, certificate=authority.issue_cert(common_name="prometheus.example"))
-        assert not await gets_in(url, context)
+        assert not await has_access(url, context)
 
 
-async def test_tightened_client_policy_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
+async def test_stricter_client_policy_applies_to_the_next_connection(tmp_path: Path, authority: trustme.CA) -> None:
     clock = FakeClock()
     async with serve_secured(security(tmp_path, authority, clock)) as url:
-        assert await gets_in(url, client_context(authority))
+        assert await has_access(url, client_context(authority))
         tight = {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "ca.pem"}
         write_web_config(tmp_path, {"tls_server_config": {**TLS, **tight}})
         await let_files_be_read(clock)
-        assert not await gets_in(url, client_context(authority))
+        assert not await has_access(url, client_context(authority))
         mine = client_context(authority, certificate=authority.issue_cert("client.example"))
-        assert await gets_in(url, mine)
+        assert await has_access(url, mine)

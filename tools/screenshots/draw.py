@@ -1,8 +1,8 @@
-"""Draws the dashboards with Grafana's own components on the demo fleet's data: ``make screenshots``.
+"""Render pictures of the dashboards with Grafana's components and simulated data: ``make screenshots``.
 
-The page in ``src/`` loads the committed JSON, asks a real Prometheus, and shows the answers with the React components
-that Grafana publishes; a real Chromium takes the pictures. It is not Grafana: its server, its variables and its menus
-are not there, and the two kinds of panel that live in the server (state timeline, heatmap) are drawn by the page.
+The page in ``src/`` loads the committed JSON, queries a real Prometheus, and renders the results with the React
+components that Grafana publishes; Chromium takes the pictures. There is no Grafana server, so variables and menus are
+missing, and the page draws the two panel types whose code is in the server (state timeline and heatmap).
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from tools.provide import Command, MissingError, node_and_npm, npm_project, run
 
 SOURCE: Final = Path(__file__).resolve().parent
 CHECKOUT: Final = SOURCE.parents[1]
-WORKSHOP: Final = CHECKOUT / ".cache" / "screenshots"
+BUILD_DIR: Final = CHECKOUT / ".cache" / "screenshots"
 PICTURES: Final = CHECKOUT / "docs" / "pictures"
 HISTORY_SECONDS: Final = 90 * 60.0
 WIDTH: Final = 1520
-ABOVE_SCRAPES: Final = 1804
-"""Where the upstreams end and the exporter begins on their dashboard."""
+SCRAPES_TOP: Final = 1804
+"""Position in pixels of the row Scrapes in the dashboard of upstreams and exporter."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture of one dashboard: from ``top`` down to ``bottom``, in pixels, or to its end."""
+    """A picture of a dashboard, from ``top`` to ``bottom`` in pixels, or to its end."""
 
     picture: str
     dashboard: str
     platform: str = ""
-    """Of which a stream is chosen, where the dashboard shows one."""
+    """Platform of the stream to select, for the stream dashboard."""
     top: int = 0
     bottom: int | None = None
     sidecar: bool = False
-    """Whether the exporter sends alerts itself; else Prometheus has them all."""
+    """Whether the sidecar sends the alerts instead of Prometheus."""
 
 
 SHOTS: Sequence[Shot] = (
@@ -62,15 +62,20 @@ SHOTS: Sequence[Shot] = (
     Shot("stream-storm", "stream-exporter-stream", platform="storm"),
     Shot("stream-wave", "stream-exporter-stream", platform="wave"),
     Shot("audience", "stream-exporter-audience"),
-    Shot("upstreams", "stream-exporter-upstreams", bottom=ABOVE_SCRAPES, sidecar=True),
-    Shot("exporter", "stream-exporter-upstreams", top=ABOVE_SCRAPES, sidecar=True),
+    Shot("upstreams", "stream-exporter-upstreams", bottom=SCRAPES_TOP, sidecar=True),
+    Shot("exporter", "stream-exporter-upstreams", top=SCRAPES_TOP, sidecar=True),
 )
 
 
 def main() -> int:
-    """Take the pictures that are named, or all."""
-    parser = argparse.ArgumentParser(description="Draw the dashboards with Grafana's components.")
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE", help=f"of {', '.join(s.picture for s in SHOTS)}")
+    """Take the named pictures, or all of them."""
+    parser = argparse.ArgumentParser(description="Render pictures of the dashboards with Grafana's components.")
+    parser.add_argument(
+        "pictures",
+        nargs="*",
+        metavar="PICTURE",
+        help=f"pictures to render: {', '.join(s.picture for s in SHOTS)} (default: all)",
+    )
     chosen = parser.parse_args().pictures
     configure("error", "logfmt")
     try:
@@ -92,24 +97,24 @@ def main() -> int:
 
 
 def build() -> Path:
-    """The page as static files, made of the locked packages; they stay for the next time."""
+    """Build the page from the locked packages; return the folder of static files."""
     node, npm = node_and_npm()
-    modules = npm_project(SOURCE, WORKSHOP, npm, node)
-    shutil.copytree(SOURCE, WORKSHOP, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    modules = npm_project(SOURCE, BUILD_DIR, npm, node)
+    shutil.copytree(SOURCE, BUILD_DIR, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     command: Command = [node, modules / "vite" / "bin" / "vite.js", "build", "--logLevel=error"]
-    run(command, "see what vite says above", cwd=WORKSHOP)
-    return WORKSHOP / "dist"
+    run(command, "see vite's output above", cwd=BUILD_DIR)
+    return BUILD_DIR / "dist"
 
 
 async def draw(shots: Sequence[Shot], known: History, page: Path) -> int:
-    """The pictures; how many panels could not be drawn."""
+    """Take the pictures; return the number of panels that could not be drawn."""
     failed = 0
     async with serving(page, known) as url, launch_chromium() as browser:
         for shot in shots:
             opened = await browser.new_page(viewport={"width": WIDTH, "height": 1000})
             await opened.goto(f"{url}/?{urlencode(parameters(shot, known))}")
             await opened.wait_for_selector("[data-done]", timeout=TIMEOUT_MILLISECONDS)
-            # the components draw what they got after that, and tell nobody when they are done
+            # The components draw asynchronously, without an event when they are done.
             await opened.wait_for_timeout(1000)
             file = PICTURES / f"dashboard-{shot.picture}.png"
             end = await opened.evaluate("document.documentElement.scrollHeight")
@@ -117,19 +122,19 @@ async def draw(shots: Sequence[Shot], known: History, page: Path) -> int:
             await opened.screenshot(
                 path=file, full_page=True, clip={"x": 0, "y": shot.top, "width": WIDTH, "height": height}
             )
-            failed += await tell(opened, shot)
+            failed += await report_panels(opened, shot)
             await opened.close()
     return failed
 
 
 def parameters(shot: Shot, known: History) -> dict[str, str]:
-    """What the page is asked for."""
-    stream = {"platform": shot.platform, "stream": troubled(shot.platform, known)} if shot.platform else {}
+    """Return the query parameters of the page."""
+    stream = {"platform": shot.platform, "stream": unhealthy_stream(shot.platform, known)} if shot.platform else {}
     return {"dashboard": shot.dashboard, "from": str(known.begin), "to": str(known.end), "width": str(WIDTH), **stream}
 
 
-def troubled(platform: str, known: History) -> str:
-    """The expected stream that most is known of, of those that are live and were unhealthy for a time."""
+def unhealthy_stream(platform: str, known: History) -> str:
+    """Return the expected live stream with the most series that was unhealthy for some time."""
     lowest = f"min_over_time(stream_health_score_ratio[{known.end - known.begin:g}s])"
     of_one = f'{lowest} < 0.5 and stream_live{{platform="{platform}"}} == 1 and stream_expected == 1'
     query = f'sort_desc(count by (platform, stream) ({{stream=~".+"}}) and on (platform, stream) ({of_one}))'
@@ -137,8 +142,8 @@ def troubled(platform: str, known: History) -> str:
     return str(most["metric"]["stream"])
 
 
-async def tell(page: Page, shot: Shot) -> int:
-    """Print what is empty and what broke; the number of panels that broke."""
+async def report_panels(page: Page, shot: Shot) -> int:
+    """Print empty and broken panels; return the number of broken ones."""
     empty = await page.locator("[data-empty]").evaluate_all("found => found.map(one => one.dataset.empty)")
     errors = await page.locator("[data-error]").all_inner_texts()
     print(f"{shot.picture}: empty: {', '.join(empty) or 'none'}")
@@ -149,10 +154,10 @@ async def tell(page: Page, shot: Shot) -> int:
 
 @asynccontextmanager
 async def serving(page: Path, known: History) -> AsyncIterator[str]:
-    """The page, the dashboards and Prometheus, from one origin."""
+    """Serve the page, the dashboards and Prometheus' API on one origin."""
     async with aiohttp.ClientSession() as session:
 
-        async def ask(request: web.Request) -> web.Response:
+        async def query(request: web.Request) -> web.Response:
             target = known.prometheus.url + request.path
             async with session.post(target, data=await request.post()) as answer:
                 return web.Response(body=await answer.read(), status=answer.status, content_type=answer.content_type)
@@ -162,7 +167,7 @@ async def serving(page: Path, known: History) -> AsyncIterator[str]:
 
         app = web.Application()
         app.router.add_get("/", index)
-        app.router.add_post("/api/v1/{path:.*}", ask)
+        app.router.add_post("/api/v1/{path:.*}", query)
         app.router.add_static("/dashboards", DASHBOARDS)
         app.router.add_static("/", page)
         runner = web.AppRunner(app, access_log=None)

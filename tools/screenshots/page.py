@@ -1,4 +1,4 @@
-"""Takes pictures of the exporter's own page, over a quarter of an hour of the demo's fleet: ``make screenshots``."""
+"""Take pictures of the exporter's web page with 15 minutes of simulated data: ``make screenshots``."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ from tests.real.tools import tool
 from tools.screenshots.draw import PICTURES
 
 SECONDS: Final = (POINTS + 8) * STEP_SECONDS
-TROUBLE: Final = (
+FAULTS: Final = (
     *(fault for fault in SCHEDULED_FAULTS if fault.which is not None),
     ScheduledFault(Platform.WAVE, FaultKind.AUTH, 0.97, 2.0, None),
 )
-"""Of single streams, and in the end of an upstream, which says what to do."""
+"""Faults of single streams, and at the end a failed login, for which the page shows advice."""
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture: of all streams, or of the one that stands first among them."""
+    """A picture of the list of streams, or of the first stream's details."""
 
     picture: str
     size: tuple[int, int]
     dark: bool
-    of_one: bool = False
+    details: bool = False
 
 
 SHOTS: Sequence[Shot] = (
     Shot("page", DESKTOP, dark=False),
-    Shot("page-stream", DESKTOP, dark=True, of_one=True),
+    Shot("page-stream", DESKTOP, dark=True, details=True),
     Shot("page-phone", PHONE, dark=False),
-    Shot("page-phone-stream", PHONE, dark=True, of_one=True),
+    Shot("page-phone-stream", PHONE, dark=True, details=True),
 )
 
 
 def main() -> int:
-    """Take the pictures that are named, or all."""
+    """Take the named pictures, or all of them."""
     chosen = sys.argv[1:]
     configure("error", "logfmt")
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -69,17 +69,17 @@ def main() -> int:
 
 
 async def take(shots: Sequence[Shot], directory: Path) -> None:
-    """The pictures, into the folder of all pictures."""
+    """Take the pictures."""
     async with serving(directory) as url, launch_chromium() as browser:
         for shot in shots:
-            await one(shot, url, browser)
+            await take_shot(shot, url, browser)
 
 
-async def one(shot: Shot, url: str, browser: Browser) -> None:
-    """What is in the window, once its lines are drawn."""
+async def take_shot(shot: Shot, url: str, browser: Browser) -> None:
+    """Take one picture once the sparklines are drawn."""
     async with open_page(browser, f"{url}/", size=shot.size, dark=shot.dark) as page:
         await expect(page.locator(".rows path").first).to_be_visible()
-        if shot.of_one:
+        if shot.details:
             await stream_titles(page).first.click()
             await expect(page.get_by_role("img", name="Ingest bitrate")).to_be_visible()
         await page.screenshot(path=PICTURES / f"{shot.picture}.png")
@@ -87,18 +87,18 @@ async def one(shot: Shot, url: str, browser: Browser) -> None:
 
 @asynccontextmanager
 async def serving(directory: Path) -> AsyncIterator[str]:
-    """The exporter's answers, on the clock that its history was made with."""
+    """Serve the exporter with simulated history, using the clock of the simulation."""
     async with fast_forward_run(directory) as run:
 
         async def date(_: web.BaseRequest, response: web.StreamResponse) -> None:
-            # the page tells the exporter's time by it
+            # The page reads the exporter's time from this header.
             response.headers["Date"] = formatdate(run.clock.now(), usegmt=True)
 
-        # it remembers the lines of what it lives through itself
+        # The app records its sparklines, so create it before the run.
         app = make_app(run.service, options=WebOptions())
         app.on_response_prepare.append(date)
         async with TestServer(app) as server:
-            await run.run_for(SECONDS, faults=TROUBLE)
+            await run.run_for(SECONDS, faults=FAULTS)
             yield str(server.make_url("")).rstrip("/")
 
 

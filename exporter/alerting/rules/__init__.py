@@ -1,6 +1,6 @@
-"""Every alert rule, once, as data. The files in ``alerts/``, the sidecar and the runbook are made from this table.
+"""All alert rules as data: the source of the files in ``alerts/``, of the sidecar's alerts and of the runbook.
 
-Left out of what monitors of streams usually watch: the key-frame interval, which no platform here reports.
+There is no rule for the keyframe interval, because no supported platform reports it.
 """
 
 from __future__ import annotations

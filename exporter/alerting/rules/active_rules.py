@@ -1,4 +1,4 @@
-"""The rules with the thresholds and times that are in force: the rule's own, or those of the configuration."""
+"""Rules with the thresholds and times in force: those of the configuration, otherwise the rule's own."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from exporter.config.alerting import AlertingSettings, HealthSlo
 
 @dataclass(frozen=True)
 class Grade:
-    """One severity of a rule: what must hold, and for how long. Every grade is an alert of its own in a rule file."""
+    """One severity of a rule. Each grade is a separate alert in the rule file."""
 
     severity: Severity
     for_seconds: float
     threshold: float | None = None
-    """In the base unit of the rule's metric, as ``Rule.threshold``."""
+    """In the base unit of the metric, like ``Rule.threshold``."""
     also: tuple[Guard, ...] = ()
-    """Guards besides those of the rule's condition."""
+    """Guards in addition to those of the rule's condition."""
 
 
 @dataclass(frozen=True)
 class ActiveRule:
-    """A rule with the threshold and times that are in force. Times are seconds, already divided by ``time_scale``."""
+    """A rule with the threshold and times in force. Times are in seconds, already divided by ``time_scale``."""
 
     rule: Rule
     threshold: float | None
-    """In the base unit of the rule's metric, as ``Rule.threshold``."""
+    """In the base unit of the metric, like ``Rule.threshold``."""
     for_seconds: float
     keep_firing_seconds: float
     time_scale: float = 1.0
@@ -36,14 +36,14 @@ class ActiveRule:
 
     @property
     def limit(self) -> float | None:
-        """The threshold in the unit in which the value is compared and shown."""
+        """Threshold in the unit in which the value is compared and shown."""
         return self.limit_of(self.grades[-1])
 
     @property
     def grades(self) -> tuple[Grade, ...]:
-        """The rule's severities, the worst first; the last one is the rule's own.
+        """Grades of the rule, worst first; the last one has the rule's own severity.
 
-        The critical grade is never easier to reach than the lower one, whatever is configured for the latter.
+        The critical grade is never easier to reach than the lower one, whatever is configured for the lower one.
         """
         own = Grade(self.rule.severity, self.for_seconds, self.threshold)
         critical = self.rule.critical
@@ -66,7 +66,7 @@ def rules_in_force(
     owners: Collection[Owner] = tuple(Owner),
     time_scale: float = 1.0,
 ) -> tuple[ActiveRule, ...]:
-    """Return the rules that these owners evaluate, with the thresholds of the configuration."""
+    """Return the rules of these owners with the configured thresholds and times."""
     settings = settings or AlertingSettings()
     return tuple(_activate(rule, settings, time_scale) for rule in RULES if rule.owner in owners)
 

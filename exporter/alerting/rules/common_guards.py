@@ -1,4 +1,4 @@
-"""Comparisons that many rules share."""
+"""Comparisons that several rules use."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         name="StreamExporterDown",
         scope=Scope.EXPORTER,
         severity=Severity.CRITICAL,
-        summary="The stream exporter cannot be scraped.",
-        description="No target of the job {job} can be scraped, so no stream is watched.",
+        summary="Prometheus cannot scrape the stream exporter.",
+        description="No target of job {job} can be scraped. No stream is being monitored.",
         expected="at least one target up",
-        # the maximum is 0 only where every target is down; absent where the targets themselves are gone
+        # the maximum is 0 if every target is down, and `up` is absent if there are no targets
         promql="max by ({by_job}) (max_over_time(up{SELECTOR}[{window}])) == 0\n"
         "or\n"
         "absent_over_time(up{SELECTOR}[{window}])",
@@ -30,15 +30,15 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         window_seconds=GONE_AFTER_SECONDS,
         labels=("job",),
         unit=Unit.FLAG,
-        why="One of two replicas is enough. Five minutes, half of which are the look-back, let a rollout and a restart "
-        "of Prometheus pass.",
+        rationale="One replica that can be scraped is enough. The five minutes, half of them look-back, cover a "
+        "rollout and a restart of Prometheus.",
     ),
     Rule(
         name="StreamScrapesFailing",
         scope=Scope.EXPORTER,
         severity=Severity.WARNING,
-        summary="Scrapes of the stream exporter at {instance} fail.",
-        description="{value} of the scrapes of {instance} failed in the last ten minutes.",
+        summary="Scrapes of the stream exporter at {instance} are failing.",
+        description="{value} of the scrapes of {instance} failed in the last 10 minutes.",
         expected="at most {threshold}",
         promql="1 - avg_over_time(up{SELECTOR}[{10m}]) > {threshold}\nand on ({by_target}) up{SELECTOR} offset {10m}",
         window_seconds=10 * MINUTE,
@@ -46,7 +46,7 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         threshold_max=1.0,
         unit=Unit.RATIO,
         labels=("instance",),
-        why="Rules bridge single failed scrapes, so alerts still fire, but later. A target that is new is judged after "
+        rationale="Rules bridge single failed scrapes, so alerts still fire, but later. New targets are judged after "
         "ten minutes.",
     ),
     Rule(
@@ -54,8 +54,9 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         scope=Scope.EXPORTER,
         severity=Severity.CRITICAL,
         summary="A shard of the stream exporter is missing.",
-        description="Only {value} of the shards of the job {job} can be scraped, so some streams are not watched.",
-        expected="as many as --shard says",
+        description="Only {value} shards of job {job} can be scraped. The streams of the missing shards are not "
+        "monitored.",
+        expected="every shard of --shard=N/M",
         promql="count by ({by_job}) (\n"
         f'  count_values by ({{by_job}}) ("ordinal", {_SHARD_ORDINAL})\n'
         ")\n"
@@ -64,14 +65,14 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         for_seconds=5 * MINUTE,
         unit=Unit.COUNT,
         labels=("job",),
-        why="The other shards do not poll the streams of the missing one. Five minutes let a rollout pass.",
+        rationale="Other shards do not poll the streams of a missing shard. Five minutes cover a rollout.",
     ),
     Rule(
         name="StreamShardsDisagree",
         scope=Scope.EXPORTER,
         severity=Severity.WARNING,
-        summary="The shards of the stream exporter disagree.",
-        description="The shards of the job {job} have {value} different shard counts or configurations.",
+        summary="The shards of the stream exporter have different settings.",
+        description="The shards of job {job} run with {value} different shard counts or configurations.",
         expected="one shard count and one configuration",
         promql=f'count by ({{by_job}}) (count_values by ({{by_job}}) ("shards", {_SHARDS})) > 1\n'
         "or\n"
@@ -82,16 +83,17 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         for_seconds=10 * MINUTE,
         unit=Unit.COUNT,
         labels=("job",),
-        why="With different shard counts, some streams are not polled at all and others twice. Ten minutes let a "
-        "rollout pass.",
+        rationale="With different shard counts, some streams are not polled at all and others twice. Ten minutes cover "
+        "a rollout.",
     ),
     Rule(
         name="StreamExporterReloadFailed",
         scope=Scope.EXPORTER,
         severity=Severity.WARNING,
-        summary="The stream exporter at {instance} runs with an old configuration.",
-        description="The last reload of the configuration of {instance} failed; the previous one is still in use.",
-        expected="a configuration without errors",
+        summary="The configuration reload of the stream exporter at {instance} failed.",
+        description="The last configuration reload of {instance} failed. It is still running with the previous "
+        "configuration.",
+        expected="a successful reload",
         promql=f"(\n  {_RELOADED}\n"
         f"  or (last_over_time({_RELOADED}[{{window}}]) and on ({{by_target}}) up{{SELECTOR}} == 0)\n"
         ") == 0",
@@ -99,16 +101,16 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         keep_firing_seconds=5 * MINUTE,
         labels=("instance",),
         unit=Unit.FLAG,
-        why="Long enough to finish editing the file. Each replica has its own file, hence its own alert.",
+        rationale="Ten minutes are enough to finish editing the file. Each replica has its own file and therefore its "
+        "own alert.",
     ),
     Rule(
         name="StreamAlertPushFailing",
         scope=Scope.EXPORTER,
         severity=Severity.WARNING,
-        summary="The sidecar cannot deliver its alerts.",
-        description="Requests to a receiver of alerts failed, or it refused alerts, {value} times in the last "
-        "15 minutes.",
-        expected="less than {threshold} times",
+        summary="The sidecar cannot deliver alerts.",
+        description="Sending alerts failed, or the receiver refused them, {value} times in the last 15 minutes.",
+        expected="fewer than {threshold} times",
         promql="\nor\n".join(
             "max without ({replicas}) (\n"
             f"  changes({family}{{SELECTOR}}[{{15m}}])\n"
@@ -120,26 +122,28 @@ EXPORTER_RULES: tuple[Rule, ...] = (
         keep_firing_seconds=5 * MINUTE,
         threshold=5.0,
         unit=Unit.COUNT,
-        why="Every alert is sent again every minute, so one lost request does no harm; five mean that the pager is "
-        "cut off.",
+        rationale="Firing alerts are sent again every minute, so a single failed request does no harm. Five failures "
+        "mean that alerts do not reach the pager.",
     ),
     Rule(
         name="StreamWatchdog",
         scope=Scope.EXPORTER,
         severity=Severity.NONE,
-        summary="The path from Prometheus to the dead man's receiver works.",
-        description="This alert always fires. If it stops arriving, other alerts of Prometheus do not arrive either.",
+        summary="Watchdog: alerts from Prometheus reach the dead man's switch.",
+        description="This alert always fires. If it stops arriving, other alerts from Prometheus do not arrive either.",
         promql="vector(1)",
         unit=Unit.FLAG,
-        why="A silent pager is either healthy or cut off; this tells which.",
+        rationale="When no alerts arrive, either all is well or their delivery is broken. This alert tells the two "
+        "apart.",
     ),
     Rule(
         name="StreamSidecarWatchdog",
         scope=Scope.EXPORTER,
         severity=Severity.NONE,
-        summary="The path from the sidecar to the dead man's receiver works.",
-        description="The sidecar sends this with every round. If it stops arriving, its alerts do not arrive either.",
+        summary="Watchdog: alerts from the sidecar reach the dead man's switch.",
+        description="The sidecar always sends this alert. If it stops arriving, other alerts from the sidecar do not "
+        "arrive either.",
         unit=Unit.FLAG,
-        why="As StreamWatchdog, for the alerts that do not pass through Prometheus.",
+        rationale="The same as StreamWatchdog, for alerts that do not pass through Prometheus.",
     ),
 )

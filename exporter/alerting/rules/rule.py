@@ -1,11 +1,11 @@
 """An alert rule and its condition, as data.
 
-Conditions consist of few primitives, so that two evaluators can agree on them: a condition compares one measured series
-with a threshold or with another series, and holds only where its guards hold. ``promql.py`` writes it as PromQL,
+A condition compares a series with a threshold or with another series, and holds only where its guards hold. It has only
+a few primitives, so that both evaluators give the same result: ``promql.py`` renders it as PromQL, and
 ``compiled_conditions.py`` evaluates it on the model.
 
-A condition that reads facts about streams neither starts nor advances while its upstream is not answering: both
-evaluators check that, so conditions need not mention it.
+A condition about streams neither starts nor advances while its upstream is not answering. Both evaluators ensure this,
+so conditions do not mention it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Literal
 
 MINUTE = 60.0
 SCRAPE_INTERVAL_SECONDS = MINUTE
-"""Scrape interval that the rules assume if none is given; shorter ones suit it too."""
+"""Scrape interval that the rules assume by default. The rules also work with shorter intervals."""
 BRIDGED_INTERVALS = 2.5
-"""Scrape intervals for which the last value counts when a scrape fails, and after which a target is gone."""
+"""Number of scrape intervals for which failed scrapes are bridged, and after which a target counts as gone."""
 GONE_AFTER_SECONDS = BRIDGED_INTERVALS * SCRAPE_INTERVAL_SECONDS
 
 Operator = Literal["==", "<", "<=", ">", ">="]
@@ -28,23 +28,23 @@ Operator = Literal["==", "<", "<=", ">", ">="]
 
 @dataclass(frozen=True)
 class Series:
-    """A metric family, narrowed by label values; several allowed values of a label are given as a tuple."""
+    """A metric family with label matchers; a tuple gives several allowed values."""
 
     family: str
     labels: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
     rises_within: float | None = None
-    """Window in seconds. If set, the value is how often the counter rose between two samples within the window.
+    """Window in seconds. If set, the value is the number of times the counter rose between two samples in the window.
 
-    Unlike ``increase`` this is a whole number and ignores resets, so both evaluators agree.
+    Unlike ``increase``, this is an integer and ignores resets, so both evaluators give the same result.
     """
     changes_within: float | None = None
-    """Window in seconds. If set, the value is how often the series changed between two samples within the window."""
+    """Window in seconds. If set, the value is the number of changes between two samples in the window."""
     scale: float = 1.0
-    """Factor applied before the value is compared and shown: 8 turns bytes per second into bit/s."""
+    """Factor applied before the value is compared and shown: 8 converts bytes per second to bit/s."""
 
     @property
     def window_seconds(self) -> float | None:
-        """The window over which changes or rises are counted; None if the value itself is compared."""
+        """Window in which changes or rises are counted; None if the value itself is compared."""
         return self.changes_within if self.rises_within is None else self.rises_within
 
 
@@ -58,7 +58,7 @@ class StreamShare:
 
 @dataclass(frozen=True)
 class Threshold:
-    """The rule's own threshold, which the configuration may change, optionally multiplied by another series."""
+    """The rule's configurable threshold, optionally multiplied by another series."""
 
     of: Series | None = None
 
@@ -74,7 +74,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class ShareComparison:
-    """``left operator right`` for the share of an upstream's streams. For rules about upstreams only."""
+    """``left operator right`` for a share of an upstream's streams. Only for upstream rules."""
 
     left: StreamShare
     operator: Operator
@@ -90,7 +90,7 @@ class Present:
 
 @dataclass(frozen=True)
 class AnyStream:
-    """At least one stream of the upstream meets all guards. For rules about upstreams only."""
+    """All guards hold for at least one stream of the upstream. Only for upstream rules."""
 
     guards: tuple[Comparison | Present, ...]
 
@@ -113,11 +113,11 @@ class RecordingRule:
 
     record: str
     promql: str
-    """Template, as ``Rule.promql``."""
+    """Template like ``Rule.promql``."""
 
 
 class Scope(StrEnum):
-    """What an alert is about; every inhibit rule names it."""
+    """What an alert is about. The inhibit rules match on it."""
 
     EXPORTER = "exporter"
     UPSTREAM = "upstream"
@@ -137,15 +137,15 @@ class Owner(StrEnum):
     """Who can evaluate a rule."""
 
     BOTH = "both"
-    """Prometheus, or the sidecar if it is on: one of them at a time."""
+    """The sidecar if it is enabled, otherwise Prometheus."""
     PROMETHEUS = "prometheus"
-    """Needs what the sidecar does not have: scrapes, long windows, other targets."""
+    """Needs data that the sidecar does not have: scrapes, long windows, other targets."""
     SIDECAR = "sidecar"
-    """The sidecar's own sign of life."""
+    """The sidecar's own watchdog."""
 
 
 class Unit(StrEnum):
-    """Unit in which a description shows a value."""
+    """Unit of a value in annotations."""
 
     BITRATE = "bit/s"
     RATIO = "percent"
@@ -153,59 +153,56 @@ class Unit(StrEnum):
     NUMBER = "number"
     COUNT = "count"
     FLAG = "flag"
-    """0 or 1, which is not shown."""
+    """0 or 1; not shown."""
     STATUS = "status"
     """0 or 1; the status of the stream is shown instead."""
     FAILURE = "failure"
-    """0 or 1; why the upstream fails is shown instead."""
+    """0 or 1; the reason for the failure is shown instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Critical:
-    """The critical grade of a rule whose own severity is lower.
-
-    While it fires it takes the place of the lower grade: both never hold for the same reason.
-    """
+    """The critical grade of a rule whose own severity is lower. While it fires, the lower grade does not."""
 
     for_seconds: float
     threshold: float | None = None
-    """Replaces the rule's own threshold; None: the same."""
+    """Threshold of this grade; None: the rule's own."""
     also: tuple[Guard, ...] = ()
     """Further guards that must hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """One alert rule. ``condition`` or ``promql`` defines when it holds; without either the sidecar always sends it."""
+    """An alert rule, defined by ``condition`` or ``promql``. If it has neither, the sidecar always sends it."""
 
     name: str
     scope: Scope
     severity: Severity
     summary: str
-    """One sentence without values; {subject} is the stream or upstream, see ``annotations.py``."""
+    """One sentence without measured values, with the placeholders of ``description``."""
     description: str
-    """Template with {subject}, {value}, {threshold}, {expected}, and {label} for a label of the alert."""
+    """Template with {subject} (the stream or upstream), {value}, {threshold}, {expected}, and the alert's labels."""
     expected: str = ""
-    """Template for what was expected: {threshold}, and {reference} for the series that the value is compared with."""
+    """Template for the expected value, with {threshold}, and {reference} for the value of the series compared with."""
     critical: Critical | None = None
-    why: str
-    """Where the defaults come from."""
+    rationale: str
+    """Reasons for the condition and its defaults, as Markdown for the runbook."""
     condition: Condition | None = None
     promql: str = ""
-    """Template for Prometheus only; ``PromQL.fill_template`` lists its placeholders."""
+    """Template of a rule that only Prometheus evaluates; ``PromQL.fill_template`` lists the placeholders."""
     for_seconds: float = 0.0
     window_seconds: float = 0.0
-    """How far ``promql`` looks back before it can hold. A rule has either a window or ``for``."""
+    """Time that ``promql`` looks back before it can hold. Most rules have either a window or ``for``."""
     keep_firing_seconds: float = 0.0
     threshold: float | None = None
-    """In the base unit of the measured family, or as a factor of what the value is compared with."""
+    """In the base unit of the metric, or as a factor of the series that the value is compared with."""
     threshold_max: float = math.inf
-    """Highest threshold that makes sense."""
+    """Maximum threshold that can be configured."""
     threshold_unit: Unit | None = None
-    """Unit of the threshold if it differs from that of the value."""
+    """Unit of the threshold if it differs from the unit of the value."""
     unit: Unit = Unit.NUMBER
     labels: tuple[str, ...] = ()
-    """Labels of the alert besides those of its scope."""
+    """Labels of the alert in addition to the labels of its scope."""
 
     @property
     def owner(self) -> Owner:
@@ -216,12 +213,12 @@ class Rule:
 
     @property
     def static_labels(self) -> dict[str, str]:
-        """Labels that all alerts of the rule's own severity share."""
+        """Labels of all alerts of the rule's own severity."""
         return {"severity": self.severity.value, "scope": self.scope.value}
 
     @property
     def severities(self) -> tuple[Severity, ...]:
-        """The severities that its alerts can have, the worst first."""
+        """Severities that its alerts can have, worst first."""
         return (self.severity,) if self.critical is None else (Severity.CRITICAL, self.severity)
 
     @property
@@ -232,7 +229,7 @@ class Rule:
 
     @property
     def settling_seconds(self) -> float:
-        """Window over which the condition itself looks back."""
+        """Window over which the condition looks back."""
         measured = self.condition.measure.left if self.condition is not None else None
         if isinstance(measured, Series):
             return measured.window_seconds or 0.0
@@ -240,7 +237,7 @@ class Rule:
 
     @property
     def scale(self) -> float:
-        """Factor from the threshold's base unit to the unit that is shown."""
+        """Factor from the base unit of the threshold to the displayed unit."""
         measure = self.condition.measure if self.condition else None
         if measure is None or not isinstance(measure.left, Series):
             return 1.0

@@ -1,13 +1,13 @@
-"""The health SLO of an upstream: recording rules for the share of bad observations, and alerts on its burn rate.
+"""Health SLO of an upstream: recording rules for the ratio of bad observations, and alerts on the burn rate.
 
-Health is observed once per poll and live stream, and as 0 for a stream that is expected and not live: a dead stream
-uses as much budget as any other bad one.
+Each poll observes the health of every live stream, and 0 for every expected stream that is not live, so a dead stream
+uses as much budget as any other bad stream.
 
-A ratio counts only once its window is covered by polls, because after a start of Prometheus, or for a new upstream, a
-few bad minutes would look like a bad day. A burn rate is a ticket, never a page, and only while several streams are bad
-now: the alerts of a single bad stream are its own.
+A ratio counts only once polls cover its window. Otherwise, after a start of Prometheus or for a new upstream, a few bad
+minutes would look like a bad day. Burn rates open tickets and never page, and only while several streams are bad: a
+single bad stream has alerts of its own.
 
-Windows and factors: https://sre.google/workbook/alerting-on-slos/, multi-window and multi-burn-rate.
+Windows and factors (multi-window, multi-burn-rate): https://sre.google/workbook/alerting-on-slos/
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from exporter.config.types import format_duration, parse_duration
 from exporter.metrics.families.stream_families import HEALTH_SCORE
 
 _WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-"""Windows of the burn-rate rules. Recordings are named after them, whatever the time scale makes of them."""
+"""Windows of the burn-rate rules. Recording names contain them unscaled, even with a time scale."""
 _LONG_WINDOWS = {"1h": "1m", "6h": "1m", "1d": "5m", "3d": "5m"}
-"""The long windows, and the steps in which their coverage is counted."""
+"""Long windows, with the step at which their coverage is counted."""
 _ANSWERED_PART, _OBSERVED_PART = 2, 12
-"""A window is covered if the upstream answered for half of it, and health was observed for a twelfth of it: a stream
-that is live three hours a day is enough."""
+"""A window is covered if the upstream was answering for 1/2 of it and health was observed in 1/12 of it.
+
+A stream that is live three hours a day is therefore enough.
+"""
 _BAD = f'{HEALTH_SCORE.name}_bucket{{SELECTOR,le="{{goal_bound}}"}}'
 _COUNT = f"{HEALTH_SCORE.name}_count{{SELECTOR}}"
 
@@ -40,7 +42,7 @@ SLO_OPERANDS = (
         "  0.05 * count by ({by_upstream}) (stream:live == 1 or on ({by_stream}) stream:expected == 1)",
     ),
 )
-"""Streams that are bad now, and how many there are if they are enough for a ticket: three, or 5 %."""
+"""Streams that are bad now, and their number if it is enough for a ticket: three, or 5 % of the streams."""
 
 
 def _share_of_bad(window: str) -> RecordingRule:
@@ -78,18 +80,16 @@ SLO_RECORDINGS: tuple[RecordingRule, ...] = (
 )
 
 
-def _burn_rate_rule(
-    name: str, factor: float, *, long: str, short: str, in_words: str, spent: str, runs_out: str
-) -> Rule:
+def _burn_rate_rule(name: str, factor: float, *, long: str, short: str, spent: str, runs_out: str) -> Rule:
     burns = "{threshold} * {budget_ratio}"
     return Rule(
         name=name,
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
-        summary=f"The health budget of the streams of {{subject}} is spent {in_words}.",
-        description=f"{{value}} of the health observations of {{subject}} in the last {long} were not above {{goal}}, "
-        "where {budget} are allowed.",
-        expected=f"at most {{budget}} over 30 days; alert above {factor:g} times that",
+        summary="The health budget of {subject} is burning at over {threshold}× the allowed rate.",
+        description=f"{{value}} of the health observations of {{subject}} in the last {long} were at or below {{goal}} "
+        "(allowed: {budget}).",
+        expected="at most {budget} over 30 days; alert above {threshold}× that",
         promql=f"upstream:stream_health_below_goal:ratio_rate{long} > {burns}\n"
         f"and on ({{by_upstream}}) upstream:stream_health_below_goal:ratio_rate{short} > {burns}\n"
         f"and on ({{by_upstream}}) upstream:stream_health_observations:increase{long} >= {{minimum}}\n"
@@ -100,8 +100,8 @@ def _burn_rate_rule(
         threshold=factor,
         unit=Unit.RATIO,
         threshold_unit=Unit.NUMBER,
-        why=f"The threshold is the burn rate: at {factor:g} times the allowed pace, {spent} of a 30-day budget is "
-        f"spent in {format_duration(parse_duration(long))} and all of it in {runs_out}.",
+        rationale=f"The threshold is the burn rate. At {factor:g}× the allowed rate, {spent} of a 30-day budget is "
+        f"spent in {format_duration(parse_duration(long))}, and all of it in {runs_out}.",
     )
 
 
@@ -111,7 +111,6 @@ SLO_RULES: tuple[Rule, ...] = (
         14.4,
         long="1h",
         short="5m",
-        in_words="very fast",
         spent="2 %",
         runs_out="two days",
     ),
@@ -120,7 +119,6 @@ SLO_RULES: tuple[Rule, ...] = (
         6.0,
         long="6h",
         short="30m",
-        in_words="fast",
         spent="5 %",
         runs_out="five days",
     ),
@@ -129,7 +127,6 @@ SLO_RULES: tuple[Rule, ...] = (
         3.0,
         long="1d",
         short="2h",
-        in_words="too fast",
         spent="10 %",
         runs_out="ten days",
     ),
@@ -138,7 +135,6 @@ SLO_RULES: tuple[Rule, ...] = (
         1.0,
         long="3d",
         short="6h",
-        in_words="completely",
         spent="10 %",
         runs_out="thirty days",
     ),

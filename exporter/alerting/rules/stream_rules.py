@@ -1,4 +1,4 @@
-"""Rules about whether a stream is there, and stays there."""
+"""Rules about the state of streams: off air, unknown, paused, flapping."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from exporter.alerting.rules.rule import (
 )
 
 KEEP_FIRING_SECONDS = 2 * MINUTE
-"""Default for alerts of streams."""
+"""Keep-firing time of stream alerts."""
 INHIBITOR_KEEP_FIRING_SECONDS = 3 * MINUTE
-"""For alerts that inhibit the others of their stream: if they ended first, the others would page for what is over.
+"""Keep-firing time of alerts that inhibit other alerts of their stream. Ending first, they would let the others page.
 
-The alerts of upstreams, which inhibit these, are not kept firing: a stream that died during an outage pages as soon as
-its upstream is back.
+Upstream alerts inhibit these in turn, and are not kept firing: a stream that died during an outage pages as soon as its
+upstream is back.
 """
 
 STREAM_RULES: tuple[Rule, ...] = (
@@ -37,80 +37,83 @@ STREAM_RULES: tuple[Rule, ...] = (
         name="StreamExpectedOffline",
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} should be live, but no media arrives.",
-        description="{subject} should be live now, but no media arrives.",
+        summary="{subject} should be live, but is off air.",
+        description="No media arrives for {subject}, although it should be live now.",
         expected="live",
         condition=Condition(OFF_AIR, also=(EXPECTED,), unless=(PAUSED,)),
         for_seconds=MINUTE,
         keep_firing_seconds=INHIBITOR_KEEP_FIRING_SECONDS,
         unit=Unit.STATUS,
-        why="60 s without media is what broadcast monitors call offline; hours and grace come from the configuration.",
+        rationale="Broadcast monitors treat 60 s without media as offline. Expected hours and the start grace come "
+        "from the configuration.",
     ),
     Rule(
         name="StreamError",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="The platform reports an error of {subject}.",
-        description="{subject} is in the platform's error state.",
+        summary="The platform reports an error for {subject}.",
+        description="The platform reports an error for {subject}. The stream is not expected to be live.",
         expected="no error",
-        # another replica may see it live
+        # `unless LIVE`, because another replica may see it live
         condition=Condition(FAILED, unless=(EXPECTED, LIVE)),
         for_seconds=MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         unit=Unit.STATUS,
-        why="An error state is not a planned end, but the stream is not expected to be live, so it is a ticket. An "
-        "expected stream in this state is StreamExpectedOffline.",
+        rationale="An error is not a planned end, but the stream is not expected to be live, so this is a ticket. An "
+        "expected stream in this state fires StreamExpectedOffline.",
     ),
     Rule(
         name="StreamExpectedUnknown",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
         summary="{subject} should be live, but its state is unknown.",
-        description="{subject} should be live. Its upstream answers, but does not tell whether the stream is live.",
+        description="{subject} should be live now. Its upstream answers, but does not report whether the stream is "
+        "live.",
         expected="live",
         condition=Condition(UNKNOWN, also=(EXPECTED,)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         critical=Critical(for_seconds=15 * MINUTE),
         unit=Unit.STATUS,
-        why="Longer than stale_after and a few polls, so that one lost response is no alert. After 15 minutes an "
-        "outage could have gone unnoticed for too long.",
+        rationale="Five minutes are longer than `stale_after` and a few polls, so one lost response causes no alert. "
+        "After 15 minutes, an outage may have gone unnoticed for too long.",
     ),
     Rule(
         name="StreamExpectedPaused",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} is paused although it should be live.",
+        summary="{subject} should be live, but is paused.",
         description="{subject} should be live now, but it is paused.",
         expected="live",
         condition=Condition(PAUSED, also=(EXPECTED,), unless=(LIVE,)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         unit=Unit.STATUS,
-        why="Somebody paused it on purpose, so it is no page. After ten minutes it may have been forgotten.",
+        rationale="Somebody paused the stream on purpose, so this does not page. After ten minutes, the pause may have "
+        "been forgotten.",
     ),
     Rule(
         name="StreamLiveUnexpectedly",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
         summary="{subject} is live outside its expected hours.",
-        description="{subject} is live although it should not be.",
+        description="{subject} is live, although it should be off air.",
         expected="off air",
         condition=Condition(LIVE, also=(Comparison(Series("stream_expected"), "==", 0),)),
         for_seconds=30 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         unit=Unit.FLAG,
-        why="Half an hour lets line checks and overruns pass. After that an encoder was left running, or the hours "
-        "are wrong.",
+        rationale="Half an hour covers line checks and overruns. After that, an encoder was left running or the "
+        "configured hours are wrong.",
     ),
     Rule(
         name="StreamVanished",
         scope=Scope.STREAM,
         severity=Severity.INFO,
-        summary="{subject} was live and is gone.",
-        description="{subject} was live and is no longer served, while its upstream answers.",
-        expected="served until it has ended",
-        # a stream whose exporter is down is not gone
+        summary="{subject} was live and has disappeared.",
+        description="{subject} was live and has disappeared, although its upstream is answering.",
+        expected="live, or listed as ended",
+        # a stream has not disappeared if only its exporter is down
         promql="max without ({replicas}) (\n"
         "  last_over_time(stream_live{SELECTOR}[{15m}]) == 1\n"
         "  and on ({by_target}) max_over_time(up{SELECTOR}[{window}]) == 1\n"
@@ -122,21 +125,21 @@ STREAM_RULES: tuple[Rule, ...] = (
         "and on ({by_upstream}) upstream:answering == 1",
         for_seconds=2 * MINUTE,
         unit=Unit.FLAG,
-        why="Streams that end are served for ended_ttl with stream_live 0; one that is not was dropped or renamed. A "
-        "stream whose state is unknown is not gone. It is forgotten after 15 minutes.",
+        rationale="A stream that ends is served with `stream_live 0` for `ended_ttl`; one that disappears at once was "
+        "dropped or renamed. A stream in an unknown state has not disappeared. The alert ends after 15 minutes.",
     ),
     Rule(
         name="StreamFlapping",
         scope=Scope.STREAM,
         severity=Severity.WARNING,
-        summary="{subject} restarts again and again.",
+        summary="{subject} keeps restarting.",
         description="{subject} restarted {value} times in 15 minutes.",
-        expected="less than {threshold} times",
+        expected="fewer than {threshold} restarts",
         condition=Condition(Comparison(Series("stream_restarts_total", rises_within=15 * MINUTE), ">=", Threshold())),
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=6.0,
         unit=Unit.COUNT,
-        why="Six restarts in 15 minutes is what ingest services call continuous.",
+        rationale="Ingest services describe six restarts in 15 minutes as continuous restarting.",
     ),
     Rule(
         name="StreamVerdictUnstable",
@@ -144,12 +147,12 @@ STREAM_RULES: tuple[Rule, ...] = (
         severity=Severity.WARNING,
         summary="The platform's health verdict for {subject} keeps changing.",
         description="The platform's health verdict for {subject} changed {value} times in 15 minutes.",
-        expected="less than {threshold} times",
+        expected="fewer than {threshold} changes",
         condition=Condition(Comparison(Series("stream_healthy", changes_within=15 * MINUTE), ">=", Threshold())),
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=6.0,
         unit=Unit.COUNT,
-        why="A verdict that changes every few minutes never holds long enough for StreamUnhealthy, although the "
+        rationale="A verdict that changes every few minutes never lasts long enough for StreamUnhealthy, although the "
         "picture is bad half of the time.",
     ),
     Rule(
@@ -157,21 +160,21 @@ STREAM_RULES: tuple[Rule, ...] = (
         scope=Scope.STREAM,
         severity=Severity.WARNING,
         summary="{subject} does not reach its multistream target {target}.",
-        description="{subject} is live, but its target {target} is not connected.",
+        description="{subject} is live, but its multistream target {target} is not connected.",
         expected="connected",
         condition=Condition(Comparison(Series("stream_multistream_target_connected"), "==", 0), also=(LIVE,)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         labels=("target",),
         unit=Unit.FLAG,
-        why="Targets connect some seconds after the stream and reconnect by themselves.",
+        rationale="Targets connect a few seconds after the stream, and reconnect on their own.",
     ),
     Rule(
         name="StreamViewersDropped",
         scope=Scope.STREAM,
         severity=Severity.INFO,
-        summary="Most viewers of {subject} left within minutes.",
-        description="{subject} is live and has lost {value} of its viewers in ten minutes.",
+        summary="{subject} has lost most of its viewers.",
+        description="{subject} is live and lost {value} of its viewers in 10 minutes.",
         expected="at most {threshold}",
         promql="1 - (\n"
         "  stream:viewers\n"
@@ -183,7 +186,8 @@ STREAM_RULES: tuple[Rule, ...] = (
         threshold=0.8,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="If four of five viewers leave a stream that goes on, players fail where the server sees nothing. With "
-        "less than 50 viewers a share means little; the end of a programme looks alike, hence only info.",
+        rationale="If four of five viewers leave a stream that is still live, players may be failing in a way that the "
+        "server cannot see. Below 50 viewers, the share means little. The end of a programme looks the same, so this "
+        "is only `info`.",
     ),
 )

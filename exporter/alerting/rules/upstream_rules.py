@@ -1,4 +1,4 @@
-"""Rules about the platforms that are polled."""
+"""Rules about upstreams."""
 
 from __future__ import annotations
 
@@ -47,24 +47,25 @@ UPSTREAM_OPERANDS = (
         "up{SELECTOR} == 0 unless on ({by_target}) last_over_time(target:up:timestamp[{window}])",
     ),
 )
-"""Operands that need more than a series without the labels of replicas.
+"""Recorded series that are computed, not only stripped of replica labels.
 
-The share of failed polls is the smallest of the replicas': one that has lost its network says nothing of the platform.
+The failure ratio is the lowest of all replicas, because a replica that has lost its network proves nothing about the
+platform.
 """
 
 _REPORTED_AS_DOWN = 'ALERTS{alertname=~"StreamUpstream(Down|AuthFailing)",alertstate="firing"}'
-"""An outage that was reported explains the failures in the windows of other rules, also for some time afterwards."""
+"""Outages already reported. They explain the failures in the windows of other rules, even for a while afterwards."""
 
 UPSTREAM_RULES: tuple[Rule, ...] = (
     Rule(
         name="StreamUpstreamUnwatched",
         scope=Scope.UPSTREAM,
         severity=Severity.CRITICAL,
-        summary="No exporter watches {subject} any more.",
+        summary="No exporter polls {subject} any more.",
         description="The target that polled {subject} is down or gone, and no other target polls it. The state of its "
         "streams is unknown.",
-        expected="polled by a target",
-        # both times are those of successful scrapes: an upstream that a reload removed was served before the last one
+        expected="at least one target that polls it",
+        # the target served the upstream in its last successful scrape, so no reload had removed it
         promql="(\n"
         "  max by ({by_upstream}) (\n"
         "    last_over_time(target:upstream_served:timestamp[{6h}])\n"
@@ -81,42 +82,43 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         window_seconds=GONE_AFTER_SECONDS,
         for_seconds=MINUTE,
         unit=Unit.FLAG,
-        why="A target counts as gone after 2.5 scrape intervals, and a restart takes less. If every target is down, "
-        "StreamExporterDown fires instead. It fires until the upstream is polled again or listed under `retired`.",
+        rationale="A target counts as gone after 2.5 scrape intervals; a restart takes less. If every target is down, "
+        "StreamExporterDown fires instead. The alert fires until the upstream is polled again or listed under "
+        "`retired`.",
     ),
     Rule(
         name="StreamUpstreamDown",
         scope=Scope.UPSTREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} is down: its polls fail.",
-        description="No usable response from {subject}; the state of its streams is unknown.",
-        expected="a usable response in the last 2.5 poll intervals",
+        summary="{subject} is down: polls are failing.",
+        description="No data from {subject}; the state of its streams is unknown.",
+        expected="a successful poll in the last 2.5 poll intervals",
         condition=Condition(NOT_ANSWERING, also=(DOWN,)),
         for_seconds=15.0,
         unit=Unit.FAILURE,
-        why="Single failed polls change nothing, at any interval: the last success, or the start, must be 2.5 "
-        "intervals ago. With 30 s intervals that pages within two minutes: 75 s, 15 s each until it is scraped and "
-        "evaluated, and these 15 s. It is not kept firing, because it inhibits the alerts of its streams.",
+        rationale="Single failed polls change nothing, whatever the interval: the last successful poll (or the start) "
+        "must be 2.5 intervals ago. With an interval of 30 s, it pages within two minutes: 75 s, and 15 s each for the "
+        "scrape, the evaluation and `for`. It is not kept firing, because it inhibits the alerts of its streams.",
     ),
     Rule(
         name="StreamUpstreamAuthFailing",
         scope=Scope.UPSTREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} refuses the exporter's credentials.",
-        description="{subject} refuses the credentials; the state of its streams is unknown.",
-        expected="accepted credentials",
+        summary="{subject} rejects the exporter's credentials.",
+        description="{subject} rejects the exporter's credentials; the state of its streams is unknown.",
+        expected="valid credentials",
         condition=Condition(REFUSED, also=(DOWN, NOT_ANSWERING)),
         for_seconds=15.0,
         unit=Unit.FAILURE,
-        why="A key does not recover by itself; 2.5 poll intervals leave time for a rotated secret to arrive. It fires "
-        "together with StreamUpstreamDown and inhibits it.",
+        rationale="Rejected credentials do not recover on their own. The 2.5 poll intervals leave time to deploy a "
+        "rotated secret. The alert fires together with StreamUpstreamDown and inhibits it.",
     ),
     Rule(
         name="StreamUpstreamUnstable",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
-        summary="Many polls of {subject} fail.",
-        description="{value} of the polls of {subject} failed in the last ten minutes.",
+        summary="Many polls of {subject} are failing.",
+        description="{value} of the polls of {subject} failed in the last 10 minutes.",
         expected="at most {threshold}",
         promql="upstream:poll_failures:ratio10m > {threshold}\n"
         f"unless on ({{by_upstream}}) last_over_time({_REPORTED_AS_DOWN}[{{10m}}])",
@@ -127,15 +129,16 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         threshold_max=1.0,
         unit=Unit.RATIO,
         critical=Critical(for_seconds=10 * MINUTE, threshold=0.5),
-        why="One poll in five is more than a flaky network; above one in two the alerts of its streams come late. "
-        "Failures of an outage that StreamUpstreamDown has reported do not count. At least four polls are needed.",
+        rationale="A flaky network does not fail one poll in five. When more than half of them fail, alerts about the "
+        "streams are late. Failures during an outage that StreamUpstreamDown has reported do not count. The window "
+        "needs at least four polls.",
     ),
     Rule(
         name="StreamUpstreamErrorRatioHigh",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
-        summary="Many requests to {subject} fail.",
-        description="{value} of the requests to {subject} fail.",
+        summary="Many requests to {subject} are failing.",
+        description="{value} of the requests to {subject} failed in the last 15 minutes.",
         expected="at most {threshold}",
         promql="max without ({replicas}) (\n"
         '  sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
@@ -151,30 +154,30 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         threshold=0.05,
         threshold_max=1.0,
         unit=Unit.RATIO,
-        why="1 in 20 is more than a flaky network, and data still arrive: a ticket. Fewer than 20 requests are too few "
-        "to judge.",
+        rationale="A flaky network does not fail one request in 20. Data still arrive, so this is a ticket. Fewer than "
+        "20 requests are too few to judge.",
     ),
     Rule(
         name="StreamUpstreamDataStale",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
-        summary="The polls of {subject} are overdue.",
+        summary="Polls of {subject} are overdue.",
         description="The last successful poll of {subject} is more than 2.5 poll intervals old, although the upstream "
         "counts as up.",
-        expected="a successful poll in the last 2.5 intervals",
+        expected="a successful poll in the last 2.5 poll intervals",
         condition=Condition(NOT_ANSWERING, also=(UP,)),
         for_seconds=2 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         unit=Unit.FLAG,
-        why="Polls have stopped although the exporter runs. One late poll is only jitter, hence the two minutes. The "
-        "exporter measures the age on its own steady clock, so setting a clock does not matter.",
+        rationale="Polling has stopped although the exporter is running. The two minutes let a single late poll pass. "
+        "The age is measured on the exporter's steady clock, so changing a clock has no effect.",
     ),
     Rule(
         name="StreamUpstreamStatesUnknown",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
         summary="The state of many streams of {subject} is unknown.",
-        description="The state of {value} of the streams of {subject} is unknown, although the upstream answers.",
+        description="The state of {value} of the streams of {subject} is unknown, although the upstream is answering.",
         expected="at most {threshold}",
         condition=Condition(
             ShareComparison(StreamShare((UNKNOWN,), minimum=3), ">", Threshold()),
@@ -186,51 +189,53 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         threshold_max=1.0,
         unit=Unit.RATIO,
         critical=Critical(for_seconds=5 * MINUTE, also=(AnyStream((UNKNOWN, EXPECTED)),)),
-        why="A platform that was upgraded may report states that the exporter does not know. A few unknown streams "
-        "are the affair of StreamExpectedUnknown; a fifth of all, and at least three, are a fault of the platform.",
+        rationale="After an upgrade, a platform may report states that the exporter does not know. "
+        "StreamExpectedUnknown covers a few unknown streams; a fifth of all streams, and at least three, point to the "
+        "platform.",
     ),
     Rule(
         name="StreamUpstreamListDoubtful",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
-        summary="The list of streams of {subject} may be incomplete.",
-        description="Part of the list of streams of {subject} may be missing, so a stream's absence from it proves "
-        "nothing.",
+        summary="The stream list of {subject} may be incomplete.",
+        description="The stream list of {subject} may be incomplete. Streams missing from it become unknown instead of "
+        "off air.",
         expected="a complete list",
         condition=Condition(Comparison(Series("stream_upstream_list_complete"), "==", 0)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         unit=Unit.FLAG,
-        why="Streams that disappear from the list stay unknown instead of off air, so their alerts come late or as "
-        "StreamExpectedUnknown. A list that grows while it is read is complete again at one of the next polls.",
+        rationale="Streams that disappear from the list become unknown instead of off air, so they page later, as "
+        "StreamExpectedUnknown. A list that changed while it was read is complete again within a few polls.",
     ),
     Rule(
         name="StreamUpstreamStatisticsFrozen",
         scope=Scope.UPSTREAM,
         severity=Severity.WARNING,
         summary="The statistics of {subject} are frozen.",
-        description="The byte totals of all live streams of {subject} stopped at the same time. Its bitrates and "
-        "scores are withdrawn.",
-        expected="totals that move",
+        description="The byte totals of all live streams of {subject} stopped rising at the same time. Bitrates and "
+        "health scores are withdrawn.",
+        expected="rising byte totals",
         condition=Condition(Comparison(Series("stream_upstream_statistics_frozen"), "==", 1)),
         for_seconds=3 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         critical=Critical(for_seconds=5 * MINUTE, also=(AnyStream((EXPECTED, LIVE)),)),
         unit=Unit.FLAG,
-        why="Streams do not all stop in the same second: the platform's statistics have stopped, or its ingest has. "
-        "Bitrate alerts cannot fire meanwhile, so it pages if an expected stream is live on it.",
+        rationale="Streams do not all stop in the same second, so either the platform's statistics or its ingest has "
+        "stopped. Bitrate alerts cannot fire in the meantime, so the alert is critical if an expected stream is live "
+        "on the upstream.",
     ),
     Rule(
         name="StreamSeriesLimitReached",
         scope=Scope.UPSTREAM,
         severity=Severity.INFO,
-        summary="{subject} has more streams than may be exported.",
-        description="{value} streams of {subject} are left out by max_streams.",
-        expected="none left out",
+        summary="{subject} has more streams than max_streams allows.",
+        description="{value} streams of {subject} are not exported, because of max_streams.",
+        expected="all streams exported",
         condition=Condition(Comparison(Series("stream_upstream_streams_dropped"), ">", 0)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=5 * MINUTE,
         unit=Unit.COUNT,
-        why="max_streams limits the number of series; expected and live streams are kept first.",
+        rationale="`max_streams` limits the number of series. Expected and live streams are kept first.",
     ),
 )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Guidance:
-    """Guidance for the person on call, as Markdown. The page removes the indentation and links the names of alerts."""
+    """Runbook text of a rule, as indented Markdown. Names of alerts become links."""
 
     impact: str
     """Impact on viewers, or on the monitoring of their streams."""
     diagnosis: str
-    """What to check, in this order."""
+    """What to check, in order."""
     mitigation: str
     """What to do, for each cause."""
     tuning: str
-    """How to tune the rule, in addition to its threshold and ``for``."""
+    """Settings that affect the rule, besides its threshold and ``for``."""

@@ -1,4 +1,4 @@
-"""Guidance for the rules about the exporter."""
+"""Runbook text for the rules about the exporter and its sidecar."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ EXPORTER_GUIDANCE: Mapping[str, Guidance] = {
         """,
         mitigation="""
             - Process stopped: read the end of its log, then restart it.
-            - Target missing or under another job name: fix the scrape configuration. The rules select the job name that
-              they were generated with.
+            - Target missing or under another job name: fix the scrape configuration. The rules select the job name
+              with which they were generated.
             - Scrape refused or timed out: check the network, TLS and the password of `--web.config.file`.
         """,
         tuning="""
@@ -87,11 +87,11 @@ EXPORTER_GUIDANCE: Mapping[str, Guidance] = {
         tuning="Use a longer `for` if people edit the file in place.",
     ),
     "StreamAlertPushFailing": Guidance(
-        impact="Viewers are not affected, but alerts of the sidecar do not reach anybody.",
+        impact="Viewers are not affected, but alerts from the sidecar are not delivered.",
         diagnosis="""
             1. Find the failing receiver: `stream_exporter_notifications_errors_total` by `alertmanager`,
                `stream_exporter_webhook_notifications_errors_total` by `webhook`.
-            2. Read the exporter's log: connection refused, timeout, bad certificate, a sign-in page, or alerts refused?
+            2. Read the exporter's log: connection refused, timeout, bad certificate, login page, or alerts refused?
             3. Send a test alert: `stream-exporter alerts --test StreamUnhealthy --config.file config.yaml`.
         """,
         mitigation="""
@@ -99,7 +99,7 @@ EXPORTER_GUIDANCE: Mapping[str, Guidance] = {
               alerts again on its own.
             - Longer outage: load the output of `stream-exporter rules --evaluator all` into Prometheus until then.
         """,
-        tuning="The threshold is the number of scrapes that saw new errors. Lower it if you scrape every few minutes.",
+        tuning="The threshold is the number of scrapes with new errors. Lower it if you scrape only every few minutes.",
     ),
     "StreamWatchdog": Guidance(
         impact="None. This alert always fires; act only when its receiver reports that it stopped.",
@@ -109,7 +109,7 @@ EXPORTER_GUIDANCE: Mapping[str, Guidance] = {
             3. Check that Alertmanager reaches the receiver: `alertmanager_notifications_failed_total`.
         """,
         mitigation="""
-            - Fix the first broken link. Until then, no alert of Prometheus arrives: watch the exporter's page.
+            - Fix the first step that fails. Until then, no alert from Prometheus arrives: watch the exporter's page.
             - New installation: route this alert to a service that pages when it stops receiving it.
         """,
         tuning="Set the receiver's timeout to two or three times the `repeat_interval` of the route.",
@@ -121,9 +121,11 @@ EXPORTER_GUIDANCE: Mapping[str, Guidance] = {
             2. Check for StreamAlertPushFailing, and read the exporter's log.
             3. Check that Alertmanager reaches the receiver: `alertmanager_notifications_failed_total`.
         """,
-        mitigation="Fix the first broken link. Until then, no alert of the sidecar arrives: watch the exporter's page.",
+        mitigation="""
+            Fix the first step that fails. Until then, no alert from the sidecar arrives: watch the exporter's page.
+        """,
         tuning="""
-            Use another receiver than for StreamWatchdog; with a shared one, either alert hides the loss of the other.
+            Use a different receiver than for StreamWatchdog: with a shared one, each alert hides the loss of the other.
             Set its timeout to two or three times the `repeat_interval` of the route.
         """,
     ),

@@ -1,4 +1,4 @@
-"""``docs/runbook.md``, rendered from the rules and the guidance for each of them."""
+"""Renders ``docs/runbook.md`` from the rules and their guidance."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from exporter.polling.coordinator import ANSWERING_INTERVALS
 
 GUIDANCE = {**EXPORTER_GUIDANCE, **UPSTREAM_GUIDANCE, **STREAM_GUIDANCE, **STREAM_QUALITY_GUIDANCE}
 POLL_SECONDS, TIMEOUT_SECONDS = 30.0, 10.0
-"""Default interval and timeout of the slowest platforms."""
+"""Longest default interval and timeout of all platforms."""
 SCRAPE_SECONDS = EVALUATION_SECONDS = 15.0
 
 _TITLE = """\
@@ -40,19 +40,20 @@ your configuration.
 
 - **Severity**: `critical` pages immediately, `warning` opens a ticket, `info` is context for other alerts, and `none`
   is a dead man's switch. A rule with two severities is `critical` once the conditions of that severity hold.
-- **Evaluated by Prometheus or the sidecar** means by one of them at a time. If the sidecar is on, load only the rules
-  of `stream-exporter rules --evaluator prometheus` into Prometheus.
-- **Time to page (worst case)** is the time from the fault to the firing alert with the slowest defaults: {poll} poll
-  interval, {timeout} poll timeout, {scrape} scrape interval and {evaluation} evaluation interval, plus the rule's own
-  window and `for`. Add Alertmanager's `group_wait`. The sidecar needs no scrape and no evaluation interval.
+- **Evaluated by Prometheus or the sidecar** means that exactly one of them should evaluate the rule. If the sidecar is
+  enabled, load only the rules of `stream-exporter rules --evaluator prometheus` into Prometheus.
+- **Time to page (worst case)** is the time from the fault to the firing alert with the slowest defaults: a poll
+  interval of {poll}, a poll timeout of {timeout}, a scrape interval of {scrape} and an evaluation interval of
+  {evaluation}, plus the rule's window and `for`. Add Alertmanager's `group_wait`. With the sidecar, the scrape and
+  evaluation intervals do not apply.
 - **Outages**: alerts of streams neither start nor advance while their upstream is not answering
   (`stream_upstream_answering 0`). When it answers again, Prometheus restarts the `for` of a pending alert, and the
   sidecar resumes it.
-- **Resolving**: an alert resolves once its condition has been false for its keep-firing time. This prevents flapping,
-  and a single missed scrape does not resolve an alert.
+- **Resolving**: an alert resolves once its condition has been false for its keep-firing time. This prevents flapping.
+  A single missed scrape does not resolve an alert.
 - **Thresholds** are set in the configuration under `alerting.thresholds`, by the name of the rule: a number in the base
-  unit of the metric, or a mapping of `value` and `for`. The sidecar applies them on reload. For Prometheus, write the
-  rules again: `stream-exporter rules --config.file config.yaml --output-dir DIR`.
+  unit of the metric, or a mapping of `value` and `for`. The sidecar applies them on reload. For Prometheus, generate
+  the rules again: `stream-exporter rules --config.file config.yaml --output-dir DIR`.
 
 No rule covers the keyframe interval, because none of the supported platforms reports it.
 """
@@ -70,7 +71,7 @@ _ALERT_NAME = re.compile(r"`[^`]*`|\bStream[A-Z]\w+")
 
 
 def render_runbook() -> str:
-    """Render the page as Markdown. Raises ``KeyError`` if a rule has no guidance."""
+    """Render the runbook as Markdown. Raises ``KeyError`` if a rule has no guidance."""
     rules = rules_in_force()
     parts = [
         _TITLE,
@@ -89,11 +90,11 @@ def render_runbook() -> str:
 
 
 def worst_case_seconds(active: ActiveRule, grade: Grade | None = None) -> float:
-    """Return the time from the fault to the alert of a grade, with the slowest defaults (default: the lowest grade)."""
+    """Return the time from the fault to the alert of a grade (default: the lowest), with the slowest defaults."""
     waiting = (grade or active.grades[-1]).for_seconds + active.rule.settling_seconds / active.time_scale
     condition = active.rule.condition
-    waits_for_silence = condition is not None and NOT_ANSWERING in (condition.measure, *condition.also)
-    noticed = ANSWERING_INTERVALS * POLL_SECONDS if waits_for_silence else POLL_SECONDS + TIMEOUT_SECONDS
+    waits_for_polls = condition is not None and NOT_ANSWERING in (condition.measure, *condition.also)
+    noticed = ANSWERING_INTERVALS * POLL_SECONDS if waits_for_polls else POLL_SECONDS + TIMEOUT_SECONDS
     return noticed + SCRAPE_SECONDS + EVALUATION_SECONDS + waiting
 
 
@@ -116,7 +117,7 @@ def _section(active: ActiveRule) -> str:
         "Diagnosis": guidance.diagnosis,
         "Mitigation": guidance.mitigation,
         "Tuning": guidance.tuning,
-        "Rationale": rule.why,
+        "Rationale": rule.rationale,
         "Time to page (worst case)": _time_to_page(active),
     }
     lines = [f"### {rule.name}", "", unnamed_summary(active), "", *_table(active), ""]

@@ -1,4 +1,4 @@
-"""Guidance for the rules about whether a stream is there."""
+"""Runbook text for the rules about the state of streams."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ STREAM_GUIDANCE: Mapping[str, Guidance] = {
     "StreamExpectedOffline": Guidance(
         impact="Viewers see nothing, or a frozen picture.",
         diagnosis="""
-            1. Read `stream_status`. `idle` or `ended`: the encoder is not sending. `connecting`: it is connected but
+            1. Check `stream_status`. `idle` or `ended`: the encoder is not sending. `connecting`: it is connected but
                sends no media. `error`: the platform reports a fault.
-            2. See since when: `stream_status_last_change_timestamp_seconds` and `stream_end_timestamp_seconds`.
+            2. Find out when it began: `stream_status_last_change_timestamp_seconds` and
+               `stream_end_timestamp_seconds`.
             3. Check other streams of the same site, encoder and upstream.
         """,
         mitigation="""
             - Call the encoder's operator, or switch to the backup.
-            - Encoder is sending but refused: check the publish key, and `stream_publish_allowed`.
+            - Encoder is sending but rejected: check the publish key, and `stream_publish_allowed`.
             - Session stuck on WAVE: end it with `stream-exporter session end --upstream NAME ID`, then publish again.
             - Ended on purpose: set `end_ok: true`, or restrict `expected` to hours.
         """,
@@ -32,7 +33,7 @@ STREAM_GUIDANCE: Mapping[str, Guidance] = {
             configuration does not expect the stream to be live.
         """,
         diagnosis="""
-            1. Read the platform's message on the stream's page of the exporter, and in the platform's own dashboard.
+            1. Read the platform's message, on the exporter's page for the stream and in the platform's own dashboard.
             2. Check whether the stream matters now: an event may be missing from the configuration.
         """,
         mitigation="""
@@ -40,10 +41,10 @@ STREAM_GUIDANCE: Mapping[str, Guidance] = {
               `stream-exporter session end --upstream NAME ID` and create a new one.
             - Stream that matters: set `expected`, so that it pages as StreamExpectedOffline.
         """,
-        tuning="Leave out test streams with `exclude`.",
+        tuning="Exclude test streams (`exclude`).",
     ),
     "StreamExpectedUnknown": Guidance(
-        impact="Unknown. The platform answers, but does not tell whether this stream is live.",
+        impact="Unknown. The platform answers, but does not report whether this stream is live.",
         diagnosis="""
             1. Play the stream to see whether viewers are affected.
             2. Check `stream_upstream_stream_failures_total` by `reason`, and the log: `forbidden`, `not_found`,
@@ -53,14 +54,14 @@ STREAM_GUIDANCE: Mapping[str, Guidance] = {
         """,
         mitigation="""
             - Fix the id in the configuration, or the permissions of the key.
-            - Broken response: report it to the platform, and keep the response.
+            - Invalid response: keep it, and report it to the platform.
         """,
         tuning="Keep `for` above `stale_after` and a few poll intervals.",
     ),
     "StreamExpectedPaused": Guidance(
         impact="Viewers see a paused stream although a live one is scheduled.",
         diagnosis="""
-            1. Ask the operator whether the pause is intended. `stream_status_last_change_timestamp_seconds` tells when
+            1. Ask the operator whether the pause is intended. `stream_status_last_change_timestamp_seconds` shows when
                it began.
             2. Compare the schedule with the hours under `expected`.
         """,
@@ -72,7 +73,7 @@ STREAM_GUIDANCE: Mapping[str, Guidance] = {
         tuning="Use a longer `for` if planned breaks last longer.",
     ),
     "StreamLiveUnexpectedly": Guidance(
-        impact="Viewers may see something that is not meant for them, and the stream costs traffic.",
+        impact="Viewers may see something that is not meant for them, and the stream uses bandwidth.",
         diagnosis="""
             1. Watch the stream. Is the programme running late, was the encoder left on, or is somebody else publishing?
             2. Compare the schedule with the hours under `expected`.
@@ -88,11 +89,11 @@ STREAM_GUIDANCE: Mapping[str, Guidance] = {
         """,
     ),
     "StreamVanished": Guidance(
-        impact="Probably none: the stream was renamed or removed. At worst it failed without a trace.",
+        impact="Probably none: the stream was renamed or removed. At worst, it has failed.",
         diagnosis="""
             1. Look for the stream on the platform, also under another name.
-            2. Check whether `include`, `exclude` or `stream_label` changed, or the exporter restarted while the stream
-               ended.
+            2. Check whether `include`, `exclude` or `stream_label` changed, or whether the exporter restarted while the
+               stream ended.
         """,
         mitigation="Renamed or removed on purpose: nothing to do. For a stream that matters, set `expected`.",
         tuning="Route `info` alerts to a chat, or drop them.",

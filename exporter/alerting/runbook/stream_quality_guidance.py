@@ -1,4 +1,4 @@
-"""Guidance for the rules about how well a live stream arrives, is transcoded and delivered."""
+"""Runbook text for the rules about the quality of live streams."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ STREAM_QUALITY_GUIDANCE: Mapping[str, Guidance] = {
     "StreamIngestStalled": Guidance(
         impact="Viewers see a frozen picture or a spinner, although the platform reports the stream as live.",
         diagnosis="""
-            1. See when the bitrate fell: `stream_ingest_bitrate_bytes_per_second`.
+            1. Find out when the bitrate fell: `stream_ingest_bitrate_bytes_per_second`.
             2. Check the encoder: no input signal, a hung process, or a half-open connection?
-            3. Check other streams of the site. All stalled at once suggests the uplink; all of the upstream suggests
-               StreamUpstreamStatisticsFrozen.
+            3. Check other streams. If all streams of the site stalled at once, suspect the uplink; if all streams of
+               the upstream did, check for StreamUpstreamStatisticsFrozen.
         """,
         mitigation="""
             - Restart the encoder, or switch to the backup.
-            - Dead session that blocks the reconnect: end it at the platform; on WAVE with
+            - Dead session that blocks a reconnect: end it at the platform; on WAVE with
               `stream-exporter session end --upstream NAME ID`.
         """,
         tuning="""
-            The threshold is in bytes per second. Raise it for streams that never send so little. On Livepeer, the
+            The threshold is in bytes per second. Raise it for streams with a high minimum bitrate. On Livepeer, the
             bitrate falls to 0 only 75 s after the last media.
         """,
     ),
@@ -30,7 +30,7 @@ STREAM_QUALITY_GUIDANCE: Mapping[str, Guidance] = {
         diagnosis="""
             1. Compare `stream_ingest_bitrate_bytes_per_second` with `stream_expected_ingest_bitrate_bytes_per_second`.
             2. Check packet loss and round-trip time if the platform reports them.
-            3. Read the output bitrate on the encoder itself. A full bitrate there means a loss on the way.
+            3. Read the output bitrate on the encoder itself. If it is as configured, data is lost on the way.
         """,
         mitigation="""
             - Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).
@@ -48,19 +48,19 @@ STREAM_QUALITY_GUIDANCE: Mapping[str, Guidance] = {
         tuning="Set `expected_bitrate` of the stream.",
     ),
     "StreamBitrateDropped": Guidance(
-        impact="Viewers may see a worse picture than an hour ago.",
+        impact="Viewers may see a worse picture than before.",
         diagnosis="""
             Plot the bitrate over a day. A step means a changed encoder setting; a decline means a failing uplink.
         """,
         mitigation="""
             - Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).
-            - Changed on purpose: nothing to do. The new bitrate becomes the baseline within the hour.
+            - Changed on purpose: nothing to do. The new bitrate becomes the average within an hour.
         """,
         tuning="Set `expected_bitrate` of the stream; StreamBitrateLow then replaces this rule.",
     ),
     "StreamBitrateUnstable": Guidance(
         impact="The picture may alternate between sharp and soft.",
-        diagnosis="Check whether the encoder adapts its bitrate, and to what: packet loss or round-trip time?",
+        diagnosis="Check whether the encoder adapts its bitrate, and why: packet loss or a long round-trip time?",
         mitigation="Lower the encoder's bitrate, or use a better uplink (cable, bonded link, other route).",
         tuning="""
             The threshold is the standard deviation divided by the mean. Raise it for encoders with a variable bitrate.
@@ -70,7 +70,7 @@ STREAM_QUALITY_GUIDANCE: Mapping[str, Guidance] = {
         impact="Viewers see a bad picture, or soon none.",
         diagnosis="""
             1. Read the reasons in the alert's description (`stream_health_reason`).
-            2. Read the platform's issues on the stream's page of the exporter.
+            2. Read the issues that the platform reports, on the exporter's page for the stream.
             3. `docs/health.md` explains how the score is computed.
         """,
         mitigation="""
@@ -96,14 +96,14 @@ STREAM_QUALITY_GUIDANCE: Mapping[str, Guidance] = {
         """,
         diagnosis="""
             1. Plot `stream_healthy` over an hour next to bitrate, packet loss and frame rate. Which of them changes
-               together with the verdict?
-            2. Read the platform's issues on the stream's page of the exporter.
-            3. Check other streams of the upstream. All changing together suggests the platform.
+               with the verdict?
+            2. Read the issues that the platform reports, on the exporter's page for the stream.
+            3. Check other streams of the upstream. If all change together, suspect the platform.
         """,
         mitigation="""
             - Bitrate or packet loss changes too: lower the encoder's bitrate, or use a better uplink (cable, bonded
               link, other route).
-            - Nothing else changes: report it to the platform, with times.
+            - Nothing else changes: report it to the platform, with timestamps.
         """,
         tuning="The threshold is the number of changes within the window.",
     ),
@@ -169,7 +169,7 @@ STREAM_QUALITY_GUIDANCE: Mapping[str, Guidance] = {
         tuning="Mobile uplinks may need 0.1 s.",
     ),
     "StreamLatencyHigh": Guidance(
-        impact="Viewers see the programme later than promised.",
+        impact="Viewers see the programme with a long delay.",
         diagnosis="""
             1. Plot `stream_latency_seconds`. A steady rise means that a transcoder or player falls behind; a jump means
                a larger buffer.

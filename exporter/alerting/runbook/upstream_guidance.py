@@ -1,4 +1,4 @@
-"""Guidance for the rules about upstreams and their health budgets."""
+"""Runbook text for the rules about upstreams and their health budgets."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from exporter.alerting.runbook import Guidance
 
 _BURN_RATE_DIAGNOSIS = """
-    1. Open the exporter's page and sort the streams by health. Find out whether one stream is always bad or many are
-       bad at times.
-    2. Read the causes in `stream_health_reason`. An expected stream that is off air counts as health 0.
+    1. Open the exporter's page and sort the streams by health. Find out whether one stream is bad all the time or many
+       are bad occasionally.
+    2. Find the causes in `stream_health_reason`. An expected stream that is off air counts as health 0.
 """
 _BURN_RATE_TUNING = """
-    Set `goal` (minimum health of a good observation), `objective` (share of observations that must be good) and
-    `minimum_observations` under `alerting.health_slo`. The threshold is the burn rate. The rule needs polls that were
-    answered for half of its window and observations in a twelfth of it. At least three streams, or 5 % of them, must be
-    below the goal now.
+    Under `alerting.health_slo`, set `goal` (an observation is good if its health is above it), `objective` (share of
+    observations that must be good) and `minimum_observations`. The threshold is the burn rate. The rule needs an
+    upstream that was answering for half of the window, and observations in a twelfth of it. At least three streams, or
+    5 % of them, must not be above the goal now.
 """
 
 UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
@@ -36,8 +36,8 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
             - `tls`: renew the certificate, or set `tls.ca_file`.
             - `rate_limited`: raise `interval`; `stream-exporter --config.check` shows the requests per minute.
             - `server_error` or `bad_response`: contact the platform.
-            - Watch the pictures until the API is back: alerts of its streams are paused. A stream that died during the
-              outage alerts afterwards.
+            - Until the API is back, watch the streams in a player: their alerts are paused. A stream that died during
+              the outage alerts afterwards.
         """,
         tuning="""
             Use a longer `for` for an API that restarts regularly. Do not go below two poll intervals, or single failed
@@ -45,11 +45,11 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         """,
     ),
     "StreamUpstreamAuthFailing": Guidance(
-        impact="Unknown. The streams may still be running, but the exporter may not read their state.",
+        impact="Unknown. The streams may still be running, but the exporter is not allowed to read their state.",
         diagnosis="""
             1. Check whether the key was rotated or revoked, or has expired.
             2. Read the reason in `stream_upstream_failing`: `auth` (401) means wrong credentials; `forbidden` (402,
-               403) means that the key is known but lacks permission.
+               403) means that the key is valid but lacks permission.
         """,
         mitigation="""
             - Write the new secret to its file. The next poll uses it; no reload is needed.
@@ -67,7 +67,7 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
             3. Check whether the upstream was removed from the configuration in the last rollout.
         """,
         mitigation="""
-            - Exporter down: restart it, or start it on another host. Its log tells why it stopped.
+            - Exporter down: read its log, then restart it, or start it on another host.
             - Upstream removed by mistake: put it back into the configuration of a running exporter and reload.
             - Upstream removed on purpose: add its name to `retired` and reload. The alert then resolves.
         """,
@@ -87,7 +87,7 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         mitigation="""
             - `timeout`: raise `timeout` and, if needed, `interval`; look for load on the server.
             - `rate_limited`: raise `interval`, or find out what else uses the same key.
-            - `connect`: look for a restarting server, a flapping link, or a bad node behind a load balancer.
+            - `connect`: look for a server that keeps restarting, a flapping link, or a bad node behind a load balancer.
             - `server_error` or `bad_response`: contact the platform, with the times of the failures.
         """,
         tuning="The threshold is the share of failed polls. A complete outage is StreamUpstreamDown.",
@@ -95,8 +95,8 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
     "StreamUpstreamErrorRatioHigh": Guidance(
         impact="None yet. Data of some streams may be older than usual.",
         diagnosis="""
-            Show the failures: `sum by (request, code) (rate(stream_upstream_requests_total[15m]))`. Does one request
-            fail or do all, and with which status code?
+            Show the failures: `sum by (request, code) (rate(stream_upstream_requests_total[15m]))`. Is it one kind of
+            request or all of them, and with which status code?
         """,
         mitigation="""
             - 429: raise `interval`, or watch fewer streams.
@@ -108,7 +108,7 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
     "StreamUpstreamDataStale": Guidance(
         impact="Viewers are not affected. All alerts about this upstream's streams are paused.",
         diagnosis="""
-            1. Search the exporter's log for errors of the poller, and check `stream_upstream_poller_restarts_total`.
+            1. Search the exporter's log for poller errors, and check `stream_upstream_poller_restarts_total`.
             2. Check whether the process lacks CPU: `rate(process_cpu_seconds_total[5m])`, and throttling on Kubernetes.
         """,
         mitigation="""
@@ -125,19 +125,19 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         diagnosis="""
             1. List the streams: `stream_status{upstream="NAME", status="unknown"} == 1`, or the filter *Unknown* on the
                exporter's page.
-            2. Search the log for `words without a known meaning`. New status words are typical of a platform upgrade.
+            2. Search the log for `platform reports unknown values`. New status words are typical of a platform upgrade.
             3. Check `stream_upstream_stream_failures_total` by `reason` for failed requests of single streams.
             4. Compare `version` in `stream_upstream_info` with the version of last week.
         """,
         mitigation="""
-            - Watch the pictures: streams in an unknown state do not page as offline.
+            - Watch the streams in a player: in an unknown state they do not page as offline.
             - New status words: upgrade the exporter, or roll the platform back. Report the words if the newest release
               does not know them.
             - Failed requests: fix the key's permissions or the configured ids; contact the platform for 5xx.
         """,
         tuning="""
-            The threshold is the share of streams. At least three streams must be unknown. Leave out streams without a
-            usable state with `exclude`.
+            The threshold is the share of streams. At least three streams must be unknown. Exclude streams without a
+            usable state (`exclude`).
         """,
     ),
     "StreamUpstreamListDoubtful": Guidance(
@@ -146,14 +146,14 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
             StreamExpectedUnknown fires later instead of StreamExpectedOffline.
         """,
         diagnosis="""
-            1. Search the log for `the list of streams may be incomplete`. It gives the reason.
+            1. Search the log for `stream list may be incomplete`. It gives the reason.
             2. `stream_upstream_streams_dropped` above 0 means that the list was cut at `max_streams`.
             3. Check `stream_upstream_fields_dropped_total` by `field` for rows and paging fields that cannot be read.
         """,
         mitigation="""
             - Cut at `max_streams`: raise it, or narrow the list with `include` and `exclude`.
-            - Unreadable rows or paging fields: check whether the platform was upgraded; report the bug with a response
-              from which the keys are removed.
+            - Unreadable rows or paging fields: check whether the platform was upgraded. Report the bug with a response;
+              remove stream keys from it first.
             - Streams that matter: configure them under `streams`. Where the platform supports it, the exporter then
               requests them one by one.
         """,
@@ -161,8 +161,8 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
     ),
     "StreamUpstreamStatisticsFrozen": Guidance(
         impact="""
-            Unknown. The byte totals of all live streams stopped at once: either the platform's statistics hang, or its
-            ingest does. The alert is critical if an expected stream is live on it.
+            Unknown. The byte totals of all live streams stopped rising at once: either the platform's statistics hang,
+            or its ingest does. The alert is critical if an expected stream is live on it.
         """,
         diagnosis="""
             1. Play a stream. A moving picture means that only the statistics are frozen.
@@ -173,9 +173,10 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
             - Picture frozen: treat it as an outage of the platform. Switch to the backup.
             - Statistics frozen: restart the statistics service, or contact the platform. Restarting the whole server
               interrupts all streams, so wait for a break.
-            - Until then, bitrates and health scores are absent and their alerts cannot fire: watch the pictures.
+            - Until then, bitrates and health scores are absent and their alerts cannot fire. Watch the streams in a
+              player.
         """,
-        tuning="Only `for`, which begins after the platform's stall time of 45 s to 3 min.",
+        tuning="Only `for`, which starts after the platform's stall time of 45 s to 3 min.",
     ),
     "StreamSeriesLimitReached": Guidance(
         impact="""
@@ -189,10 +190,10 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         tuning="Set `max_streams` of the upstream.",
     ),
     "StreamHealthBudgetBurnFast": Guidance(
-        impact="Many viewers have a bad picture now: about one in seven health observations or more is bad.",
+        impact="Many viewers have a bad picture now: at least one in seven health observations is bad.",
         diagnosis=_BURN_RATE_DIAGNOSIS,
         mitigation="""
-            - Start with the alerts of its streams: they name the cause, and page where that is needed.
+            - Start with the alerts of the upstream's streams, which name the cause.
             - Many streams with the same reason: look for a shared cause, such as a site, an uplink or a transcoder.
         """,
         tuning=_BURN_RATE_TUNING,
@@ -213,7 +214,7 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         tuning=_BURN_RATE_TUNING,
     ),
     "StreamHealthBudgetBurnCreeping": Guidance(
-        impact="Hardly noticeable, but more observations were bad over three days than the objective allows.",
+        impact="Hardly noticeable, but over three days, more observations were bad than the objective allows.",
         diagnosis=_BURN_RATE_DIAGNOSIS,
         mitigation="Plan repairs, or agree on an objective that matches what viewers need.",
         tuning=_BURN_RATE_TUNING,

@@ -1,4 +1,4 @@
-"""Every metric family, once, as data: rendering, the reference page and the checks on dashboards and rules read it."""
+"""All metric families as data, used by the renderer, the reference page, and the checks of dashboards and rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPP
 
 _PER_STREAM: tuple[Family, ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC, *SAMPLED_FAMILIES)
 EXCLUDABLE: tuple[str, ...] = tuple(family.name for family in _PER_STREAM)
-"""Names of the families that ``exclude_families`` may name: the others cost the same for any number of streams."""
+"""Names allowed in ``exclude_families``: families whose number of series grows with the number of streams."""
 FAMILIES: tuple[Family, ...] = (
     *_PER_STREAM,
     *UPSTREAM_FAMILIES,
@@ -28,7 +28,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def provided_families(names: Iterable[str], feeds: frozenset[str]) -> frozenset[str]:
-    """Return which of these families a platform that feeds these fields would have."""
+    """Return which of these families a platform that fills these fields provides."""
     names = frozenset(names)
     families = (family for family in _PER_STREAM if family.name in names)
     return frozenset(f.name for f in families if not isinstance(f, ModelFamily) or f.is_fed(feeds))

@@ -1,7 +1,7 @@
-"""The families of the exporter itself and of its alerting sidecar.
+"""Metric families of the exporter itself and of its alerting sidecar.
 
-``exporter.metrics.self_metrics`` and ``exporter.web.connections`` set the former, ``exporter.alerting.self_metrics``
-the latter.
+The values of the former are set by ``exporter.metrics.self_metrics`` and ``exporter.web.connections``, those of the
+latter by ``exporter.alerting.self_metrics``.
 """
 
 from __future__ import annotations
@@ -19,46 +19,53 @@ def _sidecar_counter(name: str, help_: str, *labels: str) -> Family:
 
 BUILD_INFO = _gauge(
     "stream_exporter_build_info",
-    "The exporter's version and the Python it runs on. Always 1.",
+    "Version and revision (git commit) of the exporter, and version of Python. Always 1.",
     "version",
+    "revision",
     "pythonversion",
 )
 RELOAD_SUCCESSFUL = _gauge(
-    "stream_exporter_config_last_reload_successful", "Whether the last (re)load of the configuration succeeded."
+    "stream_exporter_config_last_reload_successful",
+    "Whether the last load or reload of the configuration succeeded (1) or not (0).",
 )
 RELOAD_SUCCESS_TIMESTAMP = _gauge(
     "stream_exporter_config_last_reload_success_timestamp_seconds",
-    "Unix time of the last successful (re)load of the configuration.",
+    "Unix time of the last successful load or reload of the configuration.",
 )
 CONFIG_HASH = _gauge(
     "stream_exporter_config_hash",
-    "Fingerprint of the effective configuration without its secrets: equal where shards and replicas run the same one.",
+    "Fingerprint of the effective configuration without secrets. Shards and replicas with the same configuration have "
+    "the same value.",
     source=Source.CONFIGURATION,
 )
 UPSTREAM_RETIRED = _gauge(
     "stream_upstream_retired",
-    "An upstream that was removed from the configuration on purpose, as the key retired says. Always 1.",
+    "Upstream listed under retired in the configuration, that is, removed on purpose. Always 1.",
     "upstream",
     source=Source.CONFIGURATION,
 )
-STREAMS = _gauge("stream_exporter_streams", "Streams served now, of all upstreams.")
-SERIES = _gauge("stream_exporter_series", "Series of upstreams and streams in this answer. Absent when it is narrowed.")
+STREAMS = _gauge("stream_exporter_streams", "Number of streams currently exported, over all upstreams.")
+SERIES = _gauge(
+    "stream_exporter_series",
+    "Number of upstream and stream series in this scrape. Absent if collect[] limits the scrape.",
+)
 DUPLICATES = _gauge(
     "stream_exporter_duplicates_dropped",
-    "Label sets left out of this answer because another object has the same. Anything but 0 is a fault.",
+    "Number of series dropped from this scrape because of duplicate labels. Any value above 0 is a bug.",
 )
-SHARD_ORDINAL = _gauge("stream_exporter_shard_ordinal", "Which shard this is, from 0 on. 0 without --shard.")
-SHARDS = _gauge("stream_exporter_shards", "Shards that the streams are spread over. 1 without --shard.")
-CONNECTIONS = _gauge("stream_exporter_web_connections", "Open connections to the exporter's port.")
+SHARD_ORDINAL = _gauge("stream_exporter_shard_ordinal", "Number of this shard, counted from 0. 0 without --shard.")
+SHARDS = _gauge("stream_exporter_shards", "Number of shards that share the streams. 1 without --shard.")
+CONNECTIONS = _gauge("stream_exporter_web_connections", "Number of open connections to the exporter.")
 CONNECTION_LIMIT = _gauge(
     "stream_exporter_web_connections_max",
-    "Connections to the exporter's port that may be open: --web.max-connections, or what the file descriptors allow.",
+    "Maximum number of open connections to the exporter: --web.max-connections, or fewer if the file descriptor limit "
+    "requires it.",
 )
 CONNECTIONS_CLOSED = Family(
     name="stream_exporter_web_connections_closed_total",
     kind=Kind.COUNTER,
-    help="Connections to the exporter's port that were closed early: limit (too many were open), timeout (too slow), "
-    "flood (too much sent ahead of a response).",
+    help="Connections closed early by the exporter, by reason: limit (too many open connections), timeout (client too "
+    "slow), flood (client sent too much ahead of a response).",
     part=Part.EXPORTER,
     labels=("reason",),
 )
@@ -79,62 +86,65 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
 )
 
 NOTIFICATIONS_SENT = _sidecar_counter(
-    "stream_exporter_notifications_sent_total", "Alerts that this Alertmanager accepted.", "alertmanager"
+    "stream_exporter_notifications_sent_total", "Alerts accepted by this Alertmanager.", "alertmanager"
 )
 NOTIFICATIONS_ERRORS = _sidecar_counter(
     "stream_exporter_notifications_errors_total",
-    "Alerts in requests that failed, and alerts that this Alertmanager refused; each attempt counts.",
+    "Failed attempts to send an alert to this Alertmanager, because the request failed or the alert was rejected.",
     "alertmanager",
 )
 NOTIFICATIONS_DROPPED = _sidecar_counter(
     "stream_exporter_notifications_dropped_total",
-    "Alerts that were given up: this Alertmanager refused them, or did not accept their end for 15 minutes.",
+    "Alerts dropped because this Alertmanager rejected them, or did not accept their resolution for 15 minutes.",
     "alertmanager",
 )
 NOTIFICATIONS_QUEUE_LENGTH = _gauge(
-    "stream_exporter_notifications_queue_length", "Alerts waiting to be sent.", "alertmanager", source=Source.SIDECAR
+    "stream_exporter_notifications_queue_length",
+    "Number of alerts waiting to be sent.",
+    "alertmanager",
+    source=Source.SIDECAR,
 )
 NOTIFICATIONS_CLOCK_OFFSET = _gauge(
     "stream_exporter_notifications_clock_offset_seconds",
-    "Seconds by which this Alertmanager's clock is ahead of the exporter's. Absent while unknown.",
+    "This Alertmanager's clock minus the exporter's, in seconds. Absent while unknown.",
     "alertmanager",
     source=Source.SIDECAR,
 )
 NOTIFICATIONS_LATENCY = Family(
     name="stream_exporter_notifications_latency_seconds",
     kind=Kind.HISTOGRAM,
-    help="Seconds that a request to this Alertmanager took.",
+    help="Duration of requests to this Alertmanager in seconds.",
     part=Part.EXPORTER,
     labels=("alertmanager",),
     source=Source.SIDECAR,
     bounds=(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
 WEBHOOK_SENT = _sidecar_counter(
-    "stream_exporter_webhook_notifications_sent_total", "Notifications that this webhook accepted.", "webhook"
+    "stream_exporter_webhook_notifications_sent_total", "Notifications accepted by this webhook.", "webhook"
 )
 WEBHOOK_ERRORS = _sidecar_counter(
     "stream_exporter_webhook_notifications_errors_total",
-    "Requests to this webhook that failed; each attempt counts.",
+    "Failed requests to this webhook, including retries.",
     "webhook",
 )
 WEBHOOK_DROPPED = _sidecar_counter(
     "stream_exporter_webhook_notifications_dropped_total",
-    "Resolved alerts that this webhook was not told of, because too many were waiting.",
+    "Resolved alerts not sent to this webhook because its queue was full.",
     "webhook",
 )
 ALERTS = _gauge(
     "stream_exporter_alerts",
-    "Alerts of the sidecar, by name and state (pending, firing).",
+    "Number of alerts in the sidecar, by name and state (pending, firing).",
     "alertname",
     "state",
     source=Source.SIDECAR,
 )
 ALERT_STATE_WRITE_FAILURES = _sidecar_counter(
-    "stream_exporter_alert_state_write_failures_total", "Times the memory of alerts could not be written to its file."
+    "stream_exporter_alert_state_write_failures_total", "Failed writes of the alert state file."
 )
 WAVE_EVENTS = _sidecar_counter(
     "stream_exporter_wave_events_total",
-    "Events for WAVE's analytics, by outcome (accepted, rejected, dropped).",
+    "Events sent to WAVE's analytics, by outcome (accepted, rejected, dropped).",
     "outcome",
 )
 SIDECAR_FAMILIES: tuple[Family, ...] = (

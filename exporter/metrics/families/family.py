@@ -1,4 +1,4 @@
-"""Metric families as data: name, meaning, labels, and how they are read from the model."""
+"""Metric families as data: name, HELP text, labels, and how to read their values from the model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from exporter.model import StreamState
 T = TypeVar("T")
 
 Number = float | int | bool
-"""A sample's value; a missing or non-finite one is never rendered."""
+"""Value of a sample; missing and non-finite values are not rendered."""
 Labelled = tuple[tuple[str, ...], Number | None]
-"""The values of a family's further labels, and the sample's value."""
+"""Values of the family's additional labels, and the sample's value."""
 
 UPSTREAM_LABELS = ("platform", "upstream")
 STREAM_LABELS = (*UPSTREAM_LABELS, "stream")
 
 
 class Kind(StrEnum):
-    """The type in the exposition."""
+    """Metric type."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
 
 
 class Part(StrEnum):
-    """The part of the exposition that a family belongs to, as in ``collect[]``."""
+    """Part of the exposition, as selected with ``collect[]``."""
 
     EXPORTER = "exporter"
     UPSTREAMS = "upstreams"
@@ -38,7 +38,7 @@ class Part(StrEnum):
 
 
 class Source(StrEnum):
-    """Where a family's values come from, in the words of the reference page."""
+    """Where a family's values come from, as shown on the reference page."""
 
     PLATFORM = "platform"
     CONFIGURATION = "configuration"
@@ -48,7 +48,7 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One metric family. ``help`` is its HELP line; ``labels`` are all of its labels, in the order of the text."""
+    """A metric family. ``labels`` are all of its labels, in the order of the exposition."""
 
     name: str
     kind: Kind
@@ -57,42 +57,42 @@ class Family:
     labels: tuple[str, ...] = ()
     source: Source = Source.EXPORTER
     bounds: tuple[float, ...] = ()
-    """Upper bounds of a histogram, ascending, without the infinite one."""
+    """Upper bounds of a histogram's buckets, ascending, without ``+Inf``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFamily(Family, Generic[T]):
     """A family read from a ``StreamState``, an ``UpstreamState``, or a part of one.
 
-    It has one way of being read, or none while nothing in the model feeds it.
+    Set either ``value`` or ``values``; neither for a family that nothing in the model provides yet.
     """
 
     value: Callable[[T], Number | None] | None = None
-    """Returns the value, for at most one series per object. It runs for every stream at every scrape: keep it cheap."""
+    """Returns the value of a family with at most one series per object. Keep it cheap: it may run for every stream."""
     values: Callable[[T], Sequence[Labelled]] | None = None
-    """Returns the samples of a family with further labels."""
+    """Returns the samples of a family with additional labels."""
     path: str = ""
-    """Path of the attribute that ``value`` returns (``report.viewers``): whole columns of it are read at once."""
+    """Path of the attribute that ``value`` returns (``report.viewers``), for reading it from many objects at once."""
     length_of: str = ""
     """Path of the collection whose length ``value`` returns."""
     words: tuple[str, ...] = ()
-    """Paths of the further labels, if ``values`` returns just these with the value 1."""
+    """Paths of the additional labels, if ``values`` returns only them, with the value 1."""
     entries: Callable[[Any], Mapping[str, Number]] | None = None
-    """Returns the values by the one further label, given what is at ``has``."""
+    """Returns the values by the only additional label, given the attribute at ``has``."""
     has: str = ""
     """Path of an attribute that is falsy when the object has no samples (fast path)."""
     fields: frozenset[str] = frozenset()
-    """The fields that it shows, as in ``Platform.feeds``; a platform that fills one of them feeds the family."""
+    """Fields that the family is read from, as in ``Platform.feeds``; a platform that fills any of them provides it."""
     each: str = ""
-    """What each series is for if an object can have several (``condition``); empty: at most one."""
+    """What the series of one object differ in (``condition``); empty if there is at most one series."""
 
     @property
     def paths(self) -> frozenset[str]:
-        """All paths that are read of an object."""
+        """All paths that are read from an object."""
         return frozenset({self.path, self.length_of, self.has, *self.words}) - {""}
 
     def is_fed(self, feeds: frozenset[str] | None) -> bool:
-        """Return whether a platform that fills these fields (None: any) can feed the family."""
+        """Return whether a platform that fills these fields (None: any) can provide the family."""
         return feeds is None or not self.fields or not self.fields.isdisjoint(feeds)
 
 
@@ -102,7 +102,7 @@ StreamFamily = ModelFamily[StreamState]
 
 
 def _family(kind: Kind, name: str, help_: str, field: str) -> StreamFamily:
-    """Create a family of one field of the report."""
+    """Create a family from one field of the report."""
     return StreamFamily(
         name=name,
         kind=kind,
@@ -117,12 +117,12 @@ def _family(kind: Kind, name: str, help_: str, field: str) -> StreamFamily:
 
 
 def gauge(name: str, help_: str, field: str) -> StreamFamily:
-    """Create a gauge of one field of the report."""
+    """Create a gauge from one field of the report."""
     return _family(Kind.GAUGE, name, help_, field)
 
 
 def counter(name: str, help_: str, field: str) -> StreamFamily:
-    """Create a counter of one field of the report, which is the platform's own running total."""
+    """Create a counter from one field of the report, which is a running total kept by the platform."""
     return _family(Kind.COUNTER, name, help_, field)
 
 
@@ -135,7 +135,7 @@ def computed(
     kind: Kind = Kind.GAUGE,
     fields: frozenset[str] = frozenset(),
 ) -> StreamFamily:
-    """Create a family of one attribute of the state, which the exporter computed."""
+    """Create a family from one attribute of the stream's state, which the exporter computed."""
     return StreamFamily(
         name=name,
         kind=kind,
@@ -162,7 +162,7 @@ def entries(
 ) -> StreamFamily:
     """Create a gauge with one series for each entry of a mapping.
 
-    ``entries`` returns the mapping, given what is at the path ``has``; by default that is the mapping itself.
+    ``entries`` returns the mapping, given the attribute at ``has``; by default that attribute is the mapping.
     """
     read = attrgetter(has)
     mapping = entries or _sort_entries
@@ -194,7 +194,7 @@ def _sort_entries(mapping: Mapping[str, Number]) -> Mapping[str, Number]:
 def words(
     name: str, help_: str, labels: Mapping[str, str], *, has: str, fields: frozenset[str] = frozenset()
 ) -> StreamFamily:
-    """Create a gauge of value 1 that carries words as labels; ``labels`` maps each to its path."""
+    """Create an info-style gauge (always 1) with texts as labels; ``labels`` maps each label to its path."""
     read = attrgetter(*labels.values())
     is_present: Callable[[StreamState], object] = attrgetter(has)
 
@@ -219,12 +219,12 @@ def words(
 
 
 def mapping(name: str, help_: str, label: str, field: str) -> StreamFamily:
-    """Create a gauge with one series for each key of a mapping in the report."""
+    """Create a gauge with one series for each entry of a mapping in the report."""
     return entries(name, help_, label, has=f"report.{field}", fields=frozenset({field}))
 
 
 def word(name: str, help_: str, label: str, field: str) -> StreamFamily:
-    """Create a gauge of value 1 that carries a word of the platform as a label, and is absent without one."""
+    """Create an info-style gauge (always 1) with one text of the report as its label; absent without that text."""
     return words(name, help_, {label: f"report.{field}"}, has=f"report.{field}", fields=frozenset({field}))
 
 
@@ -239,7 +239,7 @@ def _length_reader(field: str) -> Callable[[StreamState], int | None]:
 
 
 def counted(name: str, help_: str, field: str) -> StreamFamily:
-    """Create a gauge of the number of entries in a field of the report."""
+    """Create a gauge from the number of entries in a field of the report."""
     return StreamFamily(
         name=name,
         kind=Kind.GAUGE,

@@ -1,4 +1,4 @@
-"""The families of an upstream: those read from its state, and those that ``exporter.polling.self_metrics`` counts."""
+"""Metric families of an upstream: read from its state, or counted by ``exporter.polling.self_metrics``."""
 
 from __future__ import annotations
 
@@ -16,57 +16,57 @@ def _gauge(name: str, help_: str, value: Callable[[UpstreamState], Number | None
     )
 
 
-def _info(view: UpstreamState) -> tuple[Labelled, ...]:
-    return (((view.host, view.version, view.health_score), 1),)
+def _info(state: UpstreamState) -> tuple[Labelled, ...]:
+    return (((state.host, state.version, state.health_score), 1),)
 
 
-def _failing(view: UpstreamState) -> tuple[Labelled, ...]:
-    if view.up is not False or view.last_error_reason is None:
+def _failing(state: UpstreamState) -> tuple[Labelled, ...]:
+    if state.up is not False or state.last_error_reason is None:
         return ()
-    return (((view.last_error_reason.value,), 1),)
+    return (((state.last_error_reason.value,), 1),)
 
 
-def _former_labels(view: UpstreamState) -> tuple[Labelled, ...]:
-    return tuple(((label,), 1) for label in view.former_labels)
+def _former_labels(state: UpstreamState) -> tuple[Labelled, ...]:
+    return tuple(((label,), 1) for label in state.former_labels)
 
 
 UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     UpstreamFamily(
         name="stream_upstream_info",
         kind=Kind.GAUGE,
-        help="The upstream, its version, and whether its health scores are reported or derived. Always 1.",
+        help="Host and version of the upstream, and whether its health scores are reported or derived. Always 1.",
         part=Part.UPSTREAMS,
         labels=(*UPSTREAM_LABELS, "host", "version", "health_score"),
         values=_info,
     ),
     _gauge(
         "stream_upstream_up",
-        "Whether the last poll succeeded (1) or not (0). Absent before the first poll is completed.",
-        lambda view: view.up,
+        "Whether the last poll succeeded (1) or not (0). Absent until the first poll has completed.",
+        lambda state: state.up,
     ),
     _gauge(
         "stream_upstream_answering",
-        "Whether the last successful poll is younger than 2.5 intervals (1) or not (0). Absent until a poll has "
-        "succeeded, or 2.5 intervals have passed since the first one.",
-        lambda view: view.answering,
+        "Whether the last successful poll is less than 2.5 poll intervals old (1) or not (0). Absent until a poll has "
+        "succeeded or 2.5 intervals have passed since the first poll.",
+        lambda state: state.answering,
     ),
     _gauge(
         "stream_upstream_list_complete",
-        "Whether the last list of streams was read as a whole (1), or some may be missing from it (0). Absent where "
-        "the platform has no list, or none was requested.",
-        lambda view: view.list_complete,
+        "Whether the last list of streams was complete (1), or streams may be missing from it (0). Absent if the "
+        "platform has no list or it was not requested.",
+        lambda state: state.list_complete,
     ),
     _gauge(
         "stream_upstream_statistics_frozen",
-        "Whether the platform's statistics are frozen as a whole (1), so that bitrates and scores are absent, or not "
-        "(0). Absent without the ingest totals of three live streams, while none was seen moving yet, and while the "
-        "upstream is not answering.",
-        lambda view: view.are_statistics_frozen,
+        "Whether the statistics of all live streams are frozen (1) or not (0). While frozen, bitrates and scores are "
+        "absent. Absent with fewer than three live streams that have an ingest total, until one of them has moved, and "
+        "while the upstream is not answering.",
+        lambda state: state.are_statistics_frozen,
     ),
     UpstreamFamily(
         name="stream_upstream_failing",
         kind=Kind.GAUGE,
-        help="Why the last poll failed; absent while the upstream is up. Always 1.",
+        help="Reason why the last poll failed. Absent while the upstream is up. Always 1.",
         part=Part.UPSTREAMS,
         labels=(*UPSTREAM_LABELS, "reason"),
         values=_failing,
@@ -74,47 +74,48 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     UpstreamFamily(
         name="stream_former_label",
         kind=Kind.GAUGE,
-        help="A label that a stream had in the last 20 minutes and that is served under another one now. Always 1.",
+        help="Label that a stream had in the last 20 minutes, before it got its current one. Always 1.",
         part=Part.UPSTREAMS,
         labels=(*UPSTREAM_LABELS, "stream"),
         values=_former_labels,
     ),
     _gauge(
         "stream_upstream_streams",
-        "Streams served now, those that ended or are only expected included.",
-        lambda view: None if view.up is None else len(view.streams),
+        "Number of streams currently exported, including ended streams and expected streams without a report.",
+        lambda state: None if state.up is None else len(state.streams),
     ),
     _gauge(
         "stream_upstream_streams_dropped",
-        "Streams that the last successful poll left out because of max_streams.",
-        lambda view: None if view.up is None else view.streams_dropped,
+        "Number of streams that the last successful poll dropped because of max_streams.",
+        lambda state: None if state.up is None else state.streams_dropped,
     ),
     _gauge(
         "stream_upstream_poll_interval_seconds",
-        "Effective seconds between polls: longer than configured while a rate limit requires it.",
-        lambda view: view.poll_interval_seconds or None,
+        "Effective poll interval; longer than configured while a rate limit requires it.",
+        lambda state: state.poll_interval_seconds or None,
     ),
     _gauge(
         "stream_upstream_last_success_timestamp_seconds",
-        "Unix time of the last successful poll. All data of the upstream is served from memory and is so old.",
-        lambda view: view.last_success_timestamp_seconds,
+        "Unix time of the last successful poll. All data about the upstream and its streams is from this poll.",
+        lambda state: state.last_success_timestamp_seconds,
     ),
     _gauge(
         "stream_upstream_clock_skew_seconds",
-        "The upstream's clock minus the exporter's, from the Date header.",
-        lambda view: view.clock_skew_seconds,
+        "The upstream's clock minus the exporter's, from the Date header of responses.",
+        lambda state: state.clock_skew_seconds,
     ),
     _gauge(
         "stream_upstream_rate_limit_remaining",
-        "Requests left in the platform's rate limit, as it last said.",
-        lambda view: view.rate_limit_remaining,
+        "Requests left in the platform's rate limit, as last reported by the platform.",
+        lambda state: state.rate_limit_remaining,
     ),
 )
 
 PASSTHROUGH_SERIES_DROPPED = Family(
     name="stream_upstream_foreign_series_dropped",
     kind=Kind.GAUGE,
-    help="Series of the platform's own export left out of this answer: beyond max_series, or such as would spoil it.",
+    help="Number of pass-through series dropped from this scrape, because of max_series or because they would make the "
+    "exposition invalid.",
     part=Part.UPSTREAMS,
     labels=UPSTREAM_LABELS,
 )
@@ -124,35 +125,36 @@ def _counter(name: str, help_: str, *labels: str) -> Family:
     return Family(name=name, kind=Kind.COUNTER, help=help_, part=Part.UPSTREAMS, labels=(*UPSTREAM_LABELS, *labels))
 
 
-POLLS = _counter("stream_upstream_polls_total", "Polls completed, failed ones included.")
-POLL_FAILURES = _counter("stream_upstream_poll_failures_total", "Polls that failed, by reason.", "reason")
+POLLS = _counter("stream_upstream_polls_total", "Completed polls, including failed ones.")
+POLL_FAILURES = _counter("stream_upstream_poll_failures_total", "Failed polls, by reason.", "reason")
 STREAM_FAILURES = _counter(
     "stream_upstream_stream_failures_total",
-    "Single streams whose own request or record failed while the poll succeeded, by reason.",
+    "Failures of a single stream's request or record in a poll that succeeded, by reason.",
     "reason",
 )
 FIELDS_DROPPED = _counter(
     "stream_upstream_fields_dropped_total",
-    "Values left out because they were not what the platform documents, by field.",
+    "Values dropped because their type or range was wrong, by field.",
     "field",
 )
 DUPLICATE_RECORDS = _counter(
     "stream_upstream_duplicate_records_total",
-    "Records left out because the platform reported another one of the same stream, which receives media or is newer.",
+    "Records dropped because the platform reported another record of the same stream that receives media or is newer.",
 )
 REQUESTS = _counter(
     "stream_upstream_requests_total",
-    "Requests made, by request (method and path template) and HTTP status, or the reason of the failure without one.",
+    "Requests, by request (method and path template) and code (HTTP status, or the failure reason if there was no "
+    "response).",
     "request",
     "code",
 )
 POLLER_RESTARTS = _counter(
-    "stream_upstream_poller_restarts_total", "Times the upstream's poller died of an internal error and was restarted."
+    "stream_upstream_poller_restarts_total", "Restarts of the upstream's poller after an internal error."
 )
 POLL_DURATION = Family(
     name="stream_upstream_poll_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="Seconds that whole polls took, failed ones included.",
+    help="Duration of polls in seconds, including failed ones.",
     part=Part.UPSTREAMS,
     labels=UPSTREAM_LABELS,
     bounds=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0),
@@ -160,7 +162,7 @@ POLL_DURATION = Family(
 REQUEST_DURATION = Family(
     name="stream_upstream_request_duration_seconds",
     kind=Kind.HISTOGRAM,
-    help="Seconds that single requests took, failed ones included, by request (method and path template).",
+    help="Duration of requests in seconds, including failed ones, by request (method and path template).",
     part=Part.UPSTREAMS,
     labels=(*UPSTREAM_LABELS, "request"),
     bounds=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),

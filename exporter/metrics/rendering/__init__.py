@@ -1,1 +1,1 @@
-"""Text of the families in the catalogue: by column for many objects, by row for few."""
+"""Render metric families to text: column by column for many objects, row by row for few."""

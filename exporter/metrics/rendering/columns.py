@@ -1,4 +1,4 @@
-"""The text of many objects' families, kept by column: a scrape only adds the family's name and the label text."""
+"""Text of metric families by column, for many objects. A scrape adds only the family's name and the labels."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from exporter.metrics.text_format import number
 V = TypeVar("V")
 
 Rows = bytes | None
-"""1 for each row that has a sample and 0 for the others; None: all rows have one."""
+"""1 for each row with a sample and 0 for the others; None if all rows have one."""
 
 _GAP: Final = ABSENT[:1]
-"""First letter of ``ABSENT``: a single letter is found faster than the word."""
+"""First letter of ``ABSENT``, because a single letter is found faster."""
 _INVERTED: Final = bytes.maketrans(b"\0\1", b"\1\0")
 _PROBED_ROWS: Final = 8
-"""Number of rows to look at first: if one of them has no value, the column is not tried as a whole."""
+"""Number of rows to check first: if one has no value, the column cannot be rendered without selecting rows."""
 
 
 class RowLabels:
-    """The label texts of the rows, for one answer."""
+    """The label texts of the rows, for one response."""
 
     def __init__(self, closed: Sequence[bytes]) -> None:
         self.closed = closed
-        """With their end; the number follows."""
+        """Complete label texts; the number follows."""
         self._selected: dict[Rows, Sequence[bytes]] = {None: closed}
 
     @cached_property
     def reopened(self) -> Sequence[bytes]:
-        """With a comma, for more labels to follow."""
+        """Label texts that end with a comma; more labels follow."""
         return list(map(reopen_labels, self.closed))
 
     def select_closed(self, rows: Rows) -> Sequence[bytes]:
-        """Return the closed labels of these rows; kept, because many families have the same rows."""
+        """Return the closed labels of these rows; cached, because many families have the same rows."""
         if rows not in self._selected:
             self._selected[rows] = select_rows(self.closed, rows)
         return self._selected[rows]
 
 
 class Column(Protocol):
-    """One family of the rows of a chunk."""
+    """One family for the rows of a chunk."""
 
     def lines(self, name: str, labels: RowLabels) -> Lines:
         """Return the lines, given the family's name."""
@@ -59,20 +59,21 @@ class RowTexts(NamedTuple, Generic[V]):
     """A text for each row, and the columns that it was created from."""
 
     columns: Sequence[Sequence[Any]]
-    """Of values that are hashable, or mappings of such."""
+    """Columns of hashable values, or of mappings of hashable values."""
     texts: Sequence[V]
 
     def update(self, columns: Sequence[Sequence[Any]], create: Callable[[Any], V]) -> RowTexts[V]:
         """Return the texts of other rows, reusing known ones; the same object if nothing changed.
 
-        ``create`` gets a row as a tuple, or the bare value if there is one column; a mapping as its items.
+        ``create`` is called with a row as a tuple, or with the value if there is only one column. Mappings are passed
+        as tuples of their items.
         """
         if columns == self.columns:
             return self
         wanted, known = _row_keys(columns), dict(zip(_row_keys(self.columns), self.texts, strict=True))
         known |= {row: create(row) for row in set(wanted) - known.keys()}
         if len(columns) == 1:
-            # keep equal values once, like their texts: most of thousands of objects have the same
+            # Keep equal values only once, like their texts: thousands of objects share a few values.
             same = dict(zip(wanted, columns[0], strict=True))
             columns = [list(map(same.__getitem__, wanted))]
         return RowTexts(columns, list(map(known.__getitem__, wanted)))
@@ -87,7 +88,7 @@ class NumberColumn(NamedTuple):
 
     @classmethod
     def from_values(cls, column: Sequence[Number | None], before: Column | None = None) -> NumberColumn | None:
-        """Render the numbers of the rows; None if no row has any. The rows of ``before`` are tried first."""
+        """Render the numbers; None if no row has one. The rows of ``before`` are tried first."""
         if isinstance(before, NumberColumn) and before.rows is not None and len(before.rows) == len(column):
             text = number_text(list(compress(column, before.rows)))
             if _GAP not in text and {None}.issuperset(compress(column, before.rows.translate(_INVERTED))):
@@ -102,7 +103,7 @@ class NumberColumn(NamedTuple):
         text = number_text(list(compress(column, rows)))
         if _GAP not in text:
             return cls(text, rows)
-        # some of the values are not finite
+        # Some values are not finite.
         return cls.from_values([None if value is None or number(value) is None else value for value in column])
 
     def lines(self, name: str, labels: RowLabels) -> Lines:
@@ -111,10 +112,10 @@ class NumberColumn(NamedTuple):
 
 
 class WordColumn(NamedTuple):
-    """At most one line of value 1 for each row, with labels of its own."""
+    """At most one line with the value 1 for each row, with additional labels."""
 
     texts: Sequence[bytes]
-    """These labels, and the number."""
+    """The additional labels and the number."""
     rows: Rows
 
     def lines(self, name: str, labels: RowLabels) -> Lines:
@@ -123,12 +124,12 @@ class WordColumn(NamedTuple):
 
 
 class EntryTexts(NamedTuple):
-    """The lines of one row, each with a label of its own."""
+    """The lines of one row, which differ in one label."""
 
     texts: tuple[bytes, ...]
-    """This label, and the number."""
+    """The label and the number."""
     duplicates: int
-    """Lines left out because an earlier one has the same label."""
+    """Number of lines dropped because an earlier one has the same label."""
 
     @classmethod
     def from_entries(cls, name: str, entries: Mapping[str, Number]) -> EntryTexts:
@@ -148,7 +149,7 @@ class EntryColumn(NamedTuple):
     """Any number of lines for each row."""
 
     source: RowTexts[EntryTexts]
-    """What the rest was created from."""
+    """Texts that the other fields were created from."""
     rows: Rows
     texts: Sequence[bytes]
     counts: Sequence[int]
@@ -157,7 +158,7 @@ class EntryColumn(NamedTuple):
 
     @classmethod
     def from_texts(cls, source: RowTexts[EntryTexts], rows: Rows, before: Column | None) -> EntryColumn:
-        """Flatten the lines of these rows; return ``before`` if it was created from the same."""
+        """Flatten the lines of these rows; return ``before`` if it was created from the same texts."""
         if isinstance(before, EntryColumn) and before.source is source and before.rows == rows:
             return before
         texts, duplicates = zip(*source.texts, strict=True)
@@ -170,7 +171,7 @@ class EntryColumn(NamedTuple):
 
 
 def _row_keys(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
-    """Return the values row by row, as keys of a dictionary."""
+    """Return the rows as dictionary keys."""
     if len(columns) > 1:
         return list(zip(*columns, strict=True))
     (column,) = columns or [()]
@@ -178,14 +179,14 @@ def _row_keys(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
 
 
 def select_rows(column: Sequence[V], rows: Rows) -> Sequence[V]:
-    """Return the column's values in these rows."""
+    """Return the values of the column in these rows."""
     return column if rows is None else list(compress(column, rows))
 
 
 def read_columns(items: Sequence[Struct], names: Set[str]) -> dict[str, Sequence[Any]]:
-    """Read fields of many structs, by column; a field may be an attribute of the struct's class instead.
+    """Read fields of many structs as columns; a name may also be an attribute of the struct's class.
 
-    Most structs are of one kind and read whole, which takes a third of the time of reading field by field.
+    Most structs have the same type and are read whole, which takes a third of the time of reading field by field.
     """
     if not items:
         return dict.fromkeys(names, ())
@@ -195,7 +196,7 @@ def read_columns(items: Sequence[Struct], names: Set[str]) -> dict[str, Sequence
     read = attrgetter(*fields)
     are_alike = len(kinds) == 1
     rows = map(astuple, items) if are_alike else (astuple(i) if type(i) is kind else read(i) for i in items)
-    # one list for all: a tuple kept for each row would wake the garbage collector
+    # Use a single list, because one tuple per row would trigger the garbage collector.
     flat: list[Any] = reduce(iconcat, rows, [])
     found: dict[str, Sequence[Any]] = {
         name: flat[index :: len(fields)] for index, name in enumerate(fields) if name in names

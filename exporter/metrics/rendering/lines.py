@@ -1,7 +1,7 @@
-"""Sample lines: label text, the text of columns of numbers, and both joined in one go.
+"""Sample lines: label texts, columns of numbers as text, and joining both.
 
-orjson writes a list of numbers twenty times as fast as Python writes one after the other, in the shortest form that
-reads back as the same number. ``text_format.number`` does the same for a single number.
+orjson formats a list of numbers 20 times as fast as a Python loop, in the shortest form that parses to the same number.
+``text_format.number`` does the same for a single number.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 CLOSING: Final = b"} "
-"""End of every label text; the number follows."""
+"""End of a label text; the number follows."""
 ABSENT: Final = b"null"
-"""The text of a value that is missing or not finite."""
+"""Text of a value that is missing or not finite."""
 
 # -- label text --------------------------------------------------------------------------------------------------------
 
@@ -33,24 +33,24 @@ def closed_labels(names: Sequence[str], values: Sequence[str]) -> bytes:
 
 
 def reopen_labels(text: bytes) -> bytes:
-    """Replace the end of a label text by a comma, so that more labels can follow."""
+    """Replace the end of a label text with a comma, so that more labels can follow."""
     return text[: -len(CLOSING)] + b","
 
 
 class LabelCache:
-    """Label text that renderings share. Threads need no lock: text that two of them create is the same."""
+    """Label texts that are reused between scrapes. No lock is needed, because two threads would create equal texts."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[Any, Any]] = {}
 
     def label_texts(self, owner: str, names: Sequence[str], values: Sequence[tuple[str, ...]]) -> list[bytes]:
-        """Return the closed label text of each of the values; ``owner`` names whose texts are kept together."""
+        """Return the closed label text for each of the values; ``owner`` is the cache key of the group of texts."""
         return self.get_or_create(owner, values, lambda each: closed_labels(names, each))
 
     def get_or_create(self, owner: str, keys: Sequence[K], create: Callable[[K], V]) -> list[V]:
-        """Return the text of each of the keys, created if it is new.
+        """Return the text for each of the keys, created if it is new.
 
-        Texts that are no longer asked for are forgotten once they outnumber those that are.
+        Unused texts are dropped once they outnumber the used ones.
         """
         known = self._known.get(owner, {})
         if len(known) <= 2 * len(keys):
@@ -67,7 +67,7 @@ class LabelCache:
 
 
 class NumberTexts(NamedTuple):
-    """The text of each value of a column, ``ABSENT`` for values without one."""
+    """The text of each value of a column; ``ABSENT`` for missing and non-finite values."""
 
     texts: list[bytes]
     gaps: int
@@ -87,7 +87,7 @@ def number_text(column: Sequence[Number | None]) -> bytes:
     try:
         text = orjson.dumps(column)[1:-1]
     except TypeError:
-        # an integer beyond 64 bits, which orjson refuses
+        # orjson rejects integers beyond 64 bits.
         return b",".join(ABSENT if value is None else (number(value) or "null").encode() for value in column)
     if b"e" in text:
         text = text.replace(b"true", b"1").replace(b"false", b"0")
@@ -101,17 +101,17 @@ class Lines(NamedTuple):
     """Sample lines."""
 
     text: bytes
-    """Each line starts with the line feed of the one before, so that a single join creates them all."""
+    """Each line starts with the line feed of the previous one, so that a single join creates all lines."""
     series: int
     duplicates: int = 0
-    """Lines left out because an earlier one of the same object has the same labels."""
+    """Number of lines dropped because an earlier one of the same object has the same labels."""
 
 
 NO_LINES: Final = Lines(b"", 0)
 
 
 def join_lines(name: str, *columns: Sequence[bytes]) -> Lines:
-    """Join the columns side by side, each row after the family's name."""
+    """Join the columns row by row, each row after the family's name."""
     width, height = len(columns) + 1, len(columns[0])
     if not height:
         return NO_LINES
@@ -129,7 +129,8 @@ def join_labelled_lines(
 ) -> Lines:
     """Join any number of lines for each object.
 
-    ``labels`` are the objects' reopened labels; ``create_texts`` returns the closed text of the family's further ones.
+    ``labels`` are the objects' reopened labels; ``create_texts`` returns the closed texts of the family's additional
+    labels.
     """
     flat = list(chain.from_iterable(samples))
     numbers = number_texts([value for _, value in flat])

@@ -1,6 +1,6 @@
-"""Streams as text by column, rendered once per poll and kept until the next.
+"""Cache of the streams' text by column, rendered once per poll.
 
-No state is kept, and text that did not change is taken over from the poll before.
+Text that did not change is reused from the previous poll. The cache does not keep states alive.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from exporter.model import Identity, PlatformMetric, StreamState, UpstreamState
 from exporter.store import StateReferences
 
 CHUNK_STREAMS: Final = 1_000
-"""Maximum number of streams in a chunk: it fits the processor's cache, and the event loop gets its turn in between."""
+"""Maximum number of streams in a chunk, so that it fits the CPU cache and the event loop can run between chunks."""
 SHARED_BLOCK_STREAMS: Final = 50
-"""Maximum number of streams of neighbouring upstreams that share a block."""
+"""Maximum number of streams of adjacent upstreams that share a block."""
 
 _REPORT: Final = "report."
 _IDENTITY: Final = "identity"
@@ -43,14 +43,14 @@ _EXTRACTION: Final = attrgetter("feeds", "excluded")
 _NO_TEXTS: Final[RowTexts[Any]] = RowTexts([], [])
 
 Columns = dict[str, Sequence[Any]]
-"""The values at each path, row by row."""
+"""Values by path, one per row."""
 
 
 class ExtractionPlan:
-    """Which families are read from streams, and how."""
+    """Determines which families and attributes to read from streams."""
 
     def __init__(self, feeds: frozenset[str] | None, excluded: frozenset[str]) -> None:
-        """``feeds`` are the fields that the platform fills (None: any), ``excluded`` the families to leave out."""
+        """``feeds`` are the fields that the platform fills (None: any); ``excluded`` are the families to leave out."""
         self.families = tuple(f for f in STREAM_FAMILIES if f.is_fed(feeds) and f.name not in excluded)
         self.has_metrics = PLATFORM_METRIC.name not in excluded
         paths = {_IDENTITY, _METRICS}.union(*(family.paths for family in self.families))
@@ -60,28 +60,28 @@ class ExtractionPlan:
     def read(self, streams: Sequence[StreamState]) -> Columns:
         """Read the columns of these streams."""
         found = read_columns(streams, self._state_fields)
-        of_reports = read_columns(found["report"], self._report_fields)
-        return found | {_REPORT + name: column for name, column in of_reports.items()}
+        report_columns = read_columns(found["report"], self._report_fields)
+        return found | {_REPORT + name: column for name, column in report_columns.items()}
 
 
 extraction_plan = lru_cache(maxsize=64)(ExtractionPlan)
 
 
 class Chunk:
-    """The text of some streams, ready to be joined."""
+    """The text of a number of streams, ready to be joined."""
 
     def __init__(
         self, streams: Sequence[StreamState], seen: set[bytes], plan: ExtractionPlan, before: Chunk | None
     ) -> None:
-        """``seen`` are the label texts that are taken; those of these streams are added. Texts come from ``before``."""
+        """``seen`` are the label texts already used, to which this adds; texts are reused from ``before``."""
         found = plan.read(streams)
         self.identities: RowTexts[bytes] = (before.identities if before else _NO_TEXTS).update(
             [found[_IDENTITY]], _identity_labels
         )
-        """The streams, and their label texts."""
+        """The streams' identities and their label texts."""
         self.closed: Sequence[bytes] = self.identities.texts
         self.duplicates = 0
-        """Streams left out because an earlier one has the same labels."""
+        """Number of streams dropped because an earlier one has the same labels."""
         labels = set(self.closed)
         if len(labels) < len(self.closed) or not seen.isdisjoint(labels):
             wanted = _mark_first(self.closed, seen)
@@ -93,17 +93,17 @@ class Chunk:
             if before and before.identities is self.identities
             else frozenset(map(_OWNER, self.identities.columns[0]))
         )
-        """The platforms and upstreams of the streams."""
+        """Platform and upstream of the streams."""
         self.label_texts: dict[str, RowTexts[Any]] = {}
-        """The texts of further labels, by the family's name."""
+        """Texts of additional labels, by family name."""
         columns = ((family.name, self._render_column(family, found, before)) for family in plan.families)
         self.columns: dict[str, Column] = {name: column for name, column in columns if column is not None}
-        """By the family's name."""
+        """By family name."""
         metrics = found[_METRICS] if plan.has_metrics else ()
         self.metrics: list[tuple[bytes, Sequence[PlatformMetric]]] = list(
             zip(compress(self.closed, metrics), filter(None, metrics), strict=True)
         )
-        """The streams that have numbers without a documented meaning, by their labels."""
+        """Label texts and platform metrics of the streams that have any."""
 
     def lines(self, family: StreamFamily, labels: RowLabels) -> Lines:
         """Return the lines of a family, given the labels of this chunk."""
@@ -134,10 +134,10 @@ class Chunk:
 
 
 class StreamBlock:
-    """The chunks of some upstreams that have the same extraction plan. It keeps no state alive."""
+    """The chunks of upstreams with the same extraction plan. It does not keep the states alive."""
 
     def __init__(self, upstreams: Sequence[UpstreamState], seen: set[bytes], before: StreamBlock | None = None) -> None:
-        """``seen`` are the label texts that are taken; ``before`` is the block of the same upstreams' former states."""
+        """``seen`` are the label texts already used; ``before`` is the block of the same upstreams' previous states."""
         self.upstreams = StateReferences(*upstreams)
         self.plan = extraction_plan(upstreams[0].feeds, upstreams[0].excluded)
         streams = list(chain.from_iterable(state.streams for state in upstreams))
@@ -145,24 +145,24 @@ class StreamBlock:
         earlier: list[Chunk] = before.chunks[: len(parts)] if before else []
         self.chunks: list[Chunk] = [Chunk(part, seen, self.plan, then) for part, then in zip_longest(parts, earlier)]
         self.owners = frozenset(chain.from_iterable(chunk.owners for chunk in self.chunks))
-        """The platforms and upstreams of the streams."""
+        """Platform and upstream of the streams."""
 
 
 class RenderCache:
-    """The blocks of all upstreams. Several threads may use it: they wait for what one of them renders."""
+    """The blocks of all upstreams. Thread-safe: only one thread renders at a time."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], StreamBlock] = {}
         self._rendering = threading.Lock()
 
     def prepare(self, state: UpstreamState) -> None:
-        """Render an upstream with many streams now; small ones wait for the next scrape."""
+        """Render an upstream with many streams now; small ones are rendered by the next scrape."""
         if len(state.streams) > SHARED_BLOCK_STREAMS:
             with self._rendering:
                 self._known |= [self._get_or_render([state])]
 
     def blocks(self, upstreams: Sequence[UpstreamState]) -> list[StreamBlock]:
-        """Return the blocks of these upstreams, in their order; rendered now if they are not known yet."""
+        """Return the blocks of these upstreams, in order, and render those that are not cached."""
         groups = [list(group) for alike in groupby(upstreams, _EXTRACTION) for group in _group_small(alike[1])]
         with self._rendering:
             kept = self._known = dict(map(self._get_or_render, groups))
@@ -170,7 +170,7 @@ class RenderCache:
         owners = [owner for block in found for owner in block.owners]
         if len(found) == len(groups) and len(set(owners)) == len(owners):
             return found
-        # a stream of one upstream may be in another too, and a duplicate series would fail the scrape
+        # A stream may appear in two upstreams, and a duplicate series would fail the scrape.
         seen: set[bytes] = set()
         return [StreamBlock(group, seen) for group in groups]
 
@@ -181,7 +181,7 @@ class RenderCache:
 
 
 def _group_small(upstreams: Iterator[UpstreamState]) -> Iterator[list[UpstreamState]]:
-    """Group neighbours with few streams; an upstream with many is alone."""
+    """Group adjacent upstreams with few streams; an upstream with many has its own group."""
     group: list[UpstreamState] = []
     count = 0
     for state in upstreams:
@@ -194,7 +194,7 @@ def _group_small(upstreams: Iterator[UpstreamState]) -> Iterator[list[UpstreamSt
 
 
 def _mark_first(labels: Sequence[bytes], seen: set[bytes]) -> bytes:
-    """Return 1 for each label that occurs for the first time, else 0."""
+    """Return 1 for each label that occurs for the first time, 0 for the others."""
     own: set[bytes] = set()
     return bytes(not (text in seen or text in own or own.add(text)) for text in labels)  # type: ignore[func-returns-value]
 
@@ -208,6 +208,6 @@ def _word_text(names: Sequence[str], words: str | tuple[str, ...]) -> bytes:
 
 
 def _entry_texts(family: StreamFamily, key: tuple[Any, ...]) -> EntryTexts:
-    """``key`` is what the entries are created from, or its items if it is a mapping, which cannot be a key."""
+    """``key`` is the attribute that the entries are created from; for a mapping, a tuple of its items."""
     assert family.entries is not None
     return EntryTexts.from_entries(family.labels[-1], family.entries(key))

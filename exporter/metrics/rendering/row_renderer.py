@@ -1,7 +1,7 @@
-"""The text of an upstream with few streams, line by line: the same bytes as by column.
+"""Render an upstream with few streams row by row, with the same result as by column.
 
-Columns are made for thousands of rows: for a single row, their set-up takes ten times as long. Here everything except
-the numbers is joined once, and kept for the next answer that differs only in its numbers (docs/adr/0003).
+Columns are designed for thousands of rows; for a single row their setup takes 10 times as long. Here, everything except
+the numbers is joined once and kept for later responses that differ only in their numbers (docs/adr/0002).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
 T = TypeVar("T")
 
 MAX_LABEL_TEXTS: Final = 5_000
-"""Maximum number of label texts to keep for the next answers."""
+"""Maximum number of label texts to cache."""
 MAX_FRAMES: Final = 1_000
-"""Maximum number of texts without their numbers to keep, each of about 5 kB."""
+"""Maximum number of frames to cache, each of about 5 kB."""
 MAX_FRAME_OBJECTS: Final = 4
-"""Maximum number of objects in a text that is kept: an upstream, a stream, its analytics and numbers."""
+"""Maximum number of objects in a cached frame: an upstream, a stream, its analytics and platform metrics."""
 
 _label_text = lru_cache(MAX_LABEL_TEXTS)(closed_labels)
 
@@ -37,8 +37,8 @@ def render_rows(state: UpstreamState, streams: Iterable[StreamState], analytics:
         objects.append(_Object(families, labels, words))
         numbers += values
     texts = number_text(numbers).split(b",")
-    create = _kept_frame if len(objects) <= MAX_FRAME_OBJECTS else _create_frame
-    frame = create(tuple(objects), bytes(map(ABSENT.__eq__, texts)))
+    create_frame = _cached_frame if len(objects) <= MAX_FRAME_OBJECTS else _create_frame
+    frame = create_frame(tuple(objects), bytes(map(ABSENT.__eq__, texts)))
     pieces = list(frame.pieces)
     pieces[1::3] = [texts[place] for place in frame.places]
     return b"".join(pieces)
@@ -47,7 +47,7 @@ def render_rows(state: UpstreamState, streams: Iterable[StreamState], analytics:
 def _list_objects(
     state: UpstreamState, streams: Iterable[StreamState], analytics: Iterable[Analytics]
 ) -> Iterator[tuple[_Families, bytes, Any]]:
-    """List the objects in the order of the text, each with its families and its label text."""
+    """Yield the objects in the order of the text, each with its families and its label text."""
     stream_rows = _unique_rows(
         streams, lambda each: (each.identity.platform, each.identity.upstream, each.identity.stream)
     )
@@ -69,7 +69,7 @@ def _list_objects(
 
 
 def _unique_rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]) -> dict[bytes, T]:
-    """Return the items by label text, the first of each: a duplicate series would fail the scrape."""
+    """Return the first item for each label text, because a duplicate series would fail the scrape."""
     rows: dict[bytes, T] = {}
     for item in items:
         rows.setdefault(_label_text(STREAM_LABELS, labels(item)), item)
@@ -77,10 +77,10 @@ def _unique_rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]
 
 
 class _Families:
-    """The families of one kind of object."""
+    """The families of one type of object."""
 
     def __init__(self, families: Sequence[ModelFamily[Any]], common: Sequence[str]) -> None:
-        """``common`` are the labels of the objects themselves."""
+        """``common`` are the labels that all families have."""
         self.headings = [heading(family.name, family.kind, family.help).encode() for family in families]
         self._starts = [f"{family.name}{{".encode() for family in families]
         self._single = [index for index, family in enumerate(families) if family.value is not None]
@@ -89,7 +89,7 @@ class _Families:
         self._samples = [family.values for family in families if family.values is not None]
 
     def read(self, item: object) -> tuple[Hashable, list[Number | None]]:
-        """Return the words and the numbers of an object."""
+        """Return the additional label values and the numbers of an object."""
         numbers = [value(item) for value in self._values]
         words = []
         for samples in self._samples:
@@ -99,7 +99,7 @@ class _Families:
         return tuple(words), numbers
 
     def lines(self, labels: bytes, words: Any) -> Iterator[tuple[int, bytes]]:
-        """Return for each of the numbers the index of its family, and its line up to the number."""
+        """Yield for each number the index of its family, and its line up to the number."""
         for index in self._single:
             yield index, self._starts[index] + labels
         for (index, names), some in zip(self._several, words, strict=True):
@@ -108,7 +108,7 @@ class _Families:
 
 
 class _Object(NamedTuple):
-    """Everything that the text of an object consists of, except its numbers."""
+    """Everything in the text of an object except its numbers."""
 
     families: _Families
     labels: bytes
@@ -119,13 +119,13 @@ class _Frame(NamedTuple):
     """A text without its numbers."""
 
     pieces: Sequence[bytes]
-    """For each line its start, an empty text, and its end."""
+    """For each line: its start, an empty text for the number, and its end."""
     places: Sequence[int]
-    """Which of the numbers belong in these lines."""
+    """Index of the number of each line."""
 
 
 def _create_frame(objects: Sequence[_Object], missing: bytes) -> _Frame:
-    """``missing`` is 1 for each of the numbers that has no line, else 0."""
+    """Create a frame; ``missing`` is 1 for each number that is absent, 0 for the others."""
     found: dict[_Families, list[dict[bytes, int]]] = {}
     place = 0
     for families, labels, words in objects:
@@ -146,12 +146,12 @@ def _create_frame(objects: Sequence[_Object], missing: bytes) -> _Frame:
     return _Frame(pieces, places)
 
 
-_kept_frame = lru_cache(MAX_FRAMES)(_create_frame)
+_cached_frame = lru_cache(MAX_FRAMES)(_create_frame)
 
 
 @lru_cache(maxsize=64)
 def _stream_families(feeds: frozenset[str] | None, excluded: frozenset[str]) -> _Families:
-    """Return the families of platforms that fill these fields, without those that are left out."""
+    """Return the families of a platform that fills these fields, without the excluded ones."""
     families = [family for family in STREAM_FAMILIES if family.is_fed(feeds) and family.name not in excluded]
     return _Families(families, STREAM_LABELS)
 

@@ -1,6 +1,6 @@
-"""The text of an answer, family by family, and the objects that are read for every answer.
+"""Collect the text of a response, and render the objects that are not cached.
 
-These are few: upstreams, analytics, numbers without a documented meaning, histograms. ``render_cache`` renders streams.
+These are few: upstreams, analytics, platform metrics and histograms. ``render_cache`` renders the streams.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ T = TypeVar("T")
 
 
 class Counts(NamedTuple):
-    """The size of a rendering."""
+    """Number of series and of duplicates in a response."""
 
     series: int = 0
     duplicates: int = 0
-    """Objects, or label sets of one object, left out because an earlier one has the same labels."""
+    """Objects, or label sets of one object, dropped because an earlier one has the same labels."""
 
 
 NOTHING: Final = Counts()
 
 
 class Rendering:
-    """Takes families one after the other and counts their series."""
+    """Collects the text of families and counts their series."""
 
     def __init__(self, write: Callable[[bytes], object] | None = None, after: Counts = NOTHING) -> None:
-        """``write`` takes the text, by default into ``chunks``; ``after`` counts what precedes in the same answer."""
+        """``write`` takes the text, by default into ``chunks``; ``after`` counts the preceding text of the response."""
         self.chunks: list[bytes] = []
         self.series, self.duplicates = after
         self._write = write or self.chunks.append
 
     @property
     def counts(self) -> Counts:
-        """The size so far."""
+        """Counts so far."""
         return Counts(self.series, self.duplicates)
 
     @property
     def text(self) -> bytes:
-        """The text, if it went into ``chunks``."""
+        """The text in ``chunks``."""
         return b"".join(self.chunks)
 
     def add(self, family: Family, lines: Sequence[str]) -> None:
-        """Add a family with its lines; nothing without lines."""
+        """Add a family unless it has no lines."""
         self.add_block(family.name, family.kind, family.help, lines)
 
     def add_block(self, name: str, kind: str, help_: str, lines: Sequence[str]) -> None:
-        """Add a family that is not in the catalogue; nothing without lines."""
+        """Add a family by name, type and HELP text unless it has no lines."""
         if lines:
             self.series += len(lines)
             self._write((heading(name, kind, help_) + "".join(lines)).encode())
 
     def add_lines(self, family: Family, blocks: Sequence[Lines]) -> None:
-        """Add a family with lines that were joined in bulk; nothing without lines."""
+        """Add a family with joined lines unless it has none."""
         blocks = [lines for lines in blocks if lines.series]
         if blocks:
-            # each line starts with the line feed of the one before
+            # Each line starts with the line feed of the previous one.
             self._write(_heading(family.name, family.kind, family.help))
             for text, series, duplicates in blocks:
                 self.series += series
@@ -81,17 +81,17 @@ class Rendering:
 
 @cache
 def _heading(name: str, kind: str, help_: str) -> bytes:
-    """Return the heading of a family of the catalogue, without its last line feed."""
+    """Return the heading of a family without its last line feed."""
     return heading(name, kind, help_)[:-1].encode()
 
 
 class Table(Generic[T]):
-    """Objects with their label texts."""
+    """Objects and their label texts."""
 
     def __init__(
         self, name: str, labels: Sequence[bytes], items: Sequence[T], excluded: frozenset[str] = frozenset()
     ) -> None:
-        """``name`` is the owner of the label texts; ``excluded`` are the names of families to leave out."""
+        """``name`` is the cache key of the label texts; ``excluded`` are the names of families to leave out."""
         self.name = name
         self.labels = RowLabels(labels)
         self.items = items
@@ -116,7 +116,7 @@ class Table(Generic[T]):
 
 
 class UniqueTables:
-    """Creates the tables of one kind of object without duplicate labels: a duplicate series would fail the scrape."""
+    """Creates tables of one type of object without duplicate labels, which would fail the scrape."""
 
     def __init__(self, rendering: Rendering) -> None:
         self._rendering = rendering
@@ -129,7 +129,7 @@ class UniqueTables:
         items: Sequence[T],
         excluded: frozenset[str] = frozenset(),
     ) -> Table[T]:
-        """Create a table of these objects, without those whose label text an earlier one has."""
+        """Create a table of these objects, except those with the label text of an earlier one."""
         new = set(labels)
         if len(new) == len(labels) and self._seen.isdisjoint(new):
             self._seen |= new
@@ -146,7 +146,7 @@ class UniqueTables:
 def render_histogram(
     rendering: Rendering, family: SampledFamily, upstreams: Sequence[UpstreamState], cache: LabelCache
 ) -> None:
-    """Render a family of sampled histograms: those of upstreams, then those of single streams."""
+    """Render a family of sampled histograms: first of upstreams, then of single streams."""
     shared: list[tuple[tuple[str, ...], SampledHistogram]] = []
     single: list[tuple[tuple[str, ...], SampledHistogram]] = []
     for state in upstreams:

@@ -1,4 +1,4 @@
-"""Livepeer Studio, hosted or self-hosted: streams, their sessions, viewers and detailed health over its REST API."""
+"""Livepeer Studio, hosted or self-hosted: streams, sessions, viewers and detailed health over its REST API."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def _read_bare_id(value: Any) -> Any:
 
 
 class LivepeerStream(StreamSettings):
-    """A parent stream, watched through its sessions."""
+    """A parent stream that is watched through its sessions."""
 
     id: Text = Field(description="The stream's id.")
 
 
 class LivepeerSession(StreamSettings):
-    """A single session; it is shown under its parent stream."""
+    """A single session; it is reported as its parent stream."""
 
     id: Text = Field(description="The session's id.")
 
@@ -78,25 +78,25 @@ class LivepeerSettings(UpstreamSettings):
     url: HttpUrl = Field(default="https://livepeer.studio/api", description="The base URL of its API.")
     discover: Flag | None = Field(
         default=None,
-        description="Whether all active streams are listed. Absent: when neither streams nor sessions are given.",
+        description="Whether to watch all active streams. Default: only if neither streams nor sessions are given.",
     )
-    viewership: Flag = Field(default=True, description="Whether the viewers of all streams are asked for.")
+    viewership: Flag = Field(default=True, description="Whether to request the viewers of all streams.")
     health_details: Annotated[OffOrDuration, Between(MIN_DETAILS_SECONDS, MAX_DETAILS_SECONDS, format_duration)] = (
         Field(
             default=None,
-            description="How often the detailed health of each live stream is asked for; `false` is never.",
+            description="How often to request the detailed health of each live stream; `false` for never.",
         )
     )
     record: Flag | None = Field(
         default=None,
-        description="Of a stream's sessions, only those with recording (true) or without (false). Absent: all.",
+        description="Watch only sessions with recording (true) or without (false). Default: all.",
     )
     streams: tuple[LivepeerStream, ...] = Field(
-        default=(), description="Parent streams to watch through their sessions, with totals per session."
+        default=(), description="Parent streams to watch through their sessions; totals are those of the session."
     )
     sessions: tuple[
         Annotated[LivepeerSession, BeforeValidator(_read_bare_id), Described("session's id, or a mapping")], ...
-    ] = Field(default=(), description="Single sessions to watch: mappings like those of `streams`, or bare ids.")
+    ] = Field(default=(), description="Single sessions to watch: mappings as in `streams`, or just ids.")
 
     @property
     def discovers(self) -> bool:
@@ -117,13 +117,13 @@ class LivepeerSettings(UpstreamSettings):
 
 
 class Livepeer(Platform[LivepeerSettings]):
-    """Polls one account of Livepeer Studio; it remembers byte totals, details and the parents of single sessions."""
+    """Polls one account of Livepeer Studio. Keeps byte totals, health details and the parents of single sessions."""
 
     name: ClassVar[str] = "livepeer"
     settings_class = LivepeerSettings
     feeds: ClassVar[frozenset[str]] = FEEDS
-    # The platform writes totals every 50 s at most (its published collector): a rate takes several of these steps, and
-    # a total that stands still for one and a half is a stall.
+    # The platform updates totals every 50 s (see its published collector), so a rate is measured over several updates,
+    # and a total is stalled after one and a half.
     rates: ClassVar[tuple[Rate, ...]] = tuple(
         Rate(total, rate, is_derived=True, window_seconds=120.0, stall_seconds=75.0)
         for total, rate in (
@@ -141,14 +141,14 @@ class Livepeer(Platform[LivepeerSettings]):
         self._sessions = SessionRequests(settings.streams, settings.sessions, settings.record, shard_filter)
         self._details = HealthDetailsCache(settings.health_details, clock) if settings.health_details else None
         self._listed_ids: frozenset[str] = frozenset()
-        """The streams of the last list: when the next one fails, it fails for these."""
+        """Ids in the last list; if the next list fails, these streams fail."""
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
-        """Return the configured streams; a single session is replaced by its stream as soon as that is known."""
+        """Return the configured streams. A single session is replaced by its stream once that is known."""
         return self._sessions.configured_streams()
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
-        """Request the list, the configured sessions and the viewers at once; then the details of what is live."""
+        """Request the list, the configured sessions and the viewers concurrently, then health details."""
         if not self.settings.discovers and not self._sessions.owned_streams():
             return FetchResult(not_owned=True)
         assert self.heartbeats is not None
@@ -158,11 +158,11 @@ class Livepeer(Platform[LivepeerSettings]):
             self._sessions.fetch(requests, reader, drops),
             self._viewership(requests, drops),
         )
-        # a session's stream decides which shard polls it, and may have become known just now
+        # a session belongs to the shard of its stream, which this poll may have found out
         self.assign_shards(self.configured_streams())
         failures = self._failures(listed, watched)
         if not isinstance(listed, ActiveStreams) and not watched.sessions:
-            # viewers alone say nothing of any stream
+            # viewer counts alone do not show the state of any stream
             raise listed if isinstance(listed, UpstreamError) else next(iter(watched.errors.values()))
         if listed is None and not self._sessions.owned_streams():
             return FetchResult(not_owned=True)
@@ -186,9 +186,9 @@ class Livepeer(Platform[LivepeerSettings]):
 
     @classmethod
     def requests_per_minute(cls, settings: LivepeerSettings) -> float:
-        """Count the list's first page, the viewers, one request per configured stream, and the details of those.
+        """Count the list's first page, the viewers, and one request plus health details per configured stream.
 
-        Further pages and the details of discovered streams come on top: how many there are is not known here.
+        Further pages and the details of discovered streams are not included, because their number is not known.
         """
         configured = len(settings.streams) + len(settings.sessions)
         per_poll = configured + (1 if settings.discovers else 0) + (1 if settings.viewership else 0)
@@ -201,9 +201,9 @@ class Livepeer(Platform[LivepeerSettings]):
         return SESSION_COMMANDS
 
     def _choose_sessions(self, watched: SessionResults) -> tuple[dict[str, ParsedObject | None], int]:
-        """Return the session that counts for each watched stream, and how many others are live too.
+        """Return the session to report for each watched stream, and the number of other live sessions.
 
-        An ended session proves nothing as long as another one may be live.
+        Ended sessions are ignored as long as another one may be live.
         """
         chosen: dict[str, ParsedObject | None] = {}
         duplicates = 0
@@ -233,11 +233,11 @@ class Livepeer(Platform[LivepeerSettings]):
         try:
             return await fetch_viewership(requests, drops)
         except UpstreamError:
-            # viewers are optional, and some keys may not request them: without them the poll is as good
+            # viewers are optional, and some API keys may not request them
             return None
 
     async def _add_viewers(self, found: Iterable[StreamReport], viewership: Viewership | None) -> list[StreamReport]:
-        """Return the reports with their viewers; yields to the event loop in between."""
+        """Add viewers to the reports; yields to the event loop in between."""
         reports = []
         for report in found:
             reports.append(report if viewership is None else viewership.update_report(report))

@@ -1,4 +1,4 @@
-"""The active streams: ``GET /stream?streamsonly=1&active=1``, all its pages."""
+"""List the active streams: all pages of ``GET /stream?streamsonly=1&active=1``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from exporter.platforms.livepeer.stream_objects import ParsedObject, Reader, par
 
 ENDPOINT = "GET /stream"
 PAGE_SIZE = 1000
-"""The platform's maximum; with its default of 20 a list would take fifty times as many requests."""
+"""The platform's maximum; its default is 20."""
 Params = tuple[tuple[str, str], ...]
 FIRST_PAGE: Params = (("streamsonly", "1"), ("active", "1"), ("limit", str(PAGE_SIZE)))
 
@@ -35,10 +35,10 @@ class ActiveStreams(msgspec.Struct, frozen=True):
     """By id."""
     facts: ListFacts
     duplicates: int = 0
-    """Rows left out because another one of the same stream was chosen."""
+    """Number of rows left out because another row of the same stream was chosen."""
 
     def is_active(self, stream_id: str) -> bool | None:
-        """Return whether the platform reports the stream as active; None: it does not say."""
+        """Return whether the platform reports the stream as active; None if unknown."""
         stream = self.streams.get(stream_id)
         if stream is not None:
             return stream.active
@@ -49,10 +49,10 @@ class ActiveStreams(msgspec.Struct, frozen=True):
 async def fetch_active_streams(
     requests: Requests, reader: Reader, drops: DropCounter, settings: UpstreamSettings
 ) -> tuple[list[ParsedObject], ListFacts]:
-    """Request all pages, as long as the platform announces a next one; a page's length says nothing.
+    """Request pages until the platform announces no further one; a short page need not be the last.
 
-    Pages are offsets into an order that changes while they are read: a stream may come twice. Raises ``UpstreamError``,
-    also for a list that does not come to an end.
+    Pages are offsets into an order that changes while they are read, so a stream may appear twice. Raises
+    ``UpstreamError``, also for an endless list.
     """
     rows: RowReader[ParsedObject] = RowReader(ENDPOINT, drops, "id", max_streams=settings.max_streams)
     paging = Paging()
@@ -60,7 +60,7 @@ async def fetch_active_streams(
     params: Params | None = FIRST_PAGE
     while params is not None:
         if params in requested:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: a page was announced again")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: the Link header points to a page already read")
         requested.add(params)
         response = await requests.get(ENDPOINT, params=params)
         page = require_list(response.data, ENDPOINT)
@@ -78,7 +78,7 @@ async def fetch_active_streams(
 
 
 def _parse_row(record: Record, reader: Reader) -> ParsedObject | None:
-    """Return a stream of the list; None for a row without a readable id, which is counted once."""
+    """Return a stream of the list; None for a row without a readable id."""
     if not isinstance(record.raw.get("id"), str):
         return None
     stream = parse_stream(record, reader)
@@ -86,5 +86,5 @@ def _parse_row(record: Record, reader: Reader) -> ParsedObject | None:
 
 
 def _parse_link(link: str) -> Params:
-    """Return the announced query; without our filter the list would hold every stream that there ever was."""
+    """Return the query of the announced page, with our filter; without it, the list has every stream ever created."""
     return tuple((dict(FIRST_PAGE) | dict(parse_qsl(urlsplit(link).query, keep_blank_values=True))).items())

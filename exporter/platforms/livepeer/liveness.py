@@ -1,4 +1,4 @@
-"""Whether a stream is live, from its sessions and the platform's list, and what that changes in its report."""
+"""Decide from its sessions and the platform's list whether a stream is live, and make its report."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from exporter.platforms.livepeer.stream_objects import (
 
 
 def without_doubt_about_older(sessions: Sequence[ParsedObject]) -> list[ParsedObject]:
-    """Return the sessions of a stream, those marked as ended that had ended when another one was last seen.
+    """Return the sessions of a stream, and mark as ended those that had ended when another one was last seen.
 
-    Both times are on the platform's clock, so that it does not matter whether that clock is right.
+    Both times are on the platform's clock, so a wrong clock does no harm.
     """
     newest = max((session.last_seen or NEVER for session in sessions), default=NEVER)
 
@@ -33,7 +33,7 @@ def without_doubt_about_older(sessions: Sequence[ParsedObject]) -> list[ParsedOb
 
 
 def latest_started(sessions: Sequence[ParsedObject]) -> list[ParsedObject]:
-    """Return the sessions that started last: one that its encoder has left is alive until its heartbeat is old."""
+    """Return the sessions that started last; an abandoned session stays alive until its heartbeat is old."""
     latest = max((_start(session) for session in sessions), default=0.0)
     return [session for session in sessions if _start(session) == latest]
 
@@ -43,12 +43,12 @@ def _start(session: ParsedObject) -> float:
 
 
 def report_listed_stream(listed: ParsedObject) -> StreamReport:
-    """Return the report of a stream that is known from the list alone: live by ``isActive`` and ``lastSeen``."""
+    """Return the report of a stream that is known only from the list; ``isActive`` and ``lastSeen`` decide."""
     return _set_live(listed.report, _and(listed.active, listed.sign.is_alive), listed)
 
 
 def report_session(session: ParsedObject) -> StreamReport:
-    """Return the report of a stream that is known from this session alone."""
+    """Return the report of a stream that is known only from this session."""
     return _set_live(session.report, session.sign.is_alive, session)
 
 
@@ -57,9 +57,8 @@ def report_watched_stream(
 ) -> StreamReport:
     """Return the report of a stream that is watched through its sessions.
 
-    ``session``: the one that counts. ``listed``: its entry in the list. ``active``: whether the list reports it as
-    active; None: the list does not tell. Byte totals are the session's, never the list's, which count all sessions
-    together.
+    ``session``: the chosen session. ``listed``: the stream's entry in the list. ``active``: whether the list reports it
+    as active; None if unknown. Byte totals are those of the session; totals in the list are sums over all sessions.
     """
     is_listed_alive = listed is not None and bool(active and listed.sign.is_alive)
     if session is not None and _may_be_current(session, is_listed_alive):
@@ -67,7 +66,7 @@ def report_watched_stream(
         live = _and(active is not False, freshest.sign.is_alive)
         return _set_live(_add_description(session.report, listed), live, freshest)
     if listed is not None and active and listed.sign.is_alive is not False:
-        # the platform hides a new session until its first statistics, up to a minute after it went live
+        # the platform hides a new session until its first statistics, up to a minute after the start
         return report_listed_stream(msgspec.structs.replace(listed, report=_without_totals(listed.report)))
     if session is not None:
         return _set_live(_add_description(session.report, listed), False, session)
@@ -76,9 +75,9 @@ def report_watched_stream(
 
 
 def _may_be_current(session: ParsedObject, is_listed_alive: bool) -> bool:
-    """Return whether the session may be the one that is live now, if there is one.
+    """Return whether the session may be the one that is live now.
 
-    One that was not seen for long, by the platform's clock, is not while the list shows that another one is.
+    A session that is old by the platform's clock is not current if the list shows that another one is live.
     """
     if session.sign.is_alive is None and session.last_seen is not None:
         return not is_listed_alive
@@ -86,7 +85,7 @@ def _may_be_current(session: ParsedObject, is_listed_alive: bool) -> bool:
 
 
 def _set_live(report: StreamReport, live: bool | None, seen: ParsedObject | None) -> StreamReport:
-    """Set whether it is live, and its last sign of life."""
+    """Set live, status and last heartbeat of a report."""
     last_seen = NEVER if seen is None else seen.last_seen
     ended = live is False and report.kind == SESSION and last_seen != NEVER
     changes = {
@@ -112,21 +111,21 @@ def _status(live: bool | None, healthy: bool | None, *, ended: bool) -> Status:
 
 
 def _and(first: bool | None, second: bool | None) -> bool | None:
-    """Return whether both are true; None where unknown."""
+    """Return the logical and of two values, where None is unknown."""
     if first is False or second is False:
         return False
     return True if first and second else None
 
 
 def _more_recent(session: ParsedObject, listed: ParsedObject | None) -> ParsedObject:
-    """Return the one that was seen later: the list's sign of life may be newer than the session's."""
+    """Return the one that was seen later; the list's heartbeat may be newer than the session's."""
     if listed is None or listed.last_seen is None:
         return session
     return listed if session.last_seen is None or listed.last_seen > session.last_seen else session
 
 
 def _add_description(report: StreamReport, listed: ParsedObject | None) -> StreamReport:
-    """Add the fields that only the stream's own object has. A session's name is that of the session."""
+    """Add the fields that only the stream object has, such as the stream's name."""
     if listed is None:
         return report
     return msgspec.structs.replace(

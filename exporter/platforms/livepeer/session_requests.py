@@ -1,4 +1,4 @@
-"""Streams watched through their sessions: ``GET /stream/{id}/sessions``, or ``GET /session/{id}`` for a single one."""
+"""Request sessions: ``GET /stream/{id}/sessions`` for a stream, ``GET /session/{id}`` for a single session."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ SESSIONS = "GET /stream/{id}/sessions"
 SESSION = "GET /session/{id}"
 STREAM = "GET /stream/{id}"
 MAX_SESSIONS = "10"
-"""Maximum number of sessions in a response. They come last seen first: the newest live one is among the first few."""
+"""Maximum number of sessions in a response. The last seen come first, so the newest live one is among them."""
 
 
 class SessionResults(msgspec.Struct, frozen=True):
-    """The sessions that were found and the requests that failed, by the id of their stream."""
+    """The sessions that were found and the requests that failed, by stream id."""
 
     sessions: Mapping[str, list[ParsedObject]]
-    """A stream that has no session, or does not exist, has an empty list."""
+    """The list is empty for a stream that has no session or does not exist."""
     errors: Mapping[str, UpstreamError]
 
 
 class SessionRequests:
-    """Requests the sessions of everything that is configured. It remembers the streams of single sessions."""
+    """Requests the sessions of all configured streams and sessions. Keeps the stream ids of single sessions."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class SessionRequests:
         record: bool | None,
         shard_filter: ShardFilter,
     ) -> None:
-        """``record``: of a stream, request only the sessions with (or without) recording; None: all."""
+        """``record``: request only sessions of a stream with recording (or without); None for all."""
         self._streams = streams
         self._sessions = sessions
         self._session_ids = frozenset(session.id for session in sessions)
@@ -58,12 +58,13 @@ class SessionRequests:
             self._params["record"] = "1" if record else "0"
         self._shard_filter = shard_filter
         self._stream_ids: dict[str, str] = {}
-        """The stream's id by the id of a single session."""
+        """Stream id by id of a single session."""
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
-        """Return the settings under the ids that reports carry: a session under its stream, once that is known.
+        """Return the settings with the ids that reports have: for a session, its stream's id once that is known.
 
-        A stream that is configured itself takes precedence over its sessions, the first session over the next.
+        The settings of a configured stream take precedence over those of its sessions, and earlier sessions over later
+        ones.
         """
         configured = {stream.id: stream for stream in self._streams}
         for session in self._sessions:
@@ -72,14 +73,14 @@ class SessionRequests:
         return tuple(configured.values())
 
     def owned_streams(self) -> list[StreamSettings]:
-        """Return what to request here. A session's stream decides; until that is known, all shards request it."""
+        """Return the streams and sessions that this shard requests; all shards do until a session's stream is known."""
         owns = self._shard_filter.owns
         streams = (stream for stream in self._streams if owns(stream.id))
         sessions = (s for s in self._sessions if s.id not in self._stream_ids or owns(self._stream_ids[s.id]))
         return [*streams, *sessions]
 
     async def fetch(self, requests: Requests, reader: Reader, drops: DropCounter) -> SessionResults:
-        """Request all of it, each on its own: one that fails fails alone."""
+        """Request each stream and session on its own, so that a failure affects only one."""
 
         async def fetch_item(item: StreamSettings) -> list[ParsedObject]:
             try:
@@ -101,7 +102,7 @@ class SessionRequests:
                 sessions.setdefault(stream_id, []).extend(outcome)
         for stream in self._streams:
             if stream.id in errors:
-                # a single session of it that was found need not be its newest
+                # a single session that was found may not be the newest session of the stream
                 sessions.pop(stream.id, None)
         return SessionResults(sessions, errors)
 
@@ -122,7 +123,7 @@ class SessionRequests:
                 rows.add(parse_session(record, reader, stream=stream_id))
         rows.facts()
         if rows.unreadable_rows and not any(session.sign.is_alive for session in rows.found):
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSIONS}: a session is unreadable, and no other one is live")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSIONS}: a session is unreadable and no other one is live")
         return rows.found
 
     async def _fetch_session(
@@ -132,7 +133,7 @@ class SessionRequests:
         record = Record.from_response(response.data, drops)
         session = parse_session(record, reader, stream=self._stream_ids.get(session_id, ""))
         if session is None or session.report.session != session_id:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the response is not about this session")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the response is not about the requested session")
         if session.report.id != session_id:
             self._stream_ids[session_id] = session.report.id
         return session
@@ -144,5 +145,5 @@ def _make_show_requests(session_or_stream_id: str, _options: Mapping[str, Any]) 
 
 
 SESSION_COMMANDS = SessionCommands(
-    {SessionAction.SHOW: SessionCommand(_make_show_requests)}, id_help="a session's or a stream's"
+    {SessionAction.SHOW: SessionCommand(_make_show_requests)}, id_help="a session id or a stream id"
 )

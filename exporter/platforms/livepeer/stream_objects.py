@@ -1,8 +1,8 @@
-"""Stream and session objects of Livepeer Studio, before it is decided whether they are live.
+"""Parse stream and session objects of Livepeer Studio; ``liveness.py`` decides whether they are live.
 
-Field names, units and the meaning of null: the platform's OpenAPI document and its published source. ``streamKey`` and
-``pull`` carry secrets; they are never read. A session's ``isActive``, ``suspended`` and ``lastTerminatedAt`` are filled
-in with defaults by the server and say nothing; they are not read either.
+Field names, units and the meaning of null are from the platform's OpenAPI document and its published source.
+``streamKey`` and ``pull`` contain secrets and are never read. A session's ``isActive``, ``suspended`` and
+``lastTerminatedAt`` are not read either, because the server fills in defaults.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from exporter.platforms.api import (
     BITS_PER_SECOND,
     Clock,
-    HeartbeatBook,
+    HeartbeatTracker,
     Record,
     Rendition,
     Requests,
@@ -28,13 +28,13 @@ from exporter.platforms.api import (
 STREAM, SESSION = "stream", "session"
 """The values of ``StreamReport.kind``."""
 FRESH_SECONDS = 90.0
-"""Seconds after which the platform itself takes a stream that it has not seen as inactive."""
+"""Seconds without a heartbeat after which the platform considers a stream inactive."""
 NEVER = 0.0
-"""``last_seen`` of a stream that has never been seen; the platform writes 0."""
+"""``last_seen`` of a stream that was never seen; the platform reports 0."""
 NOT_SEEN = SignOfLife(False, None)
 HEALTH_FACTS = ("isHealthy", "issues", "ingestRate", "sourceBytes")
 RECORDING_PREFIX = "recording/"
-"""Prefix to the name of a rendition in ``recordingSpec``, which is made for the recording alone."""
+"""Prefix for the names of renditions in ``recordingSpec``, which exist only in the recording."""
 FEEDS = frozenset(
     {
         "name", "session", "kind", "playback_id",
@@ -48,18 +48,18 @@ FEEDS = frozenset(
         "recording", "recording_status", "publish_allowed",
     }
 )  # fmt: skip
-"""The fields of ``StreamReport`` that the platform can fill."""
+"""Fields of ``StreamReport`` that the platform can fill."""
 Report = slim_report(FEEDS)
 
 
 class ParsedObject(msgspec.Struct, frozen=True):
-    """A stream or session: ``report`` has its fields as if it were live, the others decide whether it is."""
+    """A stream or session. ``report`` is filled as if it were live; the other fields decide whether it is."""
 
     report: StreamReport
     active: bool | None
-    """The stream's ``isActive``; None: not reported, as for every session."""
+    """The stream's ``isActive``; None if not reported, and for sessions."""
     last_seen: float | None
-    """Unix seconds on the platform's clock, ``NEVER``, or None when the field is missing or bad."""
+    """Unix seconds on the platform's clock, ``NEVER``, or None if the field is missing or unreadable."""
     sign: SignOfLife
     """What ``last_seen`` proves."""
 
@@ -67,13 +67,13 @@ class ParsedObject(msgspec.Struct, frozen=True):
 class Reader:
     """Reads the objects of one poll."""
 
-    def __init__(self, heartbeats: HeartbeatBook, requests: Requests, clock: Clock) -> None:
+    def __init__(self, heartbeats: HeartbeatTracker, requests: Requests, clock: Clock) -> None:
         self._heartbeats = heartbeats
         self._requests = requests
         self._clock = clock
 
     def sign_of_life(self, key: str, last_seen: float | None) -> SignOfLife:
-        """Return what the last sign of life of a stream or session proves."""
+        """Return what the ``last_seen`` of a stream or session proves."""
         if last_seen == NEVER:
             return NOT_SEEN
         server_time = self._requests.server_time
@@ -86,7 +86,7 @@ class Reader:
 
 
 def parse_stream(record: Record, reader: Reader) -> ParsedObject:
-    """Parse a Stream object, as ``GET /stream`` lists it. Its totals are those of all its sessions together."""
+    """Parse a stream object as listed by ``GET /stream``. Its totals are sums over all its sessions."""
     stream_id = record.text("id")
     suspended = record.flag("suspended")
     report = Report(
@@ -100,9 +100,9 @@ def parse_stream(record: Record, reader: Reader) -> ParsedObject:
 
 
 def parse_session(record: Record, reader: Reader, *, stream: str = "") -> ParsedObject | None:
-    """Parse a Session object; None if it has no id. ``stream``: the id that it was requested by.
+    """Parse a session object; None if it has no id. ``stream``: id of the stream that it was requested for.
 
-    A session that does not name its parent stream is its own stream.
+    A session without a parent stream is reported under its own id.
     """
     session = record.text("id")
     if not session:
@@ -153,7 +153,7 @@ def _last_seen(record: Record) -> float | None:
 
 
 def _renditions(record: Record, *, recording: bool | None) -> tuple[Rendition, ...] | None:
-    """Return the target bitrates, each name once (each is one series); the recording's only while recording is on."""
+    """Return the target bitrates by unique name, with those of the recording unless recording is off."""
     targets = dict(_target_bitrates(record, ""))
     spec = record.record("recordingSpec") if recording is not False else None
     if spec is not None:
@@ -165,7 +165,7 @@ def _renditions(record: Record, *, recording: bool | None) -> tuple[Rendition, .
 
 @lru_cache(maxsize=1024)
 def _make_renditions(targets: tuple[tuple[str, float], ...]) -> tuple[Rendition, ...]:
-    """Return one object for all streams that have the same profiles: of thousands most do."""
+    """Return renditions; cached because most streams have the same profiles."""
     return tuple(Rendition(name, bitrate) for name, bitrate in targets)
 
 

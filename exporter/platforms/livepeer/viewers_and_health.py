@@ -1,8 +1,8 @@
-"""Optional facts about live streams: their viewers, and their detailed health.
+"""Optional facts about live streams: viewers and detailed health.
 
-``GET /data/views/now`` has one row per playback id that has viewers. ``GET /data/stream/{id}/health`` is the request of
-the platform's own dashboard. It is not in the platform's public document; its shape is from the platform's published
-source. It is sent at an interval of its own, for live streams only, because it costs a request per stream.
+``GET /data/views/now`` has one row per playback id with viewers. ``GET /data/stream/{id}/health`` is what the
+platform's own dashboard requests. It is not publicly documented; its format is from the platform's published source.
+Because it costs one request per stream, it is requested at its own interval, and only for live streams.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from exporter.platforms.api import (
 
 VIEWS = "GET /data/views/now"
 MAX_VIEW_ROWS = 1000
-"""Number of rows from which the response may be cut off: a playback id without a row is then unknown, not unwatched."""
+"""Number of rows from which the response may be truncated. A playback id without a row is then unknown, not unwatched.
+"""
 HEALTH = "GET /data/stream/{id}/health"
 OVERALL = "Healthy"
 REALTIME_RATIO = "TranscodeRealtimeRatio"
 NO_DATA = {404, 501}
-"""No events of this stream yet; no health service on this deployment. Neither is a fault."""
+"""No events of this stream yet; no health service in this deployment. Neither is an error."""
 ID_CHARACTERS = 8
 POINT = ("at", "value")
-"""Names of the two numbers of a metric's ``last``: unix milliseconds and the value."""
+"""Names for the two numbers in a metric's ``last``: unix milliseconds and the value."""
 
 
 # -- viewers -----------------------------------------------------------------------------------------------------------
@@ -47,13 +48,13 @@ class Audience(msgspec.Struct, frozen=True):
 
 
 class Viewership(msgspec.Struct, frozen=True):
-    """The audiences by playback id; ``complete``: playback ids without a row have no viewers."""
+    """Audiences by playback id. ``complete``: playback ids without a row have no viewers."""
 
     audiences: Mapping[str, Audience]
     complete: bool
 
     def update_report(self, report: StreamReport) -> StreamReport:
-        """Return the report with its viewers, where they are known."""
+        """Return the report with its viewers, if they are known."""
         audience = self.audiences.get(report.playback_id)
         if audience is not None:
             return msgspec.structs.replace(report, viewers=audience.viewers, viewer_error_ratio=audience.error_ratio)
@@ -63,7 +64,7 @@ class Viewership(msgspec.Struct, frozen=True):
 
 
 async def fetch_viewership(requests: Requests, drops: DropCounter) -> Viewership:
-    """Request the viewers of all playback ids at once. Raises ``UpstreamError``: 403 for keys without permission."""
+    """Request the viewers of all playback ids. Raises ``UpstreamError`` (status 403 if the key lacks permission)."""
     response = await requests.get(VIEWS, params={"breakdownBy[]": "playbackId"})
     rows = require_list(response.data, VIEWS)
     audiences: dict[str, Audience] = {}
@@ -71,7 +72,7 @@ async def fetch_viewership(requests: Requests, drops: DropCounter) -> Viewership
         row = Record(raw if isinstance(raw, dict) else {}, drops)
         audience = Audience(row.count("viewCount"), row.ratio("errorRate"))
         known = audiences.get(row.text("playbackId"))
-        # of two rows for one playback id, the one with more viewers counts
+        # if a playback id has two rows, the one with more viewers counts
         if known is None or (audience.viewers or 0, audience.error_ratio or 0.0) > (
             known.viewers or 0,
             known.error_ratio or 0.0,
@@ -86,7 +87,7 @@ async def fetch_viewership(requests: Requests, drops: DropCounter) -> Viewership
 
 
 class HealthDetails(msgspec.Struct, frozen=True):
-    """The detailed health of a stream."""
+    """Detailed health of a stream."""
 
     conditions: Mapping[str, bool] = {}
     targets: Mapping[str, bool] = {}
@@ -106,10 +107,10 @@ NO_DETAILS = HealthDetails()
 
 
 class HealthDetailsCache:
-    """The details of all live streams, each requested at its own interval."""
+    """Health details of all live streams, requested at their own interval."""
 
     def __init__(self, interval: float, clock: Clock) -> None:
-        """``interval``: seconds between two requests about one stream."""
+        """``interval``: seconds between two requests for one stream."""
         self._interval = interval
         self._clock = clock
         self._cached: dict[str, CachedFetch[HealthDetails]] = {}
@@ -117,9 +118,9 @@ class HealthDetailsCache:
     async def add_details(
         self, requests: Requests, reports: Collection[StreamReport], drops: DropCounter
     ) -> list[StreamReport]:
-        """Return the reports with their details, after requesting those that are due.
+        """Request the details that are due, and return the reports with their details.
 
-        Those that have waited longest come first; the next poll requests those that this one has no time for.
+        Streams that have waited longest come first; those left when the poll's time is over are due in the next poll.
         """
         live = [report.id for report in reports if report.live]
         self._cached = {id_: self._cached.get(id_) or CachedFetch(self._interval, self._clock) for id_ in live}
@@ -132,7 +133,7 @@ class HealthDetailsCache:
                 cached.mark_requested()
                 cached.store(await fetch_health_details(requests, stream_id, drops))
 
-        # a request that fails only leaves the last details in place until they are stale
+        # errors are ignored: the last details stay in place until they are stale
         await requests.map(fetch_item, due)
         return [self._update_report(report) for report in reports]
 
@@ -143,7 +144,7 @@ class HealthDetailsCache:
 
 
 async def fetch_health_details(requests: Requests, stream_id: str, drops: DropCounter) -> HealthDetails:
-    """Request one stream's detailed health; ``NO_DETAILS`` where the platform has none."""
+    """Request one stream's detailed health; ``NO_DETAILS`` if the platform has none."""
     try:
         response = await requests.get(HEALTH, id=stream_id)
     except UpstreamError as error:
@@ -154,7 +155,7 @@ async def fetch_health_details(requests: Requests, stream_id: str, drops: DropCo
 
 
 def parse_health_details(record: Record) -> HealthDetails:
-    """Parse the detailed health; a condition with status null was never probed and is left out."""
+    """Parse the detailed health, without conditions that were never probed (status null)."""
     conditions: dict[str, bool] = {}
     overall = record.record("healthy")
     if overall is not None:
@@ -170,7 +171,7 @@ def _set_condition(conditions: dict[str, bool], name: str, status: bool | None) 
 
 
 def _multistream_targets(record: Record) -> Iterator[tuple[str, bool]]:
-    """Yield each target's name and whether it is connected. One that gets several renditions needs all of them."""
+    """Yield each target's name and whether all renditions sent to it are connected."""
     connected: dict[tuple[str, str], bool] = {}
     for entry in record.records("multistream"):
         target, condition = entry.record("target"), entry.record("connected")
@@ -186,7 +187,7 @@ def _multistream_targets(record: Record) -> Iterator[tuple[str, bool]]:
 
 
 def _realtime_ratio(record: Record) -> float | None:
-    """Return media seconds per wall second, by the latest report: several nodes have one when transcoding moved."""
+    """Return transcoded media seconds per second from the node that reported last; transcoding may have moved."""
     metrics = record.record("metrics")
     if metrics is None:
         return None

@@ -1,4 +1,4 @@
-"""node-media-server, versions 2 and 4: its streams over its HTTP API."""
+"""node-media-server, versions 2 and 4, over its HTTP API."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HEALTH_4 = "GET /api/v1/health"
 STREAM_4 = "GET /api/v1/streams/{app}/{name}"
 SERVER_2 = "GET /api/server"
 NOT_VERSION_4 = frozenset({401, 404})
-"""Statuses of version 2 for the health page of version 4: it knows no such path, or wants its password first."""
+"""Statuses with which version 2 responds to the health request of version 4: unknown path, or password required."""
 
 
 class NodeMediaServerSettings(UpstreamSettings):
@@ -55,7 +55,7 @@ class NodeMediaServerSettings(UpstreamSettings):
     auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, LOGIN})
 
     streams: tuple[ApplicationStream, ...] = Field(
-        default=(), description="What is expected of streams; every stream that the server lists is watched anyway."
+        default=(), description="Expectations for streams; every stream that the server lists is watched anyway."
     )
 
     def configured_streams(self) -> tuple[ApplicationStream, ...]:
@@ -64,7 +64,7 @@ class NodeMediaServerSettings(UpstreamSettings):
 
 
 class NodeMediaServer(Platform[NodeMediaServerSettings]):
-    """Polls one server; remembers which version it is until a poll fails."""
+    """Polls one server; its version is detected again after a failed poll."""
 
     name: ClassVar[str] = "node_media_server"
     settings_class = NodeMediaServerSettings
@@ -89,7 +89,7 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
             self._auth_4 = client.login(NodeMediaServerLogin, settings.auth)
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
-        """Request the list of all streams; first detect the server's version, where it is not known."""
+        """Detect the server's version if it is not known, then request the list of all streams."""
         try:
             if self._generation is None:
                 await self._detect_version(requests)
@@ -100,7 +100,7 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
         return FetchResult(reports=listed.reports, listed=listed.facts, version=self._version)
 
     async def fetch_stream(self, requests: Requests, stream: StreamSettings, drops: DropCounter) -> StreamReport | None:
-        """Request one stream from version 4; version 2 has no such request that tells as much as its list."""
+        """Request one stream from version 4; version 2 has no request that returns as much as its list."""
         if self._generation != 4 or not isinstance(stream, ApplicationStream):
             return None
         try:
@@ -116,7 +116,7 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
 
     @classmethod
     def requests_per_minute(cls, settings: NodeMediaServerSettings) -> float:
-        """Count one list per poll; detecting the version and logging in are rare."""
+        """Count one list per poll; version detection and logins are rare."""
         return 60.0 / settings.interval
 
     async def _fetch_list(self, requests: Requests, drops: DropCounter) -> StreamList:
@@ -125,7 +125,7 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
         return await parse_version_2((await requests.get(STREAMS_2)).data, drops, self.settings.max_streams)
 
     async def _detect_version(self, requests: Requests) -> None:
-        """Request the health page of version 4, which needs no credentials; where there is none, detect version 2."""
+        """Detect version 4 by its health request, which needs no credentials, else version 2."""
         try:
             response = await requests.get(HEALTH_4, auth=False)
         except UpstreamError as error:
@@ -135,7 +135,7 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
             return
         data = Record.from_response(response.data, DropCounter()).record("data")
         if data is None:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{HEALTH_4}: not the answer of a node-media-server")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{HEALTH_4}: not a response of node-media-server")
         self.client.auth = self._auth_4
         self._generation, self._version = 4, data.text("version")
 
@@ -143,14 +143,14 @@ class NodeMediaServer(Platform[NodeMediaServerSettings]):
         self.client.auth = self._auth_2
         self._generation, self._version = 2, ""
         try:
-            # the server measures the processor's load for this response, so it is requested only here
+            # only once, because the server measures its CPU load for 100 ms before it responds
             response = await requests.get(SERVER_2)
             self._version = Record.from_response(response.data, DropCounter()).text("version")
         except UpstreamError as error:
             if error.reason is Reason.NOT_FOUND:
-                text = f"neither {HEALTH_4} nor {SERVER_2} is there: is the url right, is the API switched on?"
+                text = f"server has neither {HEALTH_4} nor {SERVER_2}: check the url, and that its API is enabled"
                 raise UpstreamError(Reason.NOT_FOUND, text, status=error.status) from None
-            # a poll does not fail for the version alone: if something is wrong, the list of streams shows it
+            # do not fail the poll: the version is optional, and other problems show up in the request for the list
 
 
 PLATFORM = NodeMediaServer

@@ -1,4 +1,4 @@
-"""The login of node-media-server 4: user name and password for a JSON Web Token.
+"""Login of node-media-server 4, which exchanges username and password for a JSON Web Token.
 
 Source: node-media-server 4.2.4, 4.2.8, 4.3.2 and 4.4.3, ``src/api/handlers/auth.js``.
 """
@@ -17,20 +17,21 @@ from exporter.platforms.api import DropCounter, Login, Reason, Record, SendReque
 
 ENDPOINT = "POST /api/v1/login"
 LOCKED = 429
-"""Also the status of more than ten login requests in a minute from one address; that one has a ``Retry-After``."""
+"""Status when the user is locked. More than ten logins per minute from one address also give it, with ``Retry-After``.
+"""
 TOKEN_LIFE_SECONDS = 24 * 3600.0
-"""The server's default, for a token without a lifetime."""
+"""Lifetime of a token that does not contain one: the server's default."""
 
 
 class NodeMediaServerLogin(Login):
-    """Logs in rarely, because five refused logins lock the user for 15 minutes, for people at the same address too."""
+    """Logs in rarely, because five wrong passwords lock the user for 15 minutes for everyone at the same address."""
 
     max_logins_per_minute = 2
     refused_wait_seconds = 300.0
     longest_refused_wait_seconds = 900.0
 
     async def login(self, send: SendRequest) -> tuple[str, float]:
-        """Return a new token and its life in seconds."""
+        """Return a new token and its lifetime in seconds."""
         try:
             token = await self._request_token(send, self.password.get())
         except UpstreamError as error:
@@ -40,7 +41,7 @@ class NodeMediaServerLogin(Login):
         return token, token_life(token)
 
     async def _request_token(self, send: SendRequest, secret: str) -> str:
-        """Send the password itself only to servers that have no challenge (all but 4.2.7 to 4.2.x)."""
+        """Send the password itself only to servers without a challenge (all but 4.2.7 to 4.2.x)."""
         challenge = await self._request_challenge(send)
         if challenge:
             signature = hmac.new(secret.encode(), challenge.encode(), hashlib.sha256).hexdigest()
@@ -50,11 +51,11 @@ class NodeMediaServerLogin(Login):
         response = await send(ENDPOINT, body=body)
         token = _data_text(response.data, "token")
         if not token or not token.isascii() or not token.isprintable():
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: no token in the answer")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{ENDPOINT}: the response has no usable token")
         return token
 
     async def _request_challenge(self, send: SendRequest) -> str:
-        """Return the challenge to sign; empty where the server has none, and answers 400 without the password."""
+        """Return the challenge to sign; empty if the server has none and responds with 400 to a missing password."""
         try:
             response = await send(ENDPOINT, body={"username": self.username})
         except UpstreamError as error:
@@ -65,7 +66,7 @@ class NodeMediaServerLogin(Login):
 
 
 def token_life(token: str) -> float:
-    """Return the seconds from a token's issue to its expiry, by its own claims ``iat`` and ``exp``."""
+    """Return a token's lifetime in seconds, from its claims ``iat`` and ``exp``."""
     try:
         payload = token.split(".")[1]
         claims = msgspec.json.decode(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
@@ -79,6 +80,6 @@ def token_life(token: str) -> float:
 
 
 def _data_text(response: Any, name: str) -> str:
-    """Return a text in the envelope's ``data``."""
+    """Return a string field of the envelope's ``data``."""
     data = Record.from_response(response, DropCounter()).record("data")
     return data.text(name) if data else ""

@@ -1,4 +1,4 @@
-"""The streams of node-media-server as reports: the list of version 2 and that of version 4.
+"""Parse the stream lists of node-media-server 2 and 4 to reports.
 
 Sources: node-media-server 2.7.4, ``src/api/controllers/streams.js``; 4.2.4 to 4.4.3, ``src/api/handlers/streams.js``.
 Codecs: Adobe Flash Video File Format 10.1, E.4.2.1 and E.4.3.1; Enhanced RTMP 1 and 2 for the four-letter codes.
@@ -31,7 +31,7 @@ KIND = "stream"
 STREAMS_4 = "GET /api/v1/streams"
 STREAMS_2 = "GET /api/streams"
 _STATUSES = meanings({"publishing": Status.LIVE, "reconnecting": Status.CONNECTING, "idle": Status.IDLE})
-"""Version 4.3 and later. ``reconnecting``: the publisher is gone; the server holds its place for 30 s."""
+"""Status words of version 4.3 and later. ``reconnecting``: the publisher is gone, its slot is held for 30 s."""
 FEEDS = frozenset(
     {
         "application", "protocol", "session", "kind", "video_codec", "audio_codec", "resolution",
@@ -40,10 +40,10 @@ FEEDS = frozenset(
         "viewers", "system_clients", "frames_per_second", "width_pixels", "height_pixels", "recording",
     }
 )  # fmt: skip
-"""The fields of ``StreamReport`` that the platform can fill."""
+"""Fields of ``StreamReport`` that the platform can fill."""
 Report = slim_report(FEEDS)
 _VIDEO_NUMBERS = {2: "h263", 3: "screen", 4: "vp6", 5: "vp6a", 6: "screen2", 7: "h264", 12: "hevc"}
-"""12 is not Adobe's, but many servers and encoders use it."""
+"""12 is not part of Adobe's specification, but many servers and encoders use it."""
 _AUDIO_NUMBERS = {1: "adpcm", 2: "mp3", 3: "pcm", 5: "nellymoser", 6: "nellymoser", 7: "alaw", 8: "mulaw", 10: "aac",
                   11: "speex", 13: "opus", 14: "mp3"}  # fmt: skip
 _FOUR_LETTERS = {"avc1": "h264", "hvc1": "hevc", "hev1": "hevc", "vvc1": "vvc", "av01": "av1", "vp08": "vp8",
@@ -55,7 +55,7 @@ _FOUR_LETTERS = {"avc1": "h264", "hvc1": "hevc", "hev1": "hevc", "vvc1": "vvc", 
 
 
 class StreamList(msgspec.Struct, frozen=True):
-    """The streams of a whole list."""
+    """A parsed list of streams."""
 
     reports: list[StreamReport]
     facts: ListFacts
@@ -64,7 +64,8 @@ class StreamList(msgspec.Struct, frozen=True):
 async def parse_version_2(response: Any, drops: DropCounter, max_streams: int) -> StreamList:
     """Parse ``{application: {key: {publisher, subscribers}}}``.
 
-    A row without these two is no stream: it is counted, and all of them together are an error (``bad_response``).
+    A row without these two fields is not a stream and is counted as unreadable. Raises ``UpstreamError``
+    (``bad_response``) if no row is readable.
     """
     rows: RowReader[StreamReport] = RowReader(STREAMS_2, drops, "stream", max_streams=max_streams)
     async for application, key, raw in rows.in_steps(_rows_2(Record.from_response(response, drops).raw)):
@@ -76,9 +77,9 @@ async def parse_version_2(response: Any, drops: DropCounter, max_streams: int) -
 
 
 def _rows_2(applications: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
-    """Yield application, key and stream. No application is without streams: one that has none is an unreadable row.
+    """Yield application, key and stream.
 
-    It has no name, because its name is a stream's and may be a secret.
+    The server lists no application without streams, so one without any is a single unreadable row.
     """
     for application, streams in applications.items():
         for key, stream in streams.items() if isinstance(streams, dict) and streams else [("", None)]:
@@ -86,13 +87,13 @@ def _rows_2(applications: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
 
 
 _STREAM_2 = ("publisher", "subscribers")
-"""The fields of every stream of version 2."""
+"""Fields of every stream in version 2."""
 
 
 def _parse_stream_2(application: str, key: str, record: Record) -> StreamReport:
     publisher = record.record("publisher")
     subscribers = record.records("subscribers") if "subscribers" in record else None
-    # without a publisher there is a list of subscribers, which may be empty
+    # a stream without a publisher has a list of subscribers, which may be empty
     is_readable = not record.has_unreadable("publisher") and any(name in record for name in _STREAM_2)
     report = Report(
         id=sys.intern(application_stream_id(application, key)),
@@ -112,7 +113,7 @@ def _parse_stream_2(application: str, key: str, record: Record) -> StreamReport:
         report,
         status=Status.LIVE,
         live=True,
-        # everything is published to version 2 over RTMP, by its own relays too
+        # version 2 accepts only RTMP, and its own relays also publish over RTMP
         protocol="rtmp",
         session=publisher.text("clientId"),
         start_timestamp_seconds=publisher.time_iso("connectCreated"),
@@ -143,10 +144,10 @@ async def parse_version_4(response: Any, drops: DropCounter, max_streams: int) -
 
 
 def parse_single_4(response: Any, drops: DropCounter) -> StreamReport:
-    """Parse ``{data: {app, name, ...}}``. Raises ``UpstreamError`` (``bad_response``) if it is not a stream."""
+    """Parse ``{data: {app, name, ...}}``. Raises ``UpstreamError`` (``bad_response``) if it identifies no stream."""
     report = parse_stream_4(Record.from_response(response, drops).required_record("data"))
     if report is None:
-        raise UpstreamError(Reason.BAD_RESPONSE, "the response does not tell which stream it is about")
+        raise UpstreamError(Reason.BAD_RESPONSE, "the response does not identify its stream")
     return report
 
 
@@ -156,14 +157,14 @@ def missing_stream(stream_id: str, application: str) -> StreamReport:
 
 
 def parse_stream_4(record: Record) -> StreamReport | None:
-    """Return the report of a stream object; None if it does not tell which stream it is about."""
+    """Return the report of a stream object; None if it does not identify its stream."""
     application, name = record.text("app"), record.text("name", unique=True)
     if not application or not name:
         return None
     publisher = record.record("publisher")
     recording = record.flag("recording")
     subscribers = record.count("subscribers")
-    # the server counts a recording as a subscriber, but it is no viewer
+    # the server counts a recording as a subscriber
     recorders = None if recording is None else int(recording)
     status = _status_4(record, publisher)
     live = None if status is Status.UNKNOWN else status is Status.LIVE
@@ -182,7 +183,7 @@ def parse_stream_4(record: Record) -> StreamReport | None:
         return report
     ingest, egress = record.number("inBps", low=0.0), record.number("outBps", low=0.0)
     if report.ingest_bytes is None:
-        # the server's own figures restart at 0 whenever a viewer leaves: they only count beside the total
+        # the server's own rates restart at 0 whenever a viewer leaves, so they are useless without the total
         return report
     return msgspec.structs.replace(
         report,
@@ -193,7 +194,7 @@ def parse_stream_4(record: Record) -> StreamReport | None:
 
 
 def _status_4(record: Record, publisher: Record | None) -> Status:
-    """Return the status; versions before 4.3 report none, but a publisher only while there is one."""
+    """Return the status. Versions before 4.3 report none, but have a ``publisher`` exactly while one is connected."""
     if "status" in record:
         status = record.meaning("status", _STATUSES)
         contradicts = status is Status.LIVE and publisher is None and not record.has_unreadable("publisher")
@@ -204,7 +205,7 @@ def _status_4(record: Record, publisher: Record | None) -> Status:
 
 
 def _publisher_fields(publisher: Record) -> dict[str, Any]:
-    """Return the fields about the publisher; picture and codecs are as announced, 0 or missing when they were not."""
+    """Return the fields about the publisher. Picture size and codecs are as announced, or 0 or missing."""
     return {
         "protocol": publisher.word("protocol"),
         "session": publisher.text("id"),
@@ -229,12 +230,12 @@ def _picture_fields(width: int | None, height: int | None) -> dict[str, Any]:
 
 
 def video_codec(announced: Any) -> str:
-    """Return ``h264`` for 7, ``avc1`` or the number that spells it; empty when none is announced."""
+    """Return the codec's name, such as ``h264`` for 7, ``avc1`` or that FourCC as a number; empty if not announced."""
     return _codec(announced, _VIDEO_NUMBERS)
 
 
 def audio_codec(announced: Any) -> str:
-    """Return ``aac`` for 10, ``mp4a`` or the number that spells it; empty when none is announced."""
+    """Return the codec's name, such as ``aac`` for 10, ``mp4a`` or that FourCC as a number; empty if not announced."""
     return _codec(announced, _AUDIO_NUMBERS)
 
 

@@ -1,4 +1,4 @@
-"""Storm Streaming Server 3.x: its streams over the RESTful API."""
+"""Storm Streaming Server 3.x, over its RESTful API."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from exporter.platforms.storm.stream_requests import (
 
 AUTO: Literal["auto"] = "auto"
 METADATA_REQUESTS_PER_WORKER = 3
-"""Maximum number of substreams that each concurrent worker requests the metadata of in one poll."""
+"""Maximum number of metadata requests per concurrent worker and poll."""
 
 FetchList = Callable[[Requests, DropCounter, UpstreamSettings], Awaitable[StreamList]]
 _LISTS: tuple[FetchList, ...] = (fetch_streams, fetch_cluster_streams)
@@ -67,7 +67,7 @@ def _parse_discover(value: Any) -> bool | str:
 
 def _strip_slash(path: str) -> str:
     if {".", ".."} & set(path.split("/")):
-        raise refuse("a path without . and .. in it")
+        raise refuse("a path without . and .. segments")
     return path.rstrip("/")
 
 
@@ -85,13 +85,13 @@ class StormSettings(UpstreamSettings):
         Text,
         Matching("/|(/[A-Za-z0-9._~-]+)+/?", "a path such as /api or /api/v1, or / for none"),
         AfterValidator(_strip_slash),
-    ] = Field(default="/api", description="What the path of every request begins with, the login's too.")
+    ] = Field(default="/api", description="Prefix of every request path, including the login.")
     discover: Discover = Field(
         default=AUTO,
-        description="Watch every stream of the server's list. `auto`: where there is no list, the configured streams.",
+        description="Watch all streams in the server's list. `auto`: if it has no list, only the configured streams.",
     )
     streams: tuple[ApplicationStream, ...] = Field(
-        default=(), description="Streams to watch, and what is expected of them."
+        default=(), description="Streams to watch, and expectations for them."
     )
 
     def configured_streams(self) -> tuple[ApplicationStream, ...]:
@@ -101,12 +101,13 @@ class StormSettings(UpstreamSettings):
     @model_validator(mode="after")
     def _check_streams(self) -> StormSettings:
         if self.discover is False and not self.streams:
-            raise refuse_all("upstream", {("streams",): refuse("streams, where discover is false", found="nothing")})
+            allowed = "at least one stream, because discover is false"
+            raise refuse_all("upstream", {("streams",): refuse(allowed, found="nothing")})
         return self
 
 
 class StormPlatform(Platform[StormSettings]):
-    """Polls one Storm server; it remembers which of its lists and batches the server turned out to have."""
+    """Polls one Storm server. Which lists it has, and whether it accepts batches, is determined once."""
 
     name: ClassVar[str] = "storm"
     settings_class = StormSettings
@@ -128,7 +129,7 @@ class StormPlatform(Platform[StormSettings]):
             client.auth = client.login(StormLogin, settings.auth)
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
-        """Request the list if there is one, the configured streams missing from it, and metadata of new publishes."""
+        """Request the list (if any), the configured streams missing from it, and metadata of new publishes."""
         listed = await self._fetch_list(requests, drops)
         if listed is None and not self._own_streams:
             return FetchResult(not_owned=True)
@@ -143,7 +144,7 @@ class StormPlatform(Platform[StormSettings]):
             else:
                 streams += outcome
         if failures and listed is None and not streams:
-            # nothing has shown yet that this is a Storm server without a list
+            # nothing has confirmed yet that this is a Storm server without a list, so detect again
             self._lists, self._is_settled = (_LISTS if self.settings.discover else ()), not self.settings.discover
             raise next(iter(failures.values()))
         chosen, duplicates = self.merge_records(
@@ -158,7 +159,7 @@ class StormPlatform(Platform[StormSettings]):
 
     @classmethod
     def requests_per_minute(cls, settings: StormSettings) -> float:
-        """The list's first page, or the batches of the configured streams; substream metadata and pages come on top."""
+        """Count the list's first page, or the batches of configured streams, without further pages and metadata."""
         configured = len(settings.streams)
         batches = configured if configured < BATCH_FROM else -(-configured // BATCH_SIZE)
         per_poll = 1 if settings.discover else batches
@@ -171,9 +172,9 @@ class StormPlatform(Platform[StormSettings]):
         return SESSION_COMMANDS
 
     async def _fetch_list(self, requests: Requests, drops: DropCounter) -> StreamList | None:
-        """Fetch the server's list; None if there is none, so that only the configured streams are known.
+        """Fetch the server's list; None if it has none, so that only the configured streams are known.
 
-        Which list the server has is determined once: it does not change while the server runs.
+        Which list the server has is determined once.
         """
         if self._is_settled:
             return await self._lists[0](requests, drops, self.settings) if self._lists else None
@@ -187,7 +188,7 @@ class StormPlatform(Platform[StormSettings]):
                 self._lists, self._is_settled = (fetch,), True
                 return streams
         if self.settings.discover is True or not self.settings.streams:
-            message = f"neither {STREAMS} nor {CLUSTER_STREAMS} is offered"
+            message = f"server has neither {STREAMS} nor {CLUSTER_STREAMS}"
             hint = "" if self.settings.discover is True else ", and no streams are configured"
             raise UpstreamError(Reason.NOT_FOUND, f"{message}{hint}: check url and base_path")
         self._lists, self._is_settled = (), True

@@ -1,4 +1,4 @@
-"""Storm's stream objects as reports, and the metadata of their substreams (codecs, picture size, frame rate).
+"""Parse Storm's stream objects to reports, and request substream metadata (codecs, picture size, frame rate).
 
 Source: Storm Streaming Server 3.x, RESTful API, pages Stream, Stream List (Batch), Cluster Stream List and Substream
 Metadata.
@@ -31,7 +31,7 @@ from exporter.platforms.api import (
 )
 
 NO_DATA = normalised("No Data")
-"""The grade that comes with a ``healthScore`` of 0 when there is nothing to score; it may be missing too."""
+"""The grade that comes with a ``healthScore`` of 0 if there is nothing to score; the grade may also be missing."""
 _STATUSES = meanings(
     {
         "PUBLISHED": Status.LIVE,
@@ -47,7 +47,7 @@ _STATUSES = meanings(
         "ERROR": Status.ERROR,
     }
 )
-"""The documentation shows only PUBLISHED; Storm's own player and version 2.x read the others from the same field."""
+"""Only PUBLISHED is documented; Storm's own player and version 2.x read the other words from the same field."""
 HEALTH_FACTS = ("healthScore", "inBandwidth", "inTotalBytes")
 RATES = (
     Rate("ingest_bytes", "ingest_bitrate_bytes_per_second"),
@@ -64,24 +64,24 @@ FEEDS = frozenset(
         "recording", "publish_allowed",
     }
 )  # fmt: skip
-"""The fields of ``StreamReport`` that the platform can fill."""
+"""Fields of ``StreamReport`` that the platform can fill."""
 Report = slim_report(FEEDS)
 
 
 class StormStream(msgspec.Struct, frozen=True, gc=False):
-    """A stream's report, and the substream that its metadata is requested from."""
+    """A stream's report, and the substream whose metadata is requested for it."""
 
     report: StreamReport
     key: str
     substream: str = ""
-    """The substream's name; empty if the response names none."""
+    """Name of the substream; empty if the response has none."""
 
 
 def read_envelope(data: object, endpoint: str, drops: DropCounter) -> Record:
     """Return the ``data`` of Storm's envelope ``{"data": {...}, "meta": {...}}``. Raises ``UpstreamError``."""
     content = data.get("data") if isinstance(data, dict) else None
     if not isinstance(content, dict):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no data in the answer")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: the response has no object data")
     return Record(content, drops)
 
 
@@ -94,9 +94,9 @@ def stream_id(application: str, key: str) -> str:
 
 
 def read_stream(record: Record, *, application: str = "", key: str = "") -> StormStream | None:
-    """Return the stream of a stream object, or None if it does not tell which stream it is about.
+    """Parse a stream object; None if it does not identify its stream.
 
-    ``application`` and ``key``: what was requested, for responses that leave them out.
+    ``application`` and ``key``: the requested ones, for responses that omit them.
     """
     application = record.text("application") or application
     key = record.text("streamKey", unique=True) or key
@@ -131,13 +131,13 @@ def read_stream(record: Record, *, application: str = "", key: str = "") -> Stor
 
 
 def missing_stream(application: str, key: str) -> StormStream:
-    """Return a requested stream that is not there: it is not being published."""
+    """Return a requested stream that does not exist, because it is not being published."""
     report = Report(id=stream_id(application, key), application=application, status=Status.IDLE, live=False)
     return StormStream(report, key)
 
 
 def read_cluster_stream(record: Record) -> Iterator[StormStream]:
-    """Yield the streams of a row of the cluster list: one for each source of the stream key. A source is a server."""
+    """Yield the streams in a row of the cluster list: one for each source (server) of the stream key."""
     key = record.text("streamKey", unique=True)
     for source in record.records("sourceList") if key else []:
         application = source.text("applicationName")
@@ -162,7 +162,7 @@ def _state(record: Record) -> tuple[Status, bool | None]:
 
 
 def _native_substream(substreams: list[Record], key: str) -> str:
-    """Return the name of the substream that is the ingest itself: the one with the stream's own key, else the first."""
+    """Return the name of the substream that is the ingest: the one with the stream's own key, otherwise the first."""
     named = [(record.text("streamKey", unique=True), record.text("name")) for record in substreams]
     return next((name for own, name in named if own == key and name), next((name for _, name in named if name), ""))
 
@@ -171,13 +171,13 @@ def _native_substream(substreams: list[Record], key: str) -> str:
 
 METADATA = "GET /streams/{app}/{key}/{substream}/metadata"
 STREAMS_PER_STEP = 100
-"""Number of streams to look through before the event loop gets a turn."""
+"""Number of streams above which to yield to the event loop."""
 RETRY_AFTER_SECONDS = 60.0
-"""Seconds to wait after a failed request for metadata: it is no fault of the stream, and must not cost every poll."""
+"""Seconds to wait after a failed metadata request, so that it is not repeated in every poll."""
 
 
 class SubstreamMetadata(msgspec.Struct, frozen=True, gc=False):
-    """The facts about a substream that have a metric family, named like the fields of ``StreamReport``."""
+    """The facts about a substream that are exported, named like the fields of ``StreamReport``."""
 
     video_codec: str = ""
     audio_codec: str = ""
@@ -188,14 +188,14 @@ class SubstreamMetadata(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Publish(msgspec.Struct, gc=False):
-    """The current publish of one stream, once its metadata was requested."""
+    """The publish for which a stream's metadata was requested."""
 
     start: float | None
     metadata: SubstreamMetadata | None = None
     retry_at: float = 0.0
 
     def includes(self, report: StreamReport) -> bool:
-        """Whether the stream is still in this publish, or has ended it."""
+        """Whether the report belongs to this publish, which may have ended."""
         is_same = self.start == report.start_timestamp_seconds
         return is_same and (bool(report.live) or self.start is not None)
 
@@ -204,7 +204,7 @@ class SubstreamMetadataCache:
     """Requests the metadata of each publish once; forgets streams that are missing from a poll."""
 
     def __init__(self, clock: Clock, requests_per_poll: int) -> None:
-        """``requests_per_poll``: maximum number, for when many streams start at once."""
+        """``requests_per_poll``: maximum, which matters when many streams start at once."""
         self._clock = clock
         self._requests_per_poll = requests_per_poll
         self._publishes: dict[str, _Publish] = {}
@@ -212,9 +212,9 @@ class SubstreamMetadataCache:
     async def add_metadata(
         self, requests: Requests, streams: Iterable[StormStream], drops: DropCounter
     ) -> list[StreamReport]:
-        """Return the reports with their metadata, as far as it is known; a failed request is retried later."""
+        """Request missing metadata, and return the reports with the metadata known so far."""
         streams = list(streams)
-        # looking through thousands takes milliseconds: let the event loop run before and after
+        # going through thousands of streams takes milliseconds: yield to the event loop before and after
         are_many = len(streams) > STREAMS_PER_STEP
         if are_many:
             await asyncio.sleep(0)
@@ -287,7 +287,7 @@ async def _fetch_metadata(requests: Requests, stream: StormStream, drops: DropCo
         resolution=f"{width}x{height}" if width and height else "",
         width_pixels=width,
         height_pixels=height,
-        # 0 if the encoder does not report it
+        # 0 means that the encoder does not announce it
         frames_per_second=record.number("frameRate", low=0.0) or None,
     )
     return _deduplicated(metadata)
@@ -295,5 +295,5 @@ async def _fetch_metadata(requests: Requests, stream: StormStream, drops: DropCo
 
 @lru_cache(maxsize=1024)
 def _deduplicated(metadata: SubstreamMetadata) -> SubstreamMetadata:
-    """Return one object for all equal metadata: most publishes of a server look the same."""
+    """Return one object for all equal metadata, because most publishes of a server have the same."""
     return metadata

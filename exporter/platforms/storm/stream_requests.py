@@ -1,4 +1,4 @@
-"""Storm's login, its lists of streams, and streams requested by application and key.
+"""Requests to Storm: login, lists of streams, and single streams by application and key.
 
 Source: Storm Streaming Server 3.x, RESTful API, pages Login, Stream, Stream List (Batch) and Cluster Stream List; a
 single server's list has the same paging as the cluster's.
@@ -42,28 +42,28 @@ from exporter.platforms.storm.storm_streams import (
 )
 
 NOT_OFFERED = frozenset({404, 405, 501})
-"""Statuses with which a server responds that does not have an endpoint."""
+"""Response statuses for endpoints that the server does not have."""
 
 # -- login -------------------------------------------------------------------------------------------------------------
 
 LOGIN_ENDPOINT = "POST /auth/login"
 TOKEN_LIFE_SECONDS = 900.0
-"""The documented life of a token, for responses that do not contain it."""
+"""Lifetime of a token if the response does not contain it: the documented value."""
 
 
 class StormLogin(Login):
-    """Exchanges user name and password for a bearer token; Storm allows five logins a minute per address."""
+    """Exchanges username and password for a bearer token. Storm allows five logins per minute and address."""
 
     max_logins_per_minute = 5
 
     async def login(self, send: SendRequest) -> tuple[str, float]:
-        """Return a new token and its life in seconds."""
+        """Return a new token and its lifetime in seconds."""
         credentials = {"username": self.username, "password": self.password.get()}
         response = await send(LOGIN_ENDPOINT, body=credentials)
         record = read_envelope(response.data, LOGIN_ENDPOINT, DropCounter())
         token = record.text("accessToken")
         if not token or not token.isascii() or not token.isprintable():
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{LOGIN_ENDPOINT}: no access token in the answer")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{LOGIN_ENDPOINT}: the response has no usable access token")
         life = record.number("remainingTime", unit=MILLISECONDS, low=1.0, high=30 * 86400.0)
         return token, life or TOKEN_LIFE_SECONDS
 
@@ -73,14 +73,14 @@ class StormLogin(Login):
 STREAMS = "GET /streams"
 CLUSTER_STREAMS = "GET /cluster/streams"
 ROWS_PER_PAGE = 100
-"""Requested number; the server may return fewer (its default is 10), so a page's length says nothing."""
+"""Requested page size; the server may return fewer rows (its default is 10), so a short page need not be the last."""
 
 ReadRow = Callable[[Record], Sequence[StormStream] | None]
-"""Returns None if the row does not tell which stream it is about."""
+"""Returns None if the row does not identify its stream."""
 
 
 class StreamList(msgspec.Struct, frozen=True):
-    """The streams of a whole list, a stream with several records more than once."""
+    """A parsed list. A stream with several records appears more than once."""
 
     streams: list[StormStream]
     facts: ListFacts
@@ -116,7 +116,7 @@ async def _fetch_list(
         listed = page.items("list")
         found = [record for row in listed if (record := rows.record(row, prefix="list.")) is not None]
         rows.refuse_repeated_page((r.raw.get("application"), r.raw.get("streamKey")) for r in found)
-        # decoding and reading a whole page each take milliseconds
+        # decoding and reading a page take milliseconds each: yield to the event loop in between
         await asyncio.sleep(0)
         async for record in rows.in_steps(found):
             streams = read_row(record)
@@ -137,9 +137,9 @@ async def _fetch_page(requests: Requests, endpoint: str, number: int, drops: Dro
         response = await requests.get(endpoint, params={"page": str(number), "rowsPerPage": str(ROWS_PER_PAGE)})
     except UpstreamError as error:
         if number > 1 and error.reason is Reason.NOT_FOUND:
-            # the server has a list: a 404 here does not mean that it has none
+            # not NOT_FOUND, which would mean that the server has no list
             raise UpstreamError(
-                Reason.BAD_RESPONSE, f"{endpoint}: page {number} was announced and is not there"
+                Reason.BAD_RESPONSE, f"{endpoint}: page {number} was announced but does not exist"
             ) from None
         raise
     return read_envelope(response.data, endpoint, drops)
@@ -150,23 +150,23 @@ async def _fetch_page(requests: Requests, endpoint: str, number: int, drops: Dro
 STREAM = "GET /streams/{app}/{key}"
 BATCH = "POST /streams/batch"
 BATCH_FROM = 2
-"""Minimum number of streams for a batch."""
+"""Minimum number of streams for which batches are used."""
 BATCH_SIZE = 100
 _STREAM_FIELDS = ("application", "streamKey", "state")
-"""At least one of them is in every response about a stream."""
+"""Every response about a stream has at least one of these fields."""
 
 Outcomes = dict[str, list[StormStream] | UpstreamError]
-"""The records of each requested stream, by its id, or why there are none."""
+"""The records of each requested stream, or the error, by id."""
 
 
 class StreamRequester:
-    """Requests streams by application and key, in batches unless the server turns out not to have them."""
+    """Requests streams by application and key, in batches if the server accepts them."""
 
     def __init__(self) -> None:
         self._has_batch = True
 
     async def fetch(self, requests: Requests, streams: Sequence[ApplicationStream], drops: DropCounter) -> Outcomes:
-        """Return every stream, or why it could not be fetched; a stream that responds with 404 is idle."""
+        """Return the records or the error of each stream. A stream whose request gets Storm's 404 is idle."""
         outcomes: Outcomes = {}
         if self._has_batch and len(streams) >= BATCH_FROM:
             outcomes = await self._fetch_batches(requests, streams, drops)
@@ -181,8 +181,8 @@ class StreamRequester:
     async def _fetch_batches(
         self, requests: Requests, streams: Sequence[ApplicationStream], drops: DropCounter
     ) -> Outcomes:
-        """Return the streams of which a batch tells the state."""
-        # "a-b"/"c" and "a"/"b-c" have one batch id: such streams are requested one by one
+        """Return the streams whose state the batches contain."""
+        # "a-b"/"c" and "a"/"b-c" have the same batch id: such streams are requested one by one
         times = Counter(map(_batch_id, streams))
         unambiguous = [stream for stream in streams if times[_batch_id(stream)] == 1]
         batches = [unambiguous[start : start + BATCH_SIZE] for start in range(0, len(unambiguous), BATCH_SIZE)]
@@ -210,10 +210,10 @@ async def _fetch_stream(requests: Requests, stream: ApplicationStream, drops: Dr
         raise
     record = read_envelope(response.data, STREAM, drops)
     if not any(name in record for name in _STREAM_FIELDS):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the answer is not about a stream")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the response is not a stream")
     found = read_stream(record, application=stream.application, key=stream.key)
     if found is None or found.report.id != stream.id:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the answer is about another stream")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM}: the response is about another stream")
     return found
 
 
@@ -243,7 +243,7 @@ def _batch_id(stream: ApplicationStream) -> str:
 def _show_stream(stream_id: str, _options: Mapping[str, Any]) -> tuple[ManualRequest, ...]:
     application, _slash, key = stream_id.partition("/")
     if not application or not key:
-        raise InvalidCommandError(f"{stream_id!r}: a stream of storm is named as application/key")
+        raise InvalidCommandError(f"{stream_id!r}: the id of a Storm stream is application/key")
     return (ManualRequest(STREAM, {"app": application, "key": key}),)
 
 

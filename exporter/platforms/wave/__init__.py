@@ -1,4 +1,4 @@
-"""WAVE: its streaming sessions over the REST API, within the request limit that its responses announce."""
+"""WAVE: streaming sessions over its REST API, within the request limit that its responses announce."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from exporter.platforms.wave.wave_settings import WaveSettings
 REQUESTS_PER_MINUTE_FREE_TIER = 60
 
 Outcomes = dict[str, StreamReport | UpstreamError]
-"""The result for each requested session, by its id."""
+"""The report or the error of each requested session, by id."""
 
 
 class WavePlatform(Platform[WaveSettings]):
-    """Polls sessions by their ids, those of the configuration and those of the sessions file."""
+    """Polls the sessions of the configuration and of the sessions file, each by its id."""
 
     name: ClassVar[str] = "wave"
     settings_class = WaveSettings
@@ -57,7 +57,7 @@ class WavePlatform(Platform[WaveSettings]):
         """Monotonic seconds of the last poll that returned a session, or had none to request."""
 
     def configured_streams(self) -> tuple[WaveSession, ...]:
-        """Return the configured sessions, and those of the file whose id and name are not configured."""
+        """Return the configured sessions, and those of the file whose id and name are not in the configuration."""
         own = self.settings.sessions
         if self._file is None:
             return own
@@ -65,7 +65,7 @@ class WavePlatform(Platform[WaveSettings]):
         return *own, *(s for s in self._file.sessions() if s.id not in ids and (s.name or "").strip() not in names)
 
     async def refresh_configured_streams(self) -> None:
-        """Read the sessions file again if it has changed."""
+        """Reload the sessions file if it has changed."""
         if self._file is not None:
             try:
                 await self._file.refresh()
@@ -73,7 +73,7 @@ class WavePlatform(Platform[WaveSettings]):
                 raise UpstreamError(Reason.NOT_FOUND, f"sessions_file: {error}") from None
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
-        """Request the sessions that the budget allows, longest waiting first; then everything else that is due."""
+        """Request as many sessions as the budget allows, longest waiting first, then everything else that is due."""
         wanted = [session.id for session in self.owned(self.configured_streams())]
         if not wanted and self._optional.is_empty and not self.shard_filter.is_all:
             return FetchResult(not_owned=True)
@@ -101,10 +101,7 @@ class WavePlatform(Platform[WaveSettings]):
 
     @classmethod
     def requests_per_minute(cls, settings: WaveSettings) -> float:
-        """One request per session and poll; ICE candidates once per session and interval until they are complete.
-
-        The optional endpoints come on top, each at its own interval.
-        """
+        """Count one request per session and poll, ICE candidates of all sessions, and the optional endpoints."""
         sessions = len(settings.sessions)
         per_minute = 60.0 * sessions / settings.interval
         if settings.ice_candidates is not None:
@@ -112,7 +109,7 @@ class WavePlatform(Platform[WaveSettings]):
         return per_minute + optional_requests_per_minute(settings)
 
     def alert_sink(self) -> AlertSink:
-        """Return the sink of WAVE's analytics events."""
+        """Return the sink for WAVE's analytics events."""
         return WaveAlertSink(self.client)
 
     @classmethod
@@ -121,7 +118,7 @@ class WavePlatform(Platform[WaveSettings]):
         return SESSION_COMMANDS
 
     async def _fetch_sessions(self, requests: Requests, wanted: Sequence[str], drops: DropCounter) -> Outcomes:
-        """Fetch the sessions whose turn it is; the very first one alone, because its response tells the limit."""
+        """Fetch the sessions whose turn it is; the very first one alone, because its response announces the limit."""
 
         async def fetch(session_id: str) -> StreamReport:
             return await fetch_session(requests, session_id, drops, numbers=self.settings.session_numbers)
@@ -137,7 +134,7 @@ class WavePlatform(Platform[WaveSettings]):
     async def _request_optional(
         self, requests: Requests, wanted: Sequence[str], reports: Sequence[StreamReport], drops: DropCounter
     ) -> dict[str, Reason]:
-        """Request what is due except sessions; return the sessions whose candidates could not be read, and why."""
+        """Request what else is due; return the reasons of failed ICE candidate requests by session id."""
         failures: dict[str, Reason] = {}
         before = requests.count
         if self._candidates is not None:
@@ -153,14 +150,16 @@ class WavePlatform(Platform[WaveSettings]):
     def _check_outcomes(
         self, wanted: Sequence[str], reports: Sequence[StreamReport], errors: dict[str, UpstreamError]
     ) -> None:
-        """Raise an error if this poll returned nothing usable, unless it was too soon for another request."""
+        """Raise ``UpstreamError`` if this poll returned nothing usable, except while waiting for the request limit."""
         now = self.clock.monotonic()
         if reports or not wanted:
             self._useful_at = now
         elif errors:
             raise next(iter(errors.values()))
         elif self._useful_at is None or now - self._useful_at >= 2 * self._budget.window_seconds:
-            raise UpstreamError(Reason.RATE_LIMITED, "the platform's request limit is used up, by others too")
+            raise UpstreamError(
+                Reason.RATE_LIMITED, "request limit used up; other clients seem to use the same API key"
+            )
 
 
 PLATFORM = WavePlatform

@@ -1,4 +1,4 @@
-"""Alerts as events in WAVE's analytics.
+"""Send alerts as events to WAVE's analytics.
 
 Source: WAVE API reference, Analytics, "Track analytics event" and "Track batch of analytics events".
 """
@@ -43,7 +43,7 @@ class WaveAlertSink(AlertSink):
 
 
 def event_of(change: AlertChange) -> Event:
-    """Return a firing alert as ``stream.unhealthy``, a resolved one as ``stream.recovered``."""
+    """Return the event for an alert change: ``stream.unhealthy`` or ``stream.recovered``."""
     return {
         "eventType": "stream",
         "eventName": "stream.unhealthy" if change.is_firing else "stream.recovered",
@@ -59,30 +59,30 @@ def event_of(change: AlertChange) -> Event:
 
 
 def _session_id(change: AlertChange) -> str:
-    """Return WAVE's own session id where the stream is one of its sessions and that id may be shown."""
+    """Return the session id if the stream is a WAVE session and its id may be shown."""
     if change.platform == "wave" and change.session:
         return change.session
     return f"{change.upstream}/{change.stream}"
 
 
 async def track_event(requests: Requests, event: Event) -> str:
-    """Send one event and return its id, or an empty text if WAVE returns none. Raises ``UpstreamError``."""
+    """Send one event and return its id, or an empty string if WAVE returns none. Raises ``UpstreamError``."""
     response = await requests.post(EVENT, body=event)
     if response.data is None:
         return ""
     record = Record.from_response(response.data, DropCounter())
     if record.flag("success") is False:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{EVENT}: the event was not taken")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{EVENT}: the event was rejected")
     return record.text("eventId")
 
 
 async def track_events(requests: Requests, events: Sequence[Event]) -> DeliveryCounts:
     """Send at most 100 events; those that WAVE does not report as rejected count as accepted.
 
-    Raises ``ValueError`` for more, before anything is sent, and ``UpstreamError``.
+    Raises ``ValueError`` for more events, before anything is sent, and ``UpstreamError``.
     """
     if len(events) > MAX_BATCH:
-        raise ValueError(f"{len(events)} events, and a batch holds at most {MAX_BATCH}")
+        raise ValueError(f"{len(events)} events, but a batch holds at most {MAX_BATCH}")
     response = await requests.post(BATCH, body={"events": list(events)})
     rejected = None if response.data is None else Record.from_response(response.data, DropCounter()).count("rejected")
     rejected = min(rejected or 0, len(events))

@@ -1,7 +1,7 @@
-"""The ICE candidates of live WebRTC sessions: how many of each type, and whether gathering is complete.
+"""Count the ICE candidates of live WebRTC sessions by type, until gathering is complete.
 
 Source: WAVE API reference, Streaming, "Get ICE candidates for WebRTC session". The contents of a candidate are not
-documented: its type is read from ``type``, ``candidateType`` or the candidate line, its time from ``timestamp`` or
+documented, so its type is read from ``type``, ``candidateType`` or the candidate line, its time from ``timestamp`` or
 ``createdAt``.
 """
 
@@ -34,14 +34,14 @@ _TYPE_IN_LINE = re.compile(r"\btyp\s+(\w+)")
 
 
 class IceCandidates(msgspec.Struct, frozen=True):
-    """The candidates of a session, from all pages."""
+    """Number of candidates of a session by type, over all pages."""
 
     by_type: Mapping[str, int]
     complete: bool | None
 
 
 class CandidateCache:
-    """The candidates of the live WebRTC sessions, requested at their own interval until gathering is complete."""
+    """Candidates of the live WebRTC sessions, requested at their own interval until gathering is complete."""
 
     def __init__(self, clock: Clock, interval: float) -> None:
         """``interval``: seconds between two requests for the candidates of a session."""
@@ -52,7 +52,7 @@ class CandidateCache:
     async def request_due(
         self, requests: Requests, reports: Sequence[StreamReport], budget: int | None, drops: DropCounter
     ) -> dict[str, Reason]:
-        """Request what is due, for at most ``budget`` sessions; return the sessions whose request failed, and why."""
+        """Request what is due, for at most ``budget`` sessions; return the reasons of failures by session id."""
         self._follow_publishes(reports)
         due = [report.id for report in reports if self._is_due(report.id)]
         due.sort(key=lambda session_id: self._gatherings[session_id].fetched.requested_at or 0.0)
@@ -70,7 +70,7 @@ class CandidateCache:
         return failures
 
     def add_candidates(self, report: StreamReport) -> StreamReport:
-        """Return the report with its candidates, unless they are stale."""
+        """Return the report with its candidates, if there are any that are not stale."""
         gathering = self._gatherings.get(report.id)
         found = None if gathering is None else gathering.complete or gathering.fetched.value
         if found is None:
@@ -103,7 +103,7 @@ class _Gathering:
         self.start = start
         self.fetched = fetched
         self.complete: IceCandidates | None = None
-        """The candidates once gathering is complete: they neither change nor become stale."""
+        """The candidates once gathering is complete; from then on they neither change nor become stale."""
 
     def store(self, found: IceCandidates) -> None:
         self.fetched.store(found)
@@ -114,25 +114,25 @@ class _Gathering:
 async def fetch_candidates(requests: Requests, session_id: str, drops: DropCounter) -> IceCandidates:
     """Return all candidates of a session, by type.
 
-    Raises ``UpstreamError``, also for a page that contains nothing new although more is announced.
+    Raises ``UpstreamError``, also if a page contains nothing new but announces more.
     """
     pages = _CandidatePages()
     for _ in range(MAX_PAGES):
         response = await requests.get(CANDIDATES, params=pages.next_params(), id=session_id)
         page = Record.from_response(response.data, drops)
         if "candidates" not in page:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: no candidates in the answer")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: the response has no list candidates")
         new = pages.add_page(page.records("candidates"), drops)
         if not page.flag("hasMore"):
             found = list(pages.types.values())
             return IceCandidates({type_: found.count(type_) for type_ in TYPES}, page.flag("isComplete"))
         if not new or pages.limit > MAX_LIMIT:
-            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: more is announced, and the same comes again")
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: a page announces more but has nothing new")
     raise UpstreamError(Reason.BAD_RESPONSE, f"{CANDIDATES}: more than {MAX_PAGES} pages")
 
 
 class _CandidatePages:
-    """The candidates read so far, and the parameters that request the next ones."""
+    """The candidates read so far, and the query for the next page."""
 
     def __init__(self) -> None:
         self.types: dict[str, str] = {}
@@ -144,13 +144,13 @@ class _CandidatePages:
         return {"limit": str(self.limit), **({"since": self._since} if self._since else {})}
 
     def add_page(self, records: list[Record], drops: DropCounter) -> int:
-        """Add a page and return how many candidates are new: ``since`` may or may not include its own time."""
+        """Add a page and return the number of new candidates. ``since`` may or may not include its own time."""
         before, newest_before = len(self.types), self._newest
         for record in records:
             self.types.setdefault(json.dumps(record.raw, sort_keys=True), _candidate_type(record, drops))
             self._note_time(record)
         if self._newest == newest_before:
-            # there is no time to continue from: request a longer page instead
+            # no time to continue from: request a larger page instead
             self.limit *= 2
         return len(self.types) - before
 
@@ -162,7 +162,7 @@ class _CandidatePages:
 
 
 def _candidate_type(record: Record, drops: DropCounter) -> str:
-    """Return one of ``TYPES``, or an empty text for a candidate without one, which is counted as a bad field."""
+    """Return one of ``TYPES``; for any other type, count a dropped field and return an empty string."""
     line = _TYPE_IN_LINE.search(record.text("candidate"))
     for word in (record.text("type"), record.text("candidateType"), line[1] if line else ""):
         if word.lower() in TYPES:

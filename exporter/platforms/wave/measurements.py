@@ -1,4 +1,4 @@
-"""The values in WAVE's ``metrics``, ``connection`` and ``quality``, whose contents are not documented."""
+"""Read the values in WAVE's ``metrics``, ``connection`` and ``quality``, whose contents are not documented."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from exporter.platforms.wave.metric_aliases import (
 MAX_PLATFORM_METRICS = 50
 MAX_DEPTH = 4
 MAX_LEAVES = 2000
-"""Maximum number of values to look at in one object, far more than any real response has."""
+"""Maximum number of values to read in one object; far more than any real response has."""
 _RESOLUTION = re.compile(r"\s*(\d{2,5})\s*[x×]\s*(\d{2,5})\s*", re.IGNORECASE)
 
 
 class Leaf(msgspec.Struct, frozen=True):
-    """A value in an object, and where it is."""
+    """A value in an object, with its place."""
 
     path: tuple[str, ...]
-    """The keys as the platform spells them, from the session's field on."""
+    """The keys as the platform spells them, starting with the session's field."""
     name: str
-    """The normalised name without the part that tells its scope."""
+    """The normalised name without its scope."""
     scope: Scope
     mapped: bool
     value: Any
 
 
 class Measurements(msgspec.Struct, frozen=True):
-    """Facts by their field in ``StreamReport``, and the numbers that belong to no field."""
+    """Facts by field of ``StreamReport``, and the numbers that belong to no field."""
 
     facts: Mapping[str, float | int | str]
     numbers: tuple[PlatformMetric, ...]
     unreadable: frozenset[str]
-    """Fields whose value was present but bad."""
+    """Fields whose value was present but unreadable."""
 
 
 def read_measurements(session: Record, drops: DropCounter) -> Measurements:
-    """Return the facts in a session's objects; bad values of known names are dropped and counted."""
+    """Return the facts in a session's objects; unreadable values of known names are dropped and counted."""
     quality = list(_leaves(session, "quality"))
     measured = [leaf for name in ("metrics", "connection") for leaf in _leaves(session, name)]
     facts: dict[str, float | int | str] = {}
@@ -71,10 +71,10 @@ def read_measurements(session: Record, drops: DropCounter) -> Measurements:
 
 
 def _leaves(session: Record, name: str) -> list[Leaf]:
-    """Return the values in one object of the session, the least nested first."""
+    """Return the values in one object of the session, least nested first."""
     content = session.raw.get(name)
     if not isinstance(content, dict):
-        # reading a wrong type drops and counts it
+        # counts a value of the wrong type as dropped
         session.record(name)
         return []
     found = islice(_walk(content, (name,), Scope.ALL, mapped=True), MAX_LEAVES)
@@ -93,8 +93,8 @@ def _walk(content: Mapping[str, Any], path: tuple[str, ...], scope: Scope, *, ma
 
 
 def _select_leaves(leaves: list[Leaf], aliases: Mapping[str, Alias]) -> dict[str, tuple[Leaf, Alias]]:
-    """Return the leaf that counts for each field: that of the whole stream before the video's before the audio's; among
-    equals the least nested, then the first.
+    """Return the leaf to use for each field: values of the whole stream take precedence over video, and video over
+    audio; then the least nested, then the first.
     """
     selected: dict[str, tuple[Leaf, Alias]] = {}
     for leaf in sorted(leaves, key=lambda leaf: leaf.scope):
@@ -108,7 +108,7 @@ def _select_leaves(leaves: list[Leaf], aliases: Mapping[str, Alias]) -> dict[str
 def _unreadable_fields(
     leaves: list[Leaf], aliases: Mapping[str, Alias], facts: Collection[str], drops: DropCounter
 ) -> set[str]:
-    """Return the fields of known names that hold an object or a list, unless another leaf has told them."""
+    """Return the fields whose known names hold an object or a list, unless another leaf has the value."""
     unreadable = set()
     for leaf in leaves:
         field, alias = _field_of(leaf, aliases)
@@ -119,7 +119,7 @@ def _unreadable_fields(
 
 
 def _field_of(leaf: Leaf, aliases: Mapping[str, Alias]) -> tuple[str, Alias | None]:
-    """Return the field that a leaf is about, and the alias that tells; none for a name that is not known."""
+    """Return the field and the alias of a leaf; an empty string and None for an unknown name."""
     alias = aliases.get(leaf.name) if leaf.mapped else None
     if alias is None or (leaf.scope is Scope.AUDIO and not alias.audio_counts):
         return "", None
@@ -132,7 +132,7 @@ def _codec_field(scope: Scope) -> str:
 
 
 def _read_value(leaf: Leaf, alias: Alias, drops: DropCounter) -> float | int | str | None:
-    # count it under the known name: the platform's own path may contain anything
+    # count drops under the known name, because the platform's own path may contain anything
     name, record = leaf.name, Record({leaf.name: leaf.value}, drops, f"{leaf.path[0]}.")
     if alias.kind is Kind.TEXT:
         return record.text(name) or None
@@ -146,7 +146,7 @@ def _read_value(leaf: Leaf, alias: Alias, drops: DropCounter) -> float | int | s
 
 
 def _add_resolution(facts: dict[str, float | int | str]) -> None:
-    """Add width and height from the resolution if they are missing, and the other way round."""
+    """Add width and height from the resolution if they are missing, and vice versa."""
     match = _RESOLUTION.fullmatch(str(facts.pop("resolution", "")))
     if match:
         facts.setdefault("width_pixels", int(match[1]))
@@ -160,14 +160,14 @@ def _add_resolution(facts: dict[str, float | int | str]) -> None:
 
 
 def numbers_inside(content: Mapping[str, Any], *, period: str, limit: int) -> tuple[PlatformMetric, ...]:
-    """Return the numbers at any depth of an object under their dotted paths, without those in lists."""
+    """Return the numbers in an object and its nested objects by dotted path, without those in lists."""
     return first_numbers(islice(_values(content, ()), MAX_LEAVES), period=period, limit=limit)
 
 
 def first_numbers(
     leaves: Iterable[tuple[tuple[str, ...], Any]], *, period: str = "", limit: int
 ) -> tuple[PlatformMetric, ...]:
-    """Return the numbers among these values, at most ``limit``: the same ones in whatever order the values come."""
+    """Return at most ``limit`` numbers among these values, in alphabetical order so that the choice is stable."""
     numbers = [PlatformMetric(".".join(path), float(value), period) for path, value in leaves if _is_number(value)]
     numbers.sort(key=lambda number: number.metric)
     return tuple(numbers[:limit])

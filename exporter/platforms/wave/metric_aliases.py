@@ -1,7 +1,7 @@
-"""The names of values in WAVE's ``metrics``, ``connection`` and ``quality``.
+"""Known names of values in WAVE's ``metrics``, ``connection`` and ``quality``.
 
-WAVE does not document the contents of these objects, so the usual names are known in any spelling: case, ``_``, ``-``
-and spaces are ignored. ``docs/platforms/wave.md`` shows this table to users.
+WAVE does not document the contents of these objects, so common names are recognised in any spelling: case, ``_``, ``-``
+and spaces are ignored. ``docs/platforms/wave.md`` has the table for users.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _TIME_UNITS = {
     **dict.fromkeys(("s", "sec", "secs", "seconds"), SECONDS),
     **dict.fromkeys(("us", "micros", "microseconds"), MICROSECONDS),
 }
-"""Unit of a time by the end of its name: milliseconds unless the name says otherwise."""
+"""Unit of a time by the suffix of its name; milliseconds without a suffix."""
 _BITRATE_UNITS = {
     **dict.fromkeys(("", "kbps", "kbits", "kilobits"), KILOBITS_PER_SECOND),
     **dict.fromkeys(("bps", "bits"), BITS_PER_SECOND),
     **dict.fromkeys(("mbps", "mbits"), MEGABITS_PER_SECOND),
     **dict.fromkeys(("bytes", "bytespersecond"), BYTES_PER_SECOND),
 }
-"""Unit of a bitrate by the end of its name: kbit/s unless the name says otherwise."""
+"""Unit of a bitrate by the suffix of its name; kbit/s without a suffix."""
 
 _TIMES = {
     "round_trip_time_seconds": ("rtt", "roundtriptime", "roundtrip"),
@@ -70,11 +70,11 @@ NOT_MAPPED = frozenset(
      "minimum", "limit", "limits", "peak", "average", "avg", "history",
      "egress", "outbound", "outgoing", "output", "send", "sent", "viewers", "playback"}
 )  # fmt: skip
-"""Objects whose contents are not measured now, or not about the ingest: nothing below them is mapped."""
+"""Objects whose contents are not current measurements or not about the ingest; nothing inside them is mapped."""
 
 
 class Scope(IntEnum):
-    """The part of a stream that a value is about, from its name and the objects around it; the lower is preferred."""
+    """Part of a stream that a value describes, from its name and the objects around it; lower is preferred."""
 
     ALL = 0
     VIDEO = 1
@@ -82,7 +82,7 @@ class Scope(IntEnum):
 
 
 class Kind(IntEnum):
-    """How a value is checked."""
+    """How a value is validated."""
 
     NUMBER = 0
     RATIO = 1
@@ -92,14 +92,14 @@ class Kind(IntEnum):
 
 
 class Alias(msgspec.Struct, frozen=True):
-    """The field of the report that a name stands for, and the unit of its value."""
+    """The field of the report that a name means, and the unit of its value."""
 
     field: str
     kind: Kind
     unit: float = 1.0
     high: float = LARGEST
     audio_counts: bool = False
-    """Whether the audio's value counts for the stream if there is no other: yes for loss, no for bitrate."""
+    """Whether the audio's value is used for the stream if there is no other: yes for loss, no for bitrate."""
 
 
 def normalised(name: str) -> str:
@@ -108,7 +108,7 @@ def normalised(name: str) -> str:
 
 
 def scope_of(name: str) -> tuple[Scope, str]:
-    """Return the scope that a normalised name begins with, and the rest of the name."""
+    """Split a normalised name into its scope and the rest."""
     for prefix, scope in (("video", Scope.VIDEO), ("audio", Scope.AUDIO)):
         if name.startswith(prefix):
             return scope, name.removeprefix(prefix)
@@ -145,4 +145,4 @@ QUALITY: Mapping[str, Alias] = {
     **dict(_with_units(("targetlatency",), _TIME_UNITS, Alias("target_latency_seconds", Kind.NUMBER))),
     **dict(_with_units(("maxbitrate",), _BITRATE_UNITS, Alias("max_bitrate_bytes_per_second", Kind.NUMBER))),
 }
-"""The names in ``quality``, which contains settings."""
+"""The names in ``quality``, which holds settings."""

@@ -1,6 +1,6 @@
-"""Data other than sessions: analytics of streams, dashboards, and WAVE's own export of metrics.
+"""Data other than sessions: stream analytics, dashboards, and WAVE's own Prometheus export.
 
-Each endpoint is requested at its own interval, and its failure does not fail the poll of sessions.
+Each endpoint has its own interval, and its failure does not fail the poll.
 
 Source: WAVE API reference, Analytics, "Get stream-level analytics" and "Get dashboard metrics". The contents of
 ``quality`` and of the dashboards' ``metrics`` are not documented, nor is the unit of ``totalDuration``.
@@ -41,7 +41,7 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 Fetch = Callable[[Requests, DropCounter, float], Awaitable[T]]
-"""Requests and reads the data; the last argument: steady seconds at which the data becomes stale."""
+"""Requests and reads the data. The last argument is the time, in steady seconds, at which the data becomes stale."""
 ParsePassthrough = Callable[[str, PassthroughText], Awaitable[PassthroughMetrics]]
 """``Platform.parse_passthrough``."""
 
@@ -50,11 +50,11 @@ DASHBOARDS = "GET /analytics/dashboards"
 MAX_STREAM_NUMBERS = 50
 MAX_DASHBOARD_NUMBERS = 200
 _DOCUMENTED = frozenset({"streamId", "totalViewers", "peakViewers", "avgWatchTime"})
-"""Fields that have a metric family of their own, or are no numbers."""
+"""Fields that have their own metric family or are not numbers."""
 
 
 class OptionalEndpoint(Generic[T]):
-    """One endpoint. A failure is logged once, and the last data is used until it is stale."""
+    """One endpoint. A failure is logged once; the last data is used until it is stale."""
 
     def __init__(
         self, name: str, fetch: Fetch[T], *, interval: float, client: UpstreamClient, clock: Clock, stream: str = ""
@@ -71,17 +71,17 @@ class OptionalEndpoint(Generic[T]):
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for a request."""
+        """Whether a request is due."""
         return self._cache.is_due
 
     @property
     def requested_at(self) -> float:
-        """Return the time of the last request; the endpoint that has waited longest has the smallest."""
+        """Return the time of the last request, for sorting by waiting time."""
         return self._cache.requested_at or 0.0
 
     @property
     def value(self) -> T | None:
-        """Return the last data, unless it is stale."""
+        """Return the last data; None if it is stale."""
         return self._cache.value
 
     async def request(self, poll: Requests, drops: DropCounter) -> None:
@@ -98,21 +98,21 @@ class OptionalEndpoint(Generic[T]):
         self._cache.store(value)
         if self._is_failing:
             self._is_failing = False
-            log.info("part of an upstream is back", **self._labels)
+            log.info("optional endpoint is back", **self._labels)
 
     async def _fetch_in_time(self, poll: Requests, drops: DropCounter) -> T:
         left = poll.deadline - self._clock.monotonic()
         try:
-            # reading may take long too, and must not take more than what is left
+            # parsing may take long, too
             async with asyncio.timeout(left):
                 return await self._fetch(poll, drops, self._clock.monotonic() + self._lifetime)
         except TimeoutError:
-            raise UpstreamError(Reason.TIMEOUT, f"{self._name}: not read within the poll's time") from None
+            raise UpstreamError(Reason.TIMEOUT, f"{self._name}: not finished before the poll's deadline") from None
 
     def _log_failure(self, error: UpstreamError) -> None:
         if not self._is_failing:
             self._is_failing = True
-            log.warning("part of an upstream fails", **self._labels, reason=error.reason.value, error=str(error))
+            log.warning("optional endpoint fails", **self._labels, reason=error.reason.value, error=str(error))
 
     @property
     def _labels(self) -> dict[str, str]:
@@ -131,7 +131,7 @@ class OptionalEndpoints:
         parse: ParsePassthrough,
         shard_filter: ShardFilter = ALL_STREAMS,
     ) -> None:
-        """``shard_filter``: one of several processes requests the data of its streams, and one that of the account."""
+        """``shard_filter``: each process requests the data of its own streams; the primary one that of the account."""
         hides_ids = settings.stream_label == "hash"
         analytics, prometheus = settings.analytics, settings.prometheus
         self._analytics: list[OptionalEndpoint[Analytics]] = []
@@ -148,7 +148,7 @@ class OptionalEndpoints:
 
     @property
     def is_empty(self) -> bool:
-        """Whether this process requests none of them."""
+        """Whether this process requests no optional endpoint."""
         return not self._analytics and self._export is None
 
     @property
@@ -158,11 +158,11 @@ class OptionalEndpoints:
 
     @property
     def passthrough(self) -> PassthroughMetrics | None:
-        """Return the export unless it is stale."""
+        """Return the export; None if it is stale."""
         return None if self._export is None else self._export.value
 
     async def request_due(self, requests: Requests, budget: int | None, drops: DropCounter) -> None:
-        """Request what is due; at most ``budget`` of the analytics. The export has its own key and request limit."""
+        """Request what is due, at most ``budget`` analytics. The export has its own key, and so its own limit."""
         due: list[OptionalEndpoint[Any]] = [endpoint for endpoint in self._analytics if endpoint.is_due]
         due = sorted(due, key=lambda endpoint: endpoint.requested_at)[:budget]
         if self._export is not None and self._export.is_due:
@@ -180,7 +180,7 @@ class OptionalEndpoints:
 
 
 def optional_requests_per_minute(settings: WaveSettings) -> float:
-    """Return how many requests a minute the optional endpoints cost."""
+    """Estimate the requests per minute to the optional endpoints."""
     analytics, prometheus, per_minute = settings.analytics, settings.prometheus, 0.0
     if analytics is not None:
         per_minute += 60.0 * (len(analytics.streams) + analytics.dashboards) / analytics.interval
@@ -207,7 +207,7 @@ async def _fetch_stream_analytics(
     response = await requests.get(STREAM_ANALYTICS, params={"period": period}, streamId=stream.id)
     record = Record.from_response(response.data, drops)
     if record.text("streamId") not in ("", stream.id):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM_ANALYTICS}: the answer is about another stream")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{STREAM_ANALYTICS}: the response is about another stream")
     others = {name: value for name, value in record.raw.items() if name not in _DOCUMENTED}
     return Analytics(
         stream=stream.id,
@@ -230,7 +230,7 @@ async def _fetch_dashboards(
     response = await requests.get(DASHBOARDS, params=params)
     metrics = Record.from_response(response.data, drops).record("metrics")
     if metrics is None:
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{DASHBOARDS}: no metrics in the answer")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{DASHBOARDS}: the response has no object metrics")
     numbers = numbers_inside(metrics.raw, period=period, limit=MAX_DASHBOARD_NUMBERS)
     return Analytics(period=period, platform_metrics=numbers, stale_at=stale_at)
 
@@ -255,7 +255,7 @@ _ACCEPT = {"Accept": "text/plain;version=0.0.4"}
 async def fetch_export(requests: Requests, settings: PrometheusSettings, *, stale_at: float) -> PassthroughText:
     """Fetch the whole export. Raises ``UpstreamError``."""
     params = {"period": settings.period, **({} if settings.stream_id is None else {"streamId": settings.stream_id})}
-    answer = await requests.get(EXPORT, params=params, json=False, headers=_ACCEPT)
+    response = await requests.get(EXPORT, params=params, json=False, headers=_ACCEPT)
     return PassthroughText(
-        text=answer.text or "", prefix=settings.prefix, max_series=settings.max_series, stale_at=stale_at
+        text=response.text or "", prefix=settings.prefix, max_series=settings.max_series, stale_at=stale_at
     )

@@ -1,7 +1,7 @@
-"""The configured sessions, and the file that may contain them: WAVE has no list to discover them from.
+"""Configured sessions, and the file that may contain more of them. WAVE has no list to discover sessions from.
 
-Each line of the file is a session: a bare id, or a YAML object with the keys of an item of ``sessions``. Empty lines
-and those that begin with ``#`` are skipped.
+Each line of the file is a session: an id, or a YAML mapping with the same keys as an item of ``sessions``. Empty lines
+and lines that begin with ``#`` are skipped.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class WaveSession(StreamSettings):
 
 
 class SessionsFileError(ValueError):
-    """A file, or lines of it, that can't be used; the message tells which and why, one line each."""
+    """The file or some of its lines are invalid; the message has one line per error."""
 
 
 class SessionsFile:
-    """The sessions of one file, read again when it changes. While the file is bad, the last good sessions are used."""
+    """Sessions of one file, which is reloaded when it changes. If it is invalid, the last valid sessions are kept."""
 
     def __init__(self, path: Path, upstream: str) -> None:
         self._path = path
@@ -45,21 +45,21 @@ class SessionsFile:
         self._sessions: tuple[WaveSession, ...] | None = None
 
     def sessions(self) -> tuple[WaveSession, ...]:
-        """Return the sessions that were read last. Raises ``SessionsFileError`` if they never could be read.
+        """Return the last valid sessions. Raises ``SessionsFileError`` if there are none.
 
-        Blocks for a file that was never read.
+        The first call reads the file and blocks.
         """
         if self._sessions is None:
             self._sessions = read_sessions(self._path)
         return self._sessions
 
     async def refresh(self) -> None:
-        """Read the file again if it has changed. Raises ``SessionsFileError`` if it never could be read."""
+        """Reload the file if it has changed. Raises ``SessionsFileError`` if it was never valid."""
         try:
             file = await self._file.read_if_changed()
             if file is None:
                 return
-            # a file of the maximum size takes seconds
+            # parsing a file of the maximum size takes seconds
             self._sessions = await asyncio.to_thread(_parse_sessions, self._path, file.content)
             self._fault = ""
         except FileError as error:
@@ -70,7 +70,7 @@ class SessionsFile:
             raise SessionsFileError(self._fault)
 
     def _note_fault(self, fault: str) -> None:
-        """Log the fault, once."""
+        """Log an error once."""
         if fault != self._fault:
             self._fault = fault
             log.error(
@@ -88,7 +88,7 @@ def read_sessions(path: Path) -> tuple[WaveSession, ...]:
 
 
 def _parse_sessions(path: Path, data: bytes) -> tuple[WaveSession, ...]:
-    """Return the sessions in the content of a file. Raises ``SessionsFileError``."""
+    """Parse the content of a file. Raises ``SessionsFileError``."""
     sessions: dict[str, WaveSession] = {}
     names: set[str] = set()
     faults: list[str] = []
@@ -103,9 +103,7 @@ def _parse_sessions(path: Path, data: bytes) -> tuple[WaveSession, ...]:
             continue
         name = session.name.strip() if session.name else None
         if session.id in sessions or name in names:
-            faults.append(
-                f"{path}:{number}: its id or name is another session's (leading and trailing blanks do not count)"
-            )
+            faults.append(f"{path}:{number}: another session has the same id or name (ignoring surrounding spaces)")
         sessions[session.id] = session
         names |= set() if name is None else {name}
     if faults:
@@ -129,7 +127,7 @@ def _decode_line(text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
-        raise SessionsFileError("no YAML object") from None
+        raise SessionsFileError("not a valid YAML mapping") from None
 
 
 def _describe_error(error: Any) -> str:

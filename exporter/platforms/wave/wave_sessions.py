@@ -1,7 +1,7 @@
-"""WAVE's sessions: their reports, and the commands on them.
+"""Parse WAVE's sessions to reports, and define the commands for sessions.
 
 Source: WAVE API reference, Streaming, "Get session details", "Update session settings" and "End and delete session". A
-session that is live can't be deleted: it has to be ended first.
+live session can't be deleted; it must be ended first.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ FEEDS = frozenset(
         "ice_candidates", "ice_gathering_complete", "platform_metrics", "analytics",
     }
 )  # fmt: skip
-"""The fields of ``StreamReport`` that the platform can fill, and ``analytics``."""
+"""Fields of ``StreamReport`` that the platform can fill, and ``analytics``."""
 Report = slim_report(FEEDS)
 HEALTH_FACTS = frozenset({"ingest_bitrate_bytes_per_second", "ingest_bytes", "packet_loss_ratio", "frames_per_second"})
 _LASTING = frozenset(
     {"dropped_frames", "frames", "ingest_bytes", "egress_bytes", "video_codec", "audio_codec", "resolution",
      "target_latency_seconds", "max_bitrate_bytes_per_second"}
 )  # fmt: skip
-"""Fields that stay true after the media has stopped; WAVE keeps a session's last measurements for ever."""
+"""Fields that stay valid after the media has stopped; WAVE keeps a session's last measurements forever."""
 
 
 async def fetch_session(requests: Requests, session_id: str, drops: DropCounter, *, numbers: bool) -> StreamReport:
-    """Return a session; one that responds with 404 is idle. Raises ``UpstreamError`` for an unusable response."""
+    """Request a session; if WAVE responds with 404, it is idle. Raises ``UpstreamError`` for an unusable response."""
     try:
         response = await requests.get(SESSION, id=session_id)
     except UpstreamError as error:
@@ -70,11 +70,11 @@ async def fetch_session(requests: Requests, session_id: str, drops: DropCounter,
 
 
 def read_session(record: Record, session_id: str, drops: DropCounter, *, numbers: bool) -> StreamReport:
-    """Return the report of a session object. ``numbers``: include numbers without a known meaning."""
+    """Return the report of a session object. ``numbers``: whether to include numbers without a known meaning."""
     if record.text("sessionId") not in ("", session_id):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the answer is about another session")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the response is about another session")
     if not any(name in record for name in ("sessionId", "status")):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the answer is not about a session")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{SESSION}: the response is not a session")
     status = record.meaning("status", _STATUSES) or Status.UNKNOWN
     live = None if status is Status.UNKNOWN else status is Status.LIVE
     start = record.time_iso("startedAt")
@@ -98,7 +98,7 @@ def read_session(record: Record, session_id: str, drops: DropCounter, *, numbers
 
 
 def _end_time(record: Record, start: float | None, status: Status) -> float | None:
-    """Return the reported end; without one, the start plus the duration of a session that is over."""
+    """Return the reported end time; if an ended session has none, its start time plus its duration."""
     end, duration = record.time_iso("endedAt"), record.number("duration", low=0.0)
     if end is None and status is Status.ENDED and start is not None and duration is not None:
         return start + duration
@@ -110,10 +110,10 @@ def _end_time(record: Record, start: float | None, status: Status) -> float | No
 UPDATE = "PATCH /streaming/sessions/{id}"
 DELETE = "DELETE /streaming/sessions/{id}"
 _OPTIONS = (
-    CommandOption("--status", "the status to have", choices=("idle", "live", "paused", "ended")),
-    CommandOption("--metadata", "an entry of metadata"),
-    CommandOption("--quality", "an entry of quality, as targetLatency=200"),
-    CommandOption("--custom-property", "an entry of the custom properties"),
+    CommandOption("--status", "new status", choices=("idle", "live", "paused", "ended")),
+    CommandOption("--metadata", "set an entry of metadata"),
+    CommandOption("--quality", "set an entry of quality, such as targetLatency=200"),
+    CommandOption("--custom-property", "set an entry of customProperties"),
 )
 
 
@@ -125,13 +125,13 @@ def update_session(
     quality: Mapping[str, Any] | None = None,
     custom_properties: Mapping[str, Any] | None = None,
 ) -> ManualRequest:
-    """Return the request that changes the given settings and leaves the rest."""
+    """Return the request that changes only the given settings."""
     settings = {"status": status, "metadata": metadata, "quality": quality, "customProperties": custom_properties}
     return ManualRequest(UPDATE, {"id": session_id}, {name: value for name, value in settings.items() if value})
 
 
 def end_session(session_id: str) -> ManualRequest:
-    """Return the request that ends the broadcast; the session stays."""
+    """Return the request that ends the broadcast and keeps the session."""
     return update_session(session_id, status="ended")
 
 
@@ -140,8 +140,8 @@ def delete_session(session_id: str) -> ManualRequest:
     return ManualRequest(
         DELETE,
         {"id": session_id},
-        notice="A session that is live is not deleted: the platform refuses it until the session has ended.",
-        refusal_meaning="the platform refuses to delete it; while it is live, end it first: session end",
+        notice="A live session can't be deleted; end it first.",
+        refusal_meaning='WAVE refused to delete the session; if it is live, end it first with "session end"',
     )
 
 
@@ -155,17 +155,17 @@ def _request_update(session_id: str, options: Mapping[str, Any]) -> tuple[Manual
     )
     if not request.body:
         flags = [option.flag for option in _OPTIONS]
-        raise InvalidCommandError(f"nothing to update: give {', '.join(flags[:-1])} or {flags[-1]}")
+        raise InvalidCommandError(f"nothing to update: use {', '.join(flags[:-1])} or {flags[-1]}")
     return (request,)
 
 
 SESSION_COMMANDS = SessionCommands(
     {
         SessionAction.SHOW: SessionCommand(lambda session_id, _: (ManualRequest(SESSION, {"id": session_id}),)),
-        SessionAction.UPDATE: SessionCommand(_request_update, options=_OPTIONS, help="change its settings (PATCH)"),
+        SessionAction.UPDATE: SessionCommand(_request_update, options=_OPTIONS, help="change settings (PATCH)"),
         SessionAction.END: SessionCommand(
             lambda session_id, _: (end_session(session_id),),
-            help="end the broadcast (PATCH with status ended); the session stays",
+            help="end the broadcast and keep the session (PATCH with status ended)",
         ),
         SessionAction.DELETE: SessionCommand(
             lambda session_id, _: (delete_session(session_id),), help="delete a session that is not live (DELETE)"

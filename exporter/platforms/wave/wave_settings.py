@@ -1,4 +1,4 @@
-"""The settings of a WAVE upstream."""
+"""Settings of a WAVE upstream."""
 
 from __future__ import annotations
 
@@ -65,41 +65,43 @@ class AnalyticsStream(Section):
 
     id: Identifier = Field(description="The stream's id in the analytics.")
     name: Text | None = Field(
-        default=None, description="The value of its label `stream`: that of a session, where they are the same."
+        default=None, description="Value of the label `stream`; use the session's name if it is the same stream."
     )
 
 
 class AnalyticsSettings(Section):
-    """Figures over a period, from WAVE's analytics."""
+    """WAVE's analytics, which are totals and averages over a period."""
 
     streams: Annotated[
         tuple[Annotated[AnalyticsStream, BeforeValidator(_id_to_mapping)], ...], AfterValidator(_check_duplicates)
     ] = Field(
         default=(),
-        description="The streams to ask for: bare ids, or mappings of `id` and `name`, their label `stream`.",
+        description="Streams whose analytics to request: ids, or mappings of `id` and `name` (the label `stream`).",
     )
-    period: Literal["1h", "24h", "7d", "30d"] = Field(default="24h", description="The period of the streams' figures.")
-    dashboards: Flag = Field(default=False, description="The numbers of the dashboards, too.")
-    dashboards_period: Literal["1d", "7d", "30d", "90d"] = Field(default="7d", description="The dashboards' period.")
-    dashboards_metric: Text | None = Field(default=None, description="Of the dashboards, this metric alone.")
-    interval: Annotated[Duration, OwnInterval] = Field(default=300.0, description="How often they are asked for.")
+    period: Literal["1h", "24h", "7d", "30d"] = Field(default="24h", description="Period of the stream analytics.")
+    dashboards: Flag = Field(default=False, description="Whether to request the numbers of the dashboards.")
+    dashboards_period: Literal["1d", "7d", "30d", "90d"] = Field(default="7d", description="Period of the dashboards.")
+    dashboards_metric: Text | None = Field(default=None, description="Request only this metric of the dashboards.")
+    interval: Annotated[Duration, OwnInterval] = Field(default=300.0, description="Time between two requests.")
 
 
 class PrometheusSettings(Section):
-    """WAVE's own export of Prometheus metrics, passed through."""
+    """WAVE's own Prometheus export, passed through."""
 
-    enabled: Flag = Field(default=False, description="Whether it is asked for.")
-    api_key: Secret | None = Field(default=None, description="The export's own key, sent as `X-API-Key`.")
-    stream_id: Identifier | None = Field(default=None, description="The metrics of this stream alone.")
-    period: Literal["1min", "5min", "15min", "1hour"] = Field(default="5min", description="The export's time window.")
-    prefix: MetricPrefix = Field(default="wave_", description="What the names begin with.")
-    max_series: Annotated[Count, Between(1, 1_000_000)] = Field(default=5000, description="More series are left out.")
-    interval: Annotated[Duration, OwnInterval] = Field(default=30.0, description="How often it is asked for.")
+    enabled: Flag = Field(default=False, description="Whether to request the export.")
+    api_key: Secret | None = Field(default=None, description="API key of the export, sent as `X-API-Key`.")
+    stream_id: Identifier | None = Field(default=None, description="Request only the metrics of this stream.")
+    period: Literal["1min", "5min", "15min", "1hour"] = Field(default="5min", description="Time window of the export.")
+    prefix: MetricPrefix = Field(default="wave_", description="Prefix for the names of passed-through metrics.")
+    max_series: Annotated[Count, Between(1, 1_000_000)] = Field(
+        default=5000, description="Maximum number of series; further ones are dropped."
+    )
+    interval: Annotated[Duration, OwnInterval] = Field(default=30.0, description="Time between two requests.")
 
     @model_validator(mode="after")
     def _check_key(self) -> PrometheusSettings:
         if self.enabled and self.api_key is None:
-            allowed = "the export's own key (api_key_file, api_key_env or api_key)"
+            allowed = "the export's API key (api_key_file, api_key_env or api_key)"
             raise refuse_all("prometheus", {("api_key",): refuse(allowed, found="nothing")})
         return self
 
@@ -113,25 +115,25 @@ class WaveSettings(UpstreamSettings):
     accepts_alert_events: ClassVar[bool] = True
 
     discover: Annotated[None, BeforeValidator(_refuse_discover), Described("nothing")] = Field(
-        default=None, description="Refused: WAVE has no list of sessions."
+        default=None, description="Not allowed: WAVE has no list of sessions."
     )
     sessions: tuple[Annotated[WaveSession, BeforeValidator(_id_to_mapping)], ...] = Field(
-        default=(), description="Sessions to watch: bare ids, or objects with `id`."
+        default=(), description="Sessions to watch: ids, or mappings with `id`."
     )
     sessions_file: Annotated[ConfigPath, AfterValidator(_check_sessions_file), Described("path")] | None = Field(
-        default=None, description="More of them, a bare id or an object a line; read again when the file changes."
+        default=None, description="File with further sessions, one id or mapping per line; reloaded when it changes."
     )
     session_numbers: Flag = Field(
-        default=False, description="Numbers without a known name in a session become `stream_platform_metric`."
+        default=False, description="Export numbers in a session without a known name as `stream_platform_metric`."
     )
     ice_candidates: Annotated[OffOrDuration, OwnInterval] = Field(
-        default=60.0, description="How often a live WebRTC session is asked for its ICE candidates until it has all."
+        default=60.0, description="How often to request the ICE candidates of a live WebRTC session until complete."
     )
-    analytics: AnalyticsSettings | None = Field(default=None, description="Figures over a period.")
+    analytics: AnalyticsSettings | None = Field(default=None, description="WAVE's analytics over a period.")
     prometheus: PrometheusSettings | None = Field(default=None, description="WAVE's own Prometheus export.")
 
     def configured_streams(self) -> tuple[WaveSession, ...]:
-        """Return the sessions that the configuration names, without those of ``sessions_file``, which may change."""
+        """Return the sessions that the configuration names; ``WavePlatform`` adds those of ``sessions_file``."""
         return self.sessions
 
     @model_validator(mode="after")
@@ -139,10 +141,10 @@ class WaveSettings(UpstreamSettings):
         has_analytics = self.analytics is not None and (self.analytics.streams or self.analytics.dashboards)
         has_export = self.prometheus is not None and self.prometheus.enabled
         if not (self.sessions or self.sessions_file or has_analytics or has_export):
-            raise refuse_all("upstream", {("sessions",): _NOTHING_TO_ASK})
+            raise refuse_all("upstream", {("sessions",): _NOTHING_TO_WATCH})
         return self
 
 
-_NOTHING_TO_ASK: PydanticCustomError = refuse(
+_NOTHING_TO_WATCH: PydanticCustomError = refuse(
     "something to watch: sessions, sessions_file, analytics or prometheus", found="nothing"
 )

@@ -1,1 +1,1 @@
-"""The web configuration file: TLS, users, limits, as exporter-toolkit has them."""
+"""Web configuration file in the format of exporter-toolkit: TLS, users, headers and rate limit."""

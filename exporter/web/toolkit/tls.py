@@ -1,4 +1,4 @@
-"""TLS of the exporter's own server: exporter-toolkit's settings on Python's ``ssl``."""
+"""TLS of the exporter's server: exporter-toolkit's settings, implemented with Python's ``ssl``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSIONS = {
     "TLS12": ssl.TLSVersion.TLSv1_2,
     "TLS13": ssl.TLSVersion.TLSv1_3,
 }
-"""Values of ``min_version``. Versions below 1.2 are not supported (RFC 8996), so lower values mean 1.2."""
+"""Values of ``min_version``. TLS 1.0 and 1.1 are not supported (RFC 8996) and mean 1.2."""
 _TOO_OLD = ("TLS10", "TLS11")
 CLIENT_AUTH = {
     "NoClientCert": ssl.CERT_NONE,
@@ -26,7 +26,7 @@ CLIENT_AUTH = {
     "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
-"""Requesting a certificate without verifying it protects nothing, so it is not requested at all."""
+"""Values of ``client_auth_type``. A certificate is only requested if it is verified."""
 CIPHERS = {
     "TLS_AES_128_GCM_SHA256": "",
     "TLS_AES_256_GCM_SHA384": "",
@@ -42,14 +42,14 @@ CIPHERS = {
     "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
     "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
 }
-"""Go's names and OpenSSL's. Those of TLS 1.3 have none, because neither Go nor Python can select among them."""
+"""Go's name → OpenSSL's name. TLS 1.3 suites have none, because neither Go nor Python can select them."""
 CURVES = {"CurveP256": "prime256v1", "CurveP384": "secp384r1", "CurveP521": "secp521r1", "X25519": "X25519"}
 _MAX_PEM_BYTES = 4 * 2**20
-_WITH_REQUIRED_CERTIFICATE = "client_auth_type: RequireAndVerifyClientCert beside it"
+_WITH_REQUIRED_CERTIFICATE = "it together with client_auth_type: RequireAndVerifyClientCert"
 
 
 class TlsError(ValueError):
-    """Unusable settings. The message contains nothing from keys and certificates."""
+    """Invalid settings. The message contains nothing from keys and certificates."""
 
     def __init__(self, key: str, found: str, allowed: str) -> None:
         super().__init__(f"{key}: found {found}, allowed {allowed}")
@@ -59,7 +59,7 @@ class TlsError(ValueError):
 
 
 class TlsParts(NamedTuple):
-    """Settings of a server's context. A certificate or key is PEM text, or the ``Path`` of a file that contains it."""
+    """Settings of a server's context. Certificates and keys are PEM text or the ``Path`` of a PEM file."""
 
     cert: Path | str | None
     key: Path | str | None
@@ -70,7 +70,7 @@ class TlsParts(NamedTuple):
     max_version: str = "TLS13"
     ciphers: tuple[str, ...] = ()
     curves: tuple[str, ...] = ()
-    """Only the first is used, because Python can restrict a server to one curve only."""
+    """Only the first is used, because Python can set only one curve."""
     prefers_own_ciphers: bool = True
 
 
@@ -85,16 +85,16 @@ def server_context(parts: TlsParts) -> ssl.SSLContext:
 
 
 class CurrentContext(ssl.SSLContext):
-    """Wraps each new connection with the context in force at that moment.
+    """Wraps each new connection with the context in force.
 
-    A new certificate or any other changed setting thus applies from the next connection on; open connections stay.
+    A new certificate or other setting applies to new connections; open connections stay open.
     """
 
     _current: Callable[[], ssl.SSLContext]
 
     @classmethod
     def create(cls, current: Callable[[], ssl.SSLContext]) -> CurrentContext:
-        """``current`` is called for every connection, so it must be fast."""
+        """``current`` returns the context in force. It is called for every connection, so it must be fast."""
         context = cls(ssl.PROTOCOL_TLS_SERVER)
         context._current = current
         return context
@@ -109,7 +109,7 @@ def _set_versions(context: ssl.SSLContext, parts: TlsParts) -> None:
         raise TlsError("max_version", parts.max_version, "TLS12 or TLS13")
     lowest, highest = VERSIONS[parts.min_version], VERSIONS[parts.max_version]
     if lowest > highest:
-        raise TlsError("max_version", parts.max_version, f"no less than min_version, {parts.min_version}")
+        raise TlsError("max_version", parts.max_version, f"at least min_version ({parts.min_version})")
     context.minimum_version, context.maximum_version = lowest, highest
 
 
@@ -122,30 +122,30 @@ def _set_ciphers(context: ssl.SSLContext, parts: TlsParts) -> None:
     if names:
         context.set_ciphers(":".join(names))
     elif parts.ciphers:
-        # With suites of TLS 1.3 only, no lower version can be negotiated.
+        # If only suites of TLS 1.3 are listed, no lower version can be negotiated.
         if parts.max_version != "TLS13":
-            raise TlsError("cipher_suites", "suites of TLS 1.3 alone", "some of TLS 1.2 too, or max_version: TLS13")
+            raise TlsError("cipher_suites", "only suites of TLS 1.3", "suites of TLS 1.2 too, or max_version: TLS13")
         context.minimum_version = ssl.TLSVersion.TLSv1_3
 
 
 def _load_own_certificate(context: ssl.SSLContext, parts: TlsParts) -> None:
     if parts.cert is None:
-        raise TlsError("cert_file", "nothing", "cert_file or cert, wherever TLS is configured")
+        raise TlsError("cert_file", "nothing", "cert_file or cert, which TLS requires")
     if parts.key is None:
-        raise TlsError("key_file", "nothing", "key_file or key, wherever TLS is configured")
+        raise TlsError("key_file", "nothing", "key_file or key, which TLS requires")
     cert, key = _read_pem(parts.cert, "cert"), _read_pem(parts.key, "key")
     try:
         with _memory_file(cert) as cert_file, _memory_file(key) as key_file:
             context.load_cert_chain(cert_file, key_file, password=_refuse_passphrase)
     except (ssl.SSLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
-        found = "a certificate of another key" if reason == "KEY_VALUES_MISMATCH" else "what OpenSSL can't use"
+        found = "a certificate of another key" if reason == "KEY_VALUES_MISMATCH" else "what OpenSSL cannot use"
         place = "cert_file" if isinstance(parts.cert, Path) else "cert"
-        raise TlsError(place, found, "a certificate in PEM and its key, without a passphrase") from None
+        raise TlsError(place, found, "a PEM certificate with its key, without a passphrase") from None
 
 
 def _refuse_passphrase() -> str:
-    # Without this callback, OpenSSL would prompt on the terminal.
+    # Without this callback, OpenSSL would ask for the passphrase on the terminal.
     raise ValueError("a key with a passphrase")
 
 
@@ -169,11 +169,11 @@ def _load_client_ca(context: ssl.SSLContext, given: Path | str) -> None:
         context.load_verify_locations(cadata=pem.decode("ascii", "replace"))
     except (ssl.SSLError, ValueError):
         place = "client_ca_file" if isinstance(given, Path) else "client_ca"
-        raise TlsError(place, "no certificate", "certificates in PEM") from None
+        raise TlsError(place, "no certificate", "PEM certificates") from None
 
 
 def _connection_class(allowed: frozenset[str]) -> type[ssl.SSLObject]:
-    """Return a connection class whose handshake fails unless the client's certificate has one of these names."""
+    """Return a connection class that accepts only client certificates with one of these names."""
 
     class NamedClients(ssl.SSLObject):
         def do_handshake(self) -> None:
@@ -195,12 +195,12 @@ def _read_pem(given: Path | str, key: str) -> bytes:
     try:
         return read_file(given, _MAX_PEM_BYTES).content
     except FileError as error:
-        raise TlsError(f"{key}_file", f"a file that can't be read ({error.strerror})", "a file in PEM") from None
+        raise TlsError(f"{key}_file", f"a file that cannot be read ({error.strerror})", "a PEM file") from None
 
 
 @contextmanager
 def _memory_file(content: bytes) -> Iterator[str]:
-    """Give the content a path for APIs that only read paths. It may be a key, so it stays in memory."""
+    """Return a path to the content, for APIs that only take paths. Keys are thus never written to a disk."""
     descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
     try:
         with open(descriptor, "wb", closefd=False) as file:

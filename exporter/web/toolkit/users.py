@@ -1,4 +1,4 @@
-"""Basic authentication (RFC 7617) against bcrypt hashes, checked in worker threads, in turn for each address."""
+"""Basic authentication (RFC 7617) against bcrypt hashes, checked in worker threads, fairly between addresses."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from exporter.web.options import network_of
 T = TypeVar("T")
 
 RIGHT_SIZE: Final = 100
-"""Maximum number of remembered pairs of name and right password."""
+"""Maximum number of correct passwords to remember."""
 WRONG_SIZE: Final = 1000
-"""Maximum number of remembered pairs of name and wrong password."""
+"""Maximum number of wrong passwords to remember."""
 WRONG_SECONDS: Final = 300.0
-"""Seconds that a wrong password is remembered."""
+"""Seconds to remember a wrong password."""
 MAX_WAITING: Final = 1024
-"""Maximum number of waiting checks, as many as there can be connections."""
+"""Maximum number of waiting checks: the default limit of connections."""
 HEALTH_WAIT_SECONDS: Final = 1.0
-"""Maximum time that a request for a health endpoint waits for a check: Kubernetes' default probe timeout."""
+"""Maximum time for a health endpoint to wait for a check; Kubernetes' default probe timeout."""
 _MAX_PASSWORD_BYTES = 72
-"""Number of bytes that bcrypt uses; this library refuses longer passwords, others truncate them."""
+"""Number of bytes that bcrypt uses. The library raises for longer passwords; other implementations truncate them."""
 _DUMMY_HASH = "$2b${cost:02}$" + "abcdefghijklmnopqrstu." + "nobodyhasthispasswordatall12345"
-"""Template of the hash that passwords of unknown users are checked against."""
+"""Template of the hash against which passwords of unknown users are checked."""
 _DEFAULT_COST = 10
 
 Check = Callable[[bytes, bytes], bool]
-"""Return whether a password matches a hash; slow on purpose."""
+"""Checks whether a password matches a hash; slow by design."""
 
 
 def matches_hash(password: bytes, hashed: bytes) -> bool:
-    """Check a password with bcrypt, which is imported only where there are users."""
+    """Check a password with bcrypt, which is only imported if there are users."""
     import bcrypt
 
     return bcrypt.checkpw(password, hashed)
@@ -52,7 +52,7 @@ class TooManyChecksError(Exception):
 
 
 class DigestCache:
-    """The most recently used digests, each for a limited time."""
+    """LRU cache of digests that expire."""
 
     def __init__(self, size: int, seconds: float, clock: Clock) -> None:
         self._size = size
@@ -67,7 +67,7 @@ class DigestCache:
         return True
 
     def add(self, digest: bytes) -> None:
-        """Add a digest, in place of the least recently used one."""
+        """Add a digest; evict the least recently used one if the cache is full."""
         self._expiry[digest] = self._clock.monotonic() + self._seconds
         self._expiry.move_to_end(digest)
         if len(self._expiry) > self._size:
@@ -75,7 +75,7 @@ class DigestCache:
 
 
 class KnownResults:
-    """Results of recent checks. Right and wrong ones are kept apart, so that guesses can't evict right ones."""
+    """Results of recent checks. Correct and wrong passwords are kept apart, so that guesses evict no correct one."""
 
     def __init__(self, clock: Clock) -> None:
         self._right = DigestCache(RIGHT_SIZE, math.inf, clock)
@@ -93,7 +93,7 @@ class KnownResults:
 
 
 class FairQueue(Generic[T]):
-    """A bounded queue that serves addresses in turn, and each address's names in turn."""
+    """A bounded queue that is fair between addresses, and between the user names of an address."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -102,9 +102,9 @@ class FairQueue(Generic[T]):
         self._length = 0
 
     def push(self, address: str, name: str, item: T) -> T | None:
-        """Add an item. If the queue is full, remove and return one of the address with the most items.
+        """Add an item. If the queue is full, remove and return an item of the address with the most items.
 
-        It is the last one of the name with the most, and among equals of the one served last.
+        Of its names, the one with the most items loses its last item; among equals, the one served last.
         """
         self._addresses.setdefault(address, OrderedDict()).setdefault(name, deque()).append(item)
         self._lengths[address] = self._lengths.get(address, 0) + 1
@@ -141,19 +141,19 @@ class FairQueue(Generic[T]):
 
 
 class _Waiting(NamedTuple):
-    """A check that waits for its turn."""
+    """A waiting check."""
 
     digest: bytes
     password: bytes
     hash_: str
     is_user: bool
-    """Whether there is a user of this name; otherwise the result is always false."""
+    """Whether the user exists; otherwise the result is false."""
     result: asyncio.Future[bool | None]
-    """None if there were too many checks."""
+    """Whether the password is correct; None if there are too many checks."""
 
 
 class CheckLane:
-    """Runs checks one at a time in a thread of its own. bcrypt releases the GIL, so the event loop goes on."""
+    """Runs checks one at a time in its own thread. bcrypt releases the GIL, so the event loop is not blocked."""
 
     def __init__(self, check: Check, known: KnownResults, max_waiting: int) -> None:
         self._check = check
@@ -163,7 +163,7 @@ class CheckLane:
         self._running: asyncio.Future[bool] | None = None
 
     def submit(self, address: str, name: str, waiting: _Waiting) -> None:
-        """Run a check when its turn comes, even if nobody waits for the result: the client may ask again."""
+        """Queue a check. It runs even if the client disconnects, because the client may retry."""
         refused = self._queue.push(address, name, waiting)
         if refused is not None and not refused.result.done():
             refused.result.set_result(None)
@@ -179,7 +179,7 @@ class CheckLane:
 
     def _run_next(self) -> None:
         while self._running is None and (waiting := self._queue.pop()):
-            # Several requests with the same password may have arrived at once: only the first is checked.
+            # Check only the first of several concurrent requests with the same password.
             known = self._known.get(waiting.digest)
             if known is None:
                 self._running = asyncio.get_running_loop().run_in_executor(self._worker, self._matches, waiting)
@@ -210,12 +210,11 @@ class CheckLane:
 
 
 class PasswordChecker:
-    """Check passwords, each client address in turn, and remember the results.
+    """Check passwords, fairly between client addresses, and remember the results.
 
-    Health endpoints have a lane of their own, so that guesses on other paths never delay them. There, a password that
-    is not known to be right in time counts as wrong, and its check goes on: an orchestrator's next probe finds the
-    result. Refusing every unknown password at once instead would fail the first probe after each restart, and granting
-    it would show anyone the answer.
+    Health endpoints have their own lane, so that guesses on other paths never delay them. There, a password whose check
+    takes too long counts as wrong, but the check continues, and the next probe of the orchestrator finds its result.
+    Rejecting unknown passwords at once would fail the first probe after each restart.
     """
 
     def __init__(
@@ -235,10 +234,10 @@ class PasswordChecker:
     async def is_authorized(
         self, authorization: str, users: Mapping[str, str], address: str | None = None, *, is_health: bool = False
     ) -> bool:
-        """Return whether this ``Authorization`` header has the name and password of one of ``users`` (name to hash).
+        """Return whether an ``Authorization`` header is valid for ``users`` (name → hash).
 
-        An unknown name takes as long as a known one. ``address``: the client's. ``is_health``: whether the request is
-        for a health endpoint. Raises ``TooManyChecksError``, except for health endpoints.
+        The check takes as long for unknown names as for known ones. ``address``: client address. ``is_health``: whether
+        the request is for a health endpoint. Raises ``TooManyChecksError``, except for health endpoints.
         """
         found = credentials(authorization)
         if found is None:
@@ -268,7 +267,7 @@ class PasswordChecker:
         self._health_lane.close()
 
     def _digest(self, name: str, password: bytes, hash_: str) -> bytes:
-        """Return what is remembered instead of the password; it changes with the hash."""
+        """Return a digest to remember instead of the password; it depends on the hash as well."""
         parts = (name.encode(), hashlib.sha256(password).digest(), hash_.encode())
         return hmac.digest(self._key, b"\0".join(parts), "sha256")
 
@@ -286,10 +285,10 @@ def credentials(authorization: str) -> tuple[str, bytes] | None:
 
 
 def _dummy_hash(users: Mapping[str, str]) -> str:
-    """Return a hash that costs as much as the most expensive of the users' own."""
+    """Return a hash as expensive as the most expensive one of the users."""
     return _DUMMY_HASH.format(cost=max(map(hash_cost, users.values()), default=_DEFAULT_COST))
 
 
 def hash_cost(hash_: str) -> int:
-    """Return the cost of a bcrypt hash; a check takes 2 to the power of it."""
+    """Return the cost of a bcrypt hash; the time of a check is proportional to 2 to the power of the cost."""
     return int(hash_[4:6])

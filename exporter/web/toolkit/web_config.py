@@ -1,6 +1,6 @@
 """The web configuration file (``--web.config.file``): TLS, users, headers, rate limit.
 
-The format is that of exporter-toolkit (its docs/web-configuration.md), as in all exporters of the Prometheus project.
+Its format is specified by docs/web-configuration.md of exporter-toolkit, which the Prometheus project's exporters use.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NANOSECOND = 1e-9
 _GO_UNITS = {"ns": _NANOSECOND, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _GO_DURATION_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h)")
 _MAX_COST = 18
-"""Maximum cost of a hash: one check takes about 20 s of CPU time, and each step of the cost doubles it."""
+"""Maximum cost of a hash. At this cost a check takes about 20 s of CPU time; each step doubles it."""
 _WARNING_COST = 14
-"""Highest cost without a warning: one check takes about a second."""
+"""Maximum cost without a warning. At this cost a check takes about a second."""
 _HASH = re.compile(r"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 _HEADERS: dict[str, tuple[str, ...]] = {
     "Strict-Transport-Security": (),
@@ -41,13 +41,13 @@ _HEADERS: dict[str, tuple[str, ...]] = {
     "X-XSS-Protection": (),
     "Content-Security-Policy": (),
 }
-"""The headers that may be set, with their allowed values; () allows any value."""
+"""Configurable headers and their allowed values; () allows any value."""
 _FILES = ("cert_file", "key_file", "client_ca_file")
 
 
 def _check_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise refuse("text", found="a value that is not text")
+        raise refuse("text", found="a value of another type")
     return value
 
 
@@ -64,7 +64,7 @@ def _parse_go_duration(value: Any) -> float:
 
 def _check_hash(value: Any) -> str:
     if not isinstance(value, str) or not _HASH.fullmatch(value):
-        raise refuse("a bcrypt hash, as htpasswd -nBC 10 prints it", found="something else")
+        raise refuse("a bcrypt hash, such as htpasswd -nBC 10 prints", found="another value")
     cost = hash_cost(value)
     if cost > _MAX_COST:
         raise refuse(f"a cost of at most {_MAX_COST}", found=f"a hash of cost {cost}")
@@ -86,9 +86,9 @@ def _check_headers(value: Any) -> dict[str, str]:
 
 def _header_error(name: str, content: Any) -> PydanticCustomError | None:
     if name not in _HEADERS:
-        return refuse(f"one of {', '.join(sorted(_HEADERS))}", found="a header that can't be set")
+        return refuse(f"one of {', '.join(sorted(_HEADERS))}", found="another header")
     if not isinstance(content, str) or not content.isprintable() or not content.isascii():
-        return refuse("text that a header can carry", found="something else")
+        return refuse("printable ASCII text", found="another value")
     if _HEADERS[name] and content not in _HEADERS[name]:
         return refuse(" or ".join(_HEADERS[name]), found="another value")
     return None
@@ -105,14 +105,12 @@ def _one_of(known: Any) -> BeforeValidator:
 
 def _check_client_auth(value: Any) -> str:
     if value not in CLIENT_AUTH:
-        raise refuse(
-            f"one of {', '.join(CLIENT_AUTH)} (a certificate that is demanded and not verified would prove nothing)"
-        )
+        raise refuse(f"one of {', '.join(CLIENT_AUTH)} (an unverified certificate does not authenticate a client)")
     return str(value)
 
 
 Content = Annotated[str, BeforeValidator(_check_text), Described("text")]
-"""Text that may be a key, so it is never shown."""
+"""Text that may contain a key, so it is never shown."""
 
 
 class TlsServer(Section):
@@ -136,12 +134,12 @@ class TlsServer(Section):
 
     @property
     def context(self) -> ssl.SSLContext | None:
-        """The context for new connections; None without TLS."""
+        """Context for new connections; None without TLS."""
         return self._context
 
     @property
     def verifies_clients(self) -> bool:
-        """Whether clients need a valid certificate."""
+        """Whether clients must present a valid certificate."""
         return self._context is not None and self._context.verify_mode is ssl.CERT_REQUIRED
 
     @model_validator(mode="before")
@@ -179,14 +177,14 @@ class TlsServer(Section):
 
 
 class HttpServer(Section):
-    """`http_server_config`. HTTP/2 is not supported, whatever the value of `http2`."""
+    """`http_server_config`. HTTP/2 is not supported; `http2` is ignored."""
 
     http2: Flag = True
     headers: Annotated[dict[str, str], BeforeValidator(_check_headers)] = Field(default_factory=dict)
 
 
 class RateLimitSettings(Section):
-    """`rate_limit`: one request per `interval`, `burst` of them at once."""
+    """`rate_limit`: one request per `interval` on average, `burst` requests at once."""
 
     interval: Annotated[float, BeforeValidator(_parse_go_duration), Described("duration")] = 0.0
     burst: Count = 0
@@ -194,12 +192,12 @@ class RateLimitSettings(Section):
     @model_validator(mode="after")
     def _check_burst(self) -> RateLimitSettings:
         if self.interval > 0 and self.burst < 1:
-            raise refuse_all("rate_limit", {("burst",): refuse("1 or more, where there is an interval")})
+            raise refuse_all("rate_limit", {("burst",): refuse("at least 1 if interval is set")})
         return self
 
 
 class WebConfig(Section):
-    """The whole file."""
+    """The web configuration file."""
 
     tls_server_config: TlsServer = Field(default_factory=TlsServer)
     http_server_config: HttpServer = Field(default_factory=HttpServer)
@@ -208,31 +206,31 @@ class WebConfig(Section):
 
 
 FileStates = Mapping[Path, tuple[int, ...] | None]
-"""Identity and modification of each file, for detecting changes; None if the file does not exist."""
+"""Version of each file, to detect changes; None if the file does not exist."""
 
 
 @dataclass(frozen=True)
 class ReadResult:
-    """Result of reading the file."""
+    """Result of reading the web configuration file."""
 
     config: WebConfig | None
-    """None if it is not usable."""
+    """None if there are errors."""
     errors: tuple[str, ...]
     """Each as ``FILE:LINE:COL: path.to.key: message``, without secrets."""
     warnings: tuple[str, ...]
-    """Each as ``FILE:LINE:COL: path.to.key: text``, without secrets; () if the configuration is not usable."""
+    """Each as ``FILE:LINE:COL: path.to.key: text``, without secrets; () if there are errors."""
     files: FileStates
-    """States of the file and the files it names, taken before reading: if one changes, the file must be read again."""
+    """Versions of the file and the files it refers to, taken before reading; a change of any requires reading again."""
 
 
 def read_web_config(path: Path) -> ReadResult:
-    """Read the file and the files it names. Raises nothing; blocks while their file system does not answer."""
+    """Read the file and the files it refers to. Never raises; blocks while a file system does not respond."""
     files = file_states((path,))
     try:
         document = read(read_file(path, _MAX_BYTES).content.decode())
     except (OSError, ValueError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        return ReadResult(None, (f"{path}: cannot be read: {cause}",), (), files)
+        return ReadResult(None, (f"{path}: cannot read the file: {cause}",), (), files)
     except DocumentError as error:
         line, column = error.place
         return ReadResult(None, (f"{path}:{line}:{column}: {error}",), (), files)
@@ -262,12 +260,12 @@ def _warnings(path: Path, document: Document, config: WebConfig) -> Iterator[str
             line, column = document.values.get(key, (1, 1))
             yield (
                 f"{path}:{line}:{column}: {show_path(key)}: checking a hash of cost {cost} takes seconds; use a "
-                f"cost of 10 to 12 (more than {_MAX_COST} is refused)"
+                f"cost of 10 to 12 (the maximum is {_MAX_COST})"
             )
 
 
 def file_states(files: Iterable[Path]) -> FileStates:
-    """Return the current states of these files. Blocks while their file system does not answer."""
+    """Return the current versions of these files. Blocks while a file system does not respond."""
     return {file: _file_state(file) for file in files}
 
 

@@ -1,4 +1,4 @@
-"""The page for the person on call: a shell that its scripts fill, and a plain table for browsers without scripts."""
+"""The page for the person on call, with a plain table for browsers without JavaScript."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Page:
         self._static = static_files()
 
     def add_routes(self, app: web.Application) -> None:
-        """Add the page's routes; the root only if the metrics are not there."""
+        """Add the page's routes. The root is left out if the metrics are served there."""
         if self._telemetry_path != "/":
             app.router.add_get("/", self.page)
         app.router.add_get("/streams", self.page)
@@ -44,7 +44,7 @@ class Page:
         app.router.add_get("/static/{name}", self.static)
 
     async def page(self, request: web.Request) -> web.Response:
-        """Return the page. It is the same for the list and every stream; the scripts choose the view by the URL."""
+        """Return the page. The scripts choose the view (the list or a stream) by the URL."""
         served = self._served
         upstreams = [(upstream, served.store.get(upstream.name)) for upstream in served.settings.upstreams]
         html = render(upstreams, telemetry_path=self._telemetry_path, root=root_from(request.rel_url.raw_path))
@@ -55,7 +55,7 @@ class Page:
         return web.Response(body=_RUNBOOK, content_type="text/html", charset="utf-8")
 
     async def static(self, request: web.Request) -> web.Response:
-        """Return one of the page's files."""
+        """Return a static file."""
         found = self._static.get(request.match_info["name"])
         if found is None:
             raise web.HTTPNotFound
@@ -64,7 +64,7 @@ class Page:
 
 
 def static_files() -> dict[str, tuple[str, bytes]]:
-    """Return the files that the page loads: name → (content type, content)."""
+    """Return the static files as name → (content type, content)."""
     return {
         file.name: (_TYPES[suffix], file.read_bytes())
         for file in _STATIC.iterdir()
@@ -74,21 +74,18 @@ def static_files() -> dict[str, tuple[str, bytes]]:
 
 
 def root_from(path: str) -> str:
-    """Return the exporter's root, relative to a page at this path, so that a proxy may add a prefix."""
+    """Return the relative URL from a page to the exporter's root; a proxy may add a prefix to both."""
     return "../" * (path.count("/") - 1) or "./"
 
 
 def render(
     upstreams: Iterable[tuple[UpstreamSettings, UpstreamState | None]], *, telemetry_path: str, root: str = "./"
 ) -> str:
-    """Return the page as HTML, with each upstream and its state (None before its first completed poll).
-
-    All text from platforms and the configuration is escaped.
-    """
+    """Render the page. ``upstreams``: each upstream and its state (None before its first completed poll)."""
     rows = "\n".join(_table_row(upstream, state) for upstream, state in upstreams)
     home = "streams" if telemetry_path == "/" else ""
     metrics = escape(telemetry_path.removeprefix("/"))
-    # Modules import each other: without preloading they would be fetched one after the other.
+    # Without preloading, modules that import each other would be fetched one after the other.
     preloads = "\n".join(f'<link rel="modulepreload" href="{root}static/{name}">' for name in _MODULES)
     return _PAGE.substitute(
         version=escape(__version__), metrics=metrics, rows=rows, root=root, home=home, preloads=preloads

@@ -1,4 +1,4 @@
-// A time axis for the panels that are drawn here.
+// Time axis for the panel types drawn by this page.
 import React from 'react';
 
 const STEPS = [60, 300, 600, 900, 1800, 3600, 7200];

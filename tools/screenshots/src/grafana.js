@@ -1,4 +1,4 @@
-// What Grafana's server sets up before it draws a panel: the options of a field, and the transformations.
+// Field options and transformations that Grafana applies before it draws a panel.
 import * as data from '@grafana/data';
 
 const PROCESSED = {

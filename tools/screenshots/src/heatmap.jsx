@@ -1,4 +1,4 @@
-// The heatmap, which lives in Grafana's server: drawn from the same frames, with the same scheme of colours.
+// Heatmap panel, drawn here because its code is in Grafana's server.
 import React from 'react';
 import * as chromatic from 'd3-scale-chromatic';
 import { formattedValueToString, getValueFormat } from '@grafana/data';
@@ -18,7 +18,7 @@ export function Heatmap({ panel, frames, range, width, height }) {
   const most = Math.max(...fields.flatMap((field) => field.values));
   const plot = width - LEFT - 8;
   const [cell, line] = [plot / times.length, (height - AXIS - LEGEND) / fields.length];
-  // on a dark page the schemes of one hue begin dark
+  // On a dark page, single-hue schemes start dark.
   const shade = (share) => scheme(1 - share ** color.exponent * 0.95);
   const top = (row) => line * (fields.length - 1 - row);
   return (

@@ -1,4 +1,4 @@
-// Queries as Grafana's data source for Prometheus sends them, and their answers as its data frames.
+// Query Prometheus as Grafana's data source does, and convert the results to data frames.
 import { createDataFrame, FieldType } from '@grafana/data';
 
 const SCRAPE_SECONDS = 15;
@@ -32,7 +32,7 @@ async function ask(path, parameters) {
 const named = (legend, labels) => legend.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => labels[name] ?? '');
 const bound = (series) => (series.metric.le === '+Inf' ? Infinity : Number(series.metric.le));
 
-// A bucket holds all below its bound; shown is what lies between two bounds.
+// Convert cumulative buckets to counts between two bounds.
 function separated(buckets) {
   const sorted = [...buckets].sort((one, other) => bound(one) - bound(other));
   return sorted.map((series, index) => {
@@ -41,7 +41,7 @@ function separated(buckets) {
   });
 }
 
-// Every step has a value, or null where there is none: so a gap is a gap.
+// Give every step a value, or null for a gap.
 function rangeFrame(target, series, range, step) {
   const known = new Map(series.values.map(([time, value]) => [Math.round(time), Number(value)]));
   const times = [];

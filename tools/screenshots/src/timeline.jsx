@@ -1,4 +1,4 @@
-// The state timeline, which lives in Grafana's server: drawn from the same frames, with the same colours and texts.
+// State timeline panel, drawn here because its code is in Grafana's server.
 import React from 'react';
 import { getFieldDisplayName, getActiveThreshold } from '@grafana/data';
 
@@ -8,7 +8,7 @@ import { theme } from './grafana';
 const AXIS = 20;
 const LEGEND = 22;
 
-// Blocks of equal neighbours: equal by threshold where the thresholds colour them, else by value.
+// Merge consecutive equal values: equal by threshold if thresholds set the colour, otherwise by value.
 function blocks(field, times) {
   const byThreshold = field.config.color?.mode === 'thresholds';
   const found = [];

@@ -1,13 +1,13 @@
-// Search, filters and order, kept in the URL so that a link shows the same list.
+// Search, filters and sort order of the list, kept in the URL so that they can be shared.
 
 import { element } from "./dom.js";
 import { FILTERS, ORDERS } from "./streams.js";
-import { count } from "./units.js";
+import { formatCount } from "./units.js";
 
 const SEARCH_DEBOUNCE_MS = 120;
 
-/** `selection` holds the current values; `onChange()` is called after each change. */
 export class Controls {
+  /** `onChange()` is called after each change of `selection`. */
   constructor(onChange) {
     this.onChange = onChange;
     this.selection = parseQuery(new URL(location.href).searchParams);
@@ -20,7 +20,7 @@ export class Controls {
       oninput: () => this.debounceSearch(),
     });
     this.search.value = this.selection.search;
-    this.filters = Object.entries(FILTERS).map(([name, { label }]) => this.filterButton(name, label));
+    this.filters = Object.entries(FILTERS).map(([name, { label }]) => this.createFilterButton(name, label));
     this.upstream = element("select", { id: "upstream", onchange: () => this.set({ upstream: this.upstream.value }) });
     this.order = element(
       "select",
@@ -30,10 +30,14 @@ export class Controls {
     this.node = element(
       "div",
       { class: "controls", role: "search" },
-      field("search", "Search", this.search),
-      element("div", { class: "filters", role: "group", "aria-label": "Which streams" }, this.filters.map((f) => f.node)),
-      field("upstream", "Upstream", this.upstream),
-      field("order", "Sort by", this.order, "order"),
+      createField("search", "Search", this.search),
+      element(
+        "div",
+        { class: "filters", role: "group", "aria-label": "Filter streams" },
+        this.filters.map((filter) => filter.node),
+      ),
+      createField("upstream", "Upstream", this.upstream),
+      createField("order", "Sort by", this.order, "order"),
     );
     this.updateControls();
   }
@@ -46,16 +50,16 @@ export class Controls {
     this.onChange();
   }
 
-  /** Sort by an order, or reverse it if the list is sorted by it already. */
+  /** Sort the list by an order, or reverse the current one. */
   sortBy(order) {
     this.set({ order, reversed: order === this.selection.order ? !this.selection.reversed : false });
   }
 
-  /** Update the number of items per filter, the upstreams, and whether there are alerts to filter by. */
-  setOptions(items, upstreams, withAlerts) {
+  /** Update the number of items per filter and the upstreams. `hasAlerts`: whether to offer the filter for alerts. */
+  setOptions(items, upstreams, hasAlerts) {
     for (const { name, number, node } of this.filters) {
-      if (name === "alerts") node.hidden = !withAlerts && this.selection.filter !== "alerts";
-      number.textContent = count(items.filter(FILTERS[name].test).length);
+      if (name === "alerts") node.hidden = !hasAlerts && this.selection.filter !== "alerts";
+      number.textContent = formatCount(items.filter(FILTERS[name].test).length);
     }
     const names = ["", ...upstreams.map((upstream) => upstream.upstream)];
     const current = [...this.upstream.options].map((option) => option.value);
@@ -66,7 +70,7 @@ export class Controls {
     this.upstream.value = this.selection.upstream;
   }
 
-  filterButton(name, label) {
+  createFilterButton(name, label) {
     const number = element("span", { class: "number" });
     const node = element("button", { type: "button", onclick: () => this.set({ filter: name }) }, label, " ", number);
     return { name, number, node };
@@ -84,7 +88,7 @@ export class Controls {
   }
 }
 
-function field(id, label, control, name = id) {
+function createField(id, label, control, name = id) {
   return element("div", { class: `field ${name}` }, element("label", { for: id }, label), control);
 }
 

@@ -1,8 +1,8 @@
-// Build the document. Text always becomes text nodes, so that no stream name is parsed as markup.
+// Helpers that build elements. Texts become text nodes, so no stream name is ever parsed as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Create an element with attributes (`onclick` and the like are listeners) and children (elements, texts, or nothing). */
+/** Create an element. Attributes such as `onclick` are listeners; children are elements, texts, or empty. */
 export function element(tag, attributes, ...children) {
   return populate(document.createElement(tag), attributes, children);
 }
@@ -12,7 +12,7 @@ export function svg(tag, attributes, ...children) {
   return populate(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Set a text, touching the document only if it changes. */
+/** Set a text if it has changed. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,6 +1,6 @@
-// Labels for the names that the API uses.
+// Labels for the API's names and values.
 
-import { timeSince } from "./units.js";
+import { formatSince } from "./units.js";
 
 const REASONS = {
   verdict: "unhealthy verdict",
@@ -9,7 +9,7 @@ const REASONS = {
   frame_rate_low: "low frame rate",
   transcode_slow: "slow transcoding",
   loss: "packet loss",
-  silent: "no sign of life",
+  silent: "no media or heartbeat",
 };
 
 const SHAPES = { bad: "▲", warn: "◆", unknown: "?", ok: "●", off: "○" };
@@ -19,27 +19,18 @@ export function reasonLabel(name) {
   return REASONS[name] ?? name;
 }
 
-/** What was known of an unknown stream, and since when it is unknown. */
+/** Last known state of an unknown stream, and the time since which it is unknown. */
 export function unknownLabel({ was_live: wasLive, status_last_change_timestamp_seconds: since }) {
   const before = wasLive === undefined ? "" : wasLive ? "was live" : "was not live";
-  const state = since === undefined ? "state unknown" : `state unknown since ${timeSince(since)}`;
+  const state = since === undefined ? "state unknown" : `state unknown since ${formatSince(since)}`;
   return [before, state].filter(Boolean).join(", ");
 }
 
-/** Shape shown with each colour, for readers who can't tell the colours apart. */
+/** Shape shown with each colour, for people with colour blindness. */
 export function severityShape(severity) {
   return SHAPES[severity];
 }
 
-/** `health_score_ratio` → `Health score`. */
-export function factLabel(name) {
-  const text = name
-    .replace(/_(ratio|seconds|timestamp_seconds|bytes_per_second|pixels)$/, "")
-    .replace(/_timestamp$/, "")
-    .replaceAll("_", " ");
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
-export function plural(number, one, many) {
+export function pluralize(number, one, many) {
   return number === 1 ? one : many;
 }

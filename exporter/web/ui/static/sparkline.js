@@ -1,35 +1,36 @@
 // Bitrate over time: a sparkline in a row, and a chart in a stream's view.
 
 import { element, svg } from "./dom.js";
-import { bitrate, duration } from "./units.js";
+import { formatBitrate, formatDuration } from "./units.js";
 
 const WIDTH = 120;
 const HEIGHT = 28;
 const CHART_WIDTH = 720;
 const CHART_HEIGHT = 160;
 
-/** A sparkline. It is hidden from screen readers, because the figures next to it show the last value. */
-export function sparkline() {
+/** Create a sparkline. It is hidden from screen readers, because the figure next to it is the last value. */
+export function createSparkline() {
   const path = svg("path", { class: "line" });
   const node = svg("svg", { class: "small-line", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, "aria-hidden": "true" }, path);
   node.setAttribute("preserveAspectRatio", "none");
   return {
     node,
     update(values, expected) {
-      const top = Math.max(expected ?? 0, ...knownValues(values)) || 1;
-      path.setAttribute("d", linePath(values, WIDTH, HEIGHT, top));
+      const top = Math.max(expected ?? 0, ...filterKnown(values)) || 1;
+      path.setAttribute("d", buildLinePath(values, WIDTH, HEIGHT, top));
     },
   };
 }
 
-/** The chart of a stream's view, with a summary in words. */
-export function chart(history, expected) {
+/** Create the chart of a stream's view, with a summary in words. */
+export function createChart(history, expected) {
   const values = history.ingest_bitrate_bytes_per_second ?? [];
-  const seen = knownValues(values);
-  if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate is known for the last 15 minutes.");
+  const seen = filterKnown(values);
+  if (seen.length === 0) return element("p", { class: "quiet" }, "No bitrate data for the last 15 minutes.");
   const top = Math.max(expected ?? 0, ...seen) * 1.1 || 1;
   const minutes = Math.round((values.length * history.step_seconds) / 60);
-  const words = `Lowest ${bitrate(Math.min(...seen))}, highest ${bitrate(Math.max(...seen))} in the last ${minutes} minutes.`;
+  const [lowest, highest] = [Math.min(...seen), Math.max(...seen)].map(formatBitrate);
+  const summary = `Lowest ${lowest}, highest ${highest} in the last ${minutes} minutes.`;
   const drawing = svg(
     "svg",
     {
@@ -37,45 +38,50 @@ export function chart(history, expected) {
       viewBox: `0 0 ${CHART_WIDTH} ${CHART_HEIGHT}`,
       preserveAspectRatio: "none",
       role: "img",
-      "aria-label": `Ingest bitrate. ${words}`,
+      "aria-label": `Ingest bitrate. ${summary}`,
     },
-    [0.25, 0.5, 0.75].map((part) => horizontalLine(part * CHART_HEIGHT, "grid")),
-    expected ? horizontalLine((1 - expected / top) * CHART_HEIGHT, "expected") : undefined,
-    svg("path", { class: "area", d: areaPath(values, top) }),
-    svg("path", { class: "line", d: linePath(values, CHART_WIDTH, CHART_HEIGHT, top) }),
+    [0.25, 0.5, 0.75].map((part) => createHorizontalLine(part * CHART_HEIGHT, "grid")),
+    expected ? createHorizontalLine((1 - expected / top) * CHART_HEIGHT, "expected") : undefined,
+    svg("path", { class: "area", d: buildAreaPath(values, top) }),
+    svg("path", { class: "line", d: buildLinePath(values, CHART_WIDTH, CHART_HEIGHT, top) }),
   );
   return element(
     "figure",
     { class: "history" },
-    element("div", { class: "scale", "aria-hidden": "true" }, element("span", {}, bitrate(top)), element("span", {}, "0")),
+    element(
+      "div",
+      { class: "scale", "aria-hidden": "true" },
+      element("span", {}, formatBitrate(top)),
+      element("span", {}, "0"),
+    ),
     drawing,
     element(
       "div",
       { class: "times", "aria-hidden": "true" },
-      element("span", {}, `${duration(values.length * history.step_seconds)} ago`),
+      element("span", {}, `${formatDuration(values.length * history.step_seconds)} ago`),
       element("span", {}, "now"),
     ),
     element(
       "figcaption",
       {},
-      words,
-      expected ? ` The dashed line is what is expected: ${bitrate(expected)}.` : "",
+      summary,
+      expected ? ` Dashed line: expected bitrate (${formatBitrate(expected)}).` : "",
     ),
   );
 }
 
-function knownValues(values) {
+function filterKnown(values) {
   return values.filter((value) => value !== null);
 }
 
-function horizontalLine(y, name) {
+function createHorizontalLine(y, name) {
   return svg("line", { class: name, x1: 0, x2: CHART_WIDTH, y1: y, y2: y });
 }
 
-/** A path with gaps where no value is known; a single point is a short dash. */
-function linePath(values, width, height, top) {
+/** Path with gaps where values are missing; a single point is a short dash. */
+function buildLinePath(values, width, height, top) {
   const step = width / Math.max(values.length - 1, 1);
-  return knownRuns(values)
+  return findRuns(values)
     .map(([start, run]) => {
       const points = run.map((value, index) => formatPoint((start + index) * step, value, height, top));
       return run.length === 1 ? `M${points[0]}h2` : `M${points.join("L")}`;
@@ -83,9 +89,9 @@ function linePath(values, width, height, top) {
     .join("");
 }
 
-function areaPath(values, top) {
+function buildAreaPath(values, top) {
   const step = CHART_WIDTH / Math.max(values.length - 1, 1);
-  return knownRuns(values)
+  return findRuns(values)
     .map(([start, run]) => {
       const points = run.map((value, index) => formatPoint((start + index) * step, value, CHART_HEIGHT, top));
       const [from, to] = [start * step, (start + run.length - 1) * step];
@@ -98,8 +104,8 @@ function formatPoint(x, value, height, top) {
   return `${x.toFixed(1)} ${(height - 1 - (value / top) * (height - 2)).toFixed(1)}`;
 }
 
-/** The runs of known values: [index of the first, values]. */
-function knownRuns(values) {
+/** Runs of known values: [index of the first value, values]. */
+function findRuns(values) {
   const found = [];
   values.forEach((value, index) => {
     if (value === null) return;

@@ -1,4 +1,4 @@
-// The items of the list: each stream assessed, joined with its alerts, filtered and sorted. Knows nothing of the document.
+// The items of the list: streams with their severity and alerts; filters and sort orders.
 
 const RANK = { bad: 0, warn: 1, unknown: 2, ok: 3, off: 4 };
 const ALERT_SEVERITY = { critical: "bad", warning: "warn" };
@@ -25,27 +25,24 @@ export const ORDERS = {
 
 const collator = new Intl.Collator("en", { numeric: true });
 
-/** A unique name for a stream: an upstream's name contains no slash. */
+/** Unique key of a stream; an upstream's name contains no slash. */
 export function streamKey(upstream, stream) {
   return `${upstream}/${stream}`;
 }
 
-/** Threshold of the rule StreamUnhealthy. */
-const UNHEALTHY_BELOW = 0.5;
-
-/** Build the items of the list from `/api/v1/streams` and the alerts (null if not known). */
+/** Build the items of the list from `/api/v1/streams` and the alerts (null without sidecar). */
 export function buildItems(data, alerts) {
-  const byStream = alertsByStream(alerts ?? []);
+  const byStream = groupAlertsByStream(alerts ?? []);
   const upstreams = new Map(data.upstreams.map((upstream) => [upstream.upstream, upstream]));
   return data.streams.map((stream) => {
     const key = streamKey(stream.upstream, stream.stream);
-    return buildItem(key, stream, upstreams.get(stream.upstream), byStream.get(key) ?? []);
+    return buildItem(key, stream, upstreams.get(stream.upstream), byStream.get(key) ?? [], data.thresholds);
   });
 }
 
-function buildItem(key, stream, upstream, alerts) {
-  const assessed = assessStream(stream);
-  const severity = alerts.map(alertSeverity).reduce(moreSevere, assessed.severity);
+function buildItem(key, stream, upstream, alerts, thresholds) {
+  const assessed = assessStream(stream, thresholds);
+  const severity = alerts.map(alertSeverity).reduce(chooseWorse, assessed.severity);
   const word = severity !== assessed.severity && assessed.severity === "ok" ? "Alert" : assessed.word;
   return {
     key,
@@ -55,20 +52,20 @@ function buildItem(key, stream, upstream, alerts) {
     word,
     upstreamDown: upstream.up === false,
     urgency: RANK[severity] * 10 + (stream.health_score_ratio ?? 2) - Math.min(alerts.length, 5),
-    text: searchText(stream, upstream.platform, word, alerts),
+    text: buildSearchText(stream, upstream.platform, word, alerts),
   };
 }
 
-/** Whether nobody can tell if media arrives. Such a stream is neither live nor off air. */
+/** Whether it is unknown if media arrives. Such a stream is neither live nor off air. */
 export function isUnknown(stream) {
   return stream.status === "unknown" || stream.live === undefined;
 }
 
 /**
- * Severity of a stream and a word for it: `bad` needs attention now, `warn` soon, `unknown` may need it, `ok` is live,
- * `off` need not be live.
+ * Severity and state of a stream. `bad` needs attention now, `warn` needs it soon, `unknown` may need it, `ok` is live,
+ * `off` need not be live. `thresholds`: health scores by the name of the alert rule.
  */
-export function assessStream(stream) {
+export function assessStream(stream, thresholds) {
   if (isUnknown(stream)) return { severity: stream.expected ? "warn" : "unknown", word: "Unknown" };
   if (stream.status === "error") return { severity: "bad", word: "Error" };
   if (!stream.live) {
@@ -77,8 +74,10 @@ export function assessStream(stream) {
     return { severity: "off", word: capitalize(stream.status ?? "not live") };
   }
   const { healthy, status, health_score_ratio: score = 1 } = stream;
-  if (healthy === false || status === "degraded" || score < UNHEALTHY_BELOW) return { severity: "bad", word: "Unhealthy" };
-  if (stream.health_reasons) return { severity: "warn", word: "Impaired" };
+  if (healthy === false || status === "degraded" || score < thresholds.StreamUnhealthy) {
+    return { severity: "bad", word: "Unhealthy" };
+  }
+  if (stream.health_reasons || score < thresholds.StreamDegraded) return { severity: "warn", word: "Impaired" };
   return { severity: "ok", word: "Live" };
 }
 
@@ -91,11 +90,11 @@ export function sortBySeverity(alerts) {
   return [...alerts].sort((one, other) => RANK[alertSeverity(one)] - RANK[alertSeverity(other)]);
 }
 
-function moreSevere(one, other) {
+function chooseWorse(one, other) {
   return RANK[one] <= RANK[other] ? one : other;
 }
 
-function alertsByStream(alerts) {
+function groupAlertsByStream(alerts) {
   const found = new Map();
   for (const alert of alerts) {
     if (!alert.stream) continue;
@@ -105,14 +104,14 @@ function alertsByStream(alerts) {
   return found;
 }
 
-function searchText(stream, platform, word, alerts) {
+function buildSearchText(stream, platform, word, alerts) {
   const words = [stream.stream, stream.name, stream.upstream, platform, stream.protocol, stream.status, word];
   const rest = [stream.health_reasons, stream.issues, alerts.map((alert) => alert.alertname)];
   return [...words, ...rest.flat()].filter(Boolean).join("\n").toLowerCase();
 }
 
-/** The items that match the search, filter and upstream, sorted. Every word of the search must match. */
-export function selectItems(items, { search = "", filter = "all", upstream = "", order = "attention", reversed = false }) {
+/** Return the items that match the filters and every word of the search, sorted. */
+export function selectItems(items, { search, filter, upstream, order, reversed }) {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const { test } = FILTERS[filter];
   const selected = items.filter(
@@ -121,15 +120,15 @@ export function selectItems(items, { search = "", filter = "all", upstream = "",
       (!upstream || item.stream.upstream === upstream) &&
       words.every((word) => item.text.includes(word)),
   );
-  return selected.sort(comparator(ORDERS[order], reversed));
+  return selected.sort(createComparator(ORDERS[order], reversed));
 }
 
-function comparator({ value, descending }, reversed) {
+function createComparator({ value, descending }, reversed) {
   const direction = descending !== reversed ? -1 : 1;
   return (one, other) => compareValues(value(one), value(other), direction) || compareNames(one, other);
 }
 
-/** Unknown values come last, in either direction. */
+/** Missing values come last in both directions. */
 function compareValues(one, other, direction) {
   if (one === undefined || other === undefined) return (one === undefined) - (other === undefined);
   if (typeof one === "string") return direction * collator.compare(one, other);

@@ -1,16 +1,16 @@
-// The upstreams: the state of each, the age of its data, and what to do if it fails.
+// A card for each upstream: its state, the age of its data, its last error and what to do about it.
 
-import { now } from "./api.js";
+import { exporterTime } from "./api.js";
 import { element, setText } from "./dom.js";
-import { plural, severityShape } from "./labels.js";
-import { alertChip } from "./row.js";
-import { count, dateTime, duration, timeSince } from "./units.js";
+import { pluralize, severityShape } from "./labels.js";
+import { createAlertChip } from "./stream_row.js";
+import { formatCount, formatDateTime, formatDuration, formatSince } from "./units.js";
 
 const MAX_COLLAPSED = 8;
-const INCOMPLETE_LIST = "The list may be incomplete: a stream that is missing from it is unknown, not off air.";
+const INCOMPLETE_LIST = "The platform's list may be incomplete; streams missing from it are unknown, not off air.";
 
-/** `onSelect(name)` is called to show only the streams of an upstream. */
-export class Upstreams {
+export class UpstreamCards {
+  /** `onSelect(name)` is called to show only the streams of an upstream. */
   constructor(onSelect) {
     this.onSelect = onSelect;
     this.showAll = false;
@@ -48,7 +48,7 @@ export class Upstreams {
     }
     this.more.hidden = ordered.length <= MAX_COLLAPSED;
     this.more.setAttribute("aria-expanded", this.showAll);
-    this.more.textContent = this.showAll ? "Show fewer" : `Show all ${count(ordered.length)}`;
+    this.more.textContent = this.showAll ? "Show fewer" : `Show all ${formatCount(ordered.length)}`;
     this.updateAges();
   }
 
@@ -58,7 +58,7 @@ export class Upstreams {
   }
 
   getCard(upstream) {
-    // Redraw only if the content has changed, so that neither focus nor a screen reader loses its place.
+    // Redraw a card only if its content has changed, so that focus and screen readers keep their place.
     const alerts = this.alerts.filter((alert) => alert.upstream === upstream.upstream && !alert.stream);
     const content = JSON.stringify([upstream, alerts]);
     let card = this.cards.get(upstream.upstream);
@@ -76,9 +76,9 @@ export class Upstreams {
   }
 
   fillCard(card, upstream, alerts) {
-    const [severity, word] = upstreamBadge(upstream);
+    const [severity, word] = chooseBadge(upstream);
     const age = element("p", { class: "age" });
-    card.updateAge = () => setText(age, ageText(upstream));
+    card.updateAge = () => setText(age, formatAge(upstream));
     card.node.className = `card ${severity}`;
     card.node.replaceChildren(
       element(
@@ -88,64 +88,72 @@ export class Upstreams {
         element("span", { class: "name" }, upstream.upstream),
       ),
       element("p", { class: "sub where" }, [upstream.platform, upstream.version, upstream.host].filter(Boolean).join(" · ")),
-      this.streamCounts(upstream),
+      this.createStreamCounts(upstream),
       age,
       upstream.list_complete === false ? element("p", { class: "sub" }, INCOMPLETE_LIST) : "",
-      ...errorElements(upstream),
-      ...(alerts.length ? [element("p", { class: "words" }, alerts.map(alertChip))] : []),
+      ...createErrors(upstream),
+      ...(alerts.length ? [element("p", { class: "words" }, alerts.map(createAlertChip))] : []),
     );
   }
 
-  streamCounts(counts) {
+  createStreamCounts(counts) {
     const { upstream, streams, streams_dropped: dropped = 0 } = counts;
-    if (streams === 0 && counts.streams_live === undefined) return element("p", { class: "live quiet" }, "no streams known");
-    const left = dropped ? `, ${count(dropped)} more left out by max_streams` : "";
+    if (streams === 0 && counts.streams_live === undefined) {
+      return element("p", { class: "live quiet" }, "no known streams");
+    }
+    const droppedText = dropped ? `, ${formatCount(dropped)} more exceed max_streams` : "";
     return element(
       "p",
       { class: "live" },
       element(
         "button",
-        { type: "button", class: "only", title: `Show only the streams of ${upstream}`, onclick: () => this.onSelect(upstream) },
-        countsText(counts),
+        {
+          type: "button",
+          class: "only",
+          title: `Show only the streams of ${upstream}`,
+          onclick: () => this.onSelect(upstream),
+        },
+        formatStreamCounts(counts),
       ),
-      left,
+      droppedText,
     );
   }
 }
 
-function countsText({ streams, streams_live: live, streams_unknown: unknown = 0, ...rest }) {
+function formatStreamCounts({ streams, streams_live: live, streams_unknown: unknown = 0, ...rest }) {
   const { streams_withdrawn: withdrawn, streams_were_live: wereLive, unknown_since_timestamp_seconds: since } = rest;
-  const sinceText = since === undefined ? "" : ` since ${timeSince(since)}`;
+  const ofStreams = `${formatCount(streams)} ${pluralize(streams, "stream", "streams")}`;
+  const sinceText = since === undefined ? "" : ` since ${formatSince(since)}`;
   if (live !== undefined) {
-    const text = `${count(live)} of ${count(streams)} ${plural(streams, "stream", "streams")} live`;
-    return unknown ? `${text}, ${count(unknown)} unknown${sinceText}` : text;
+    const text = `${formatCount(live)} of ${ofStreams} live`;
+    return unknown ? `${text}, ${formatCount(unknown)} unknown${sinceText}` : text;
   }
-  if (wereLive === undefined) return `state of ${count(streams)} ${plural(streams, "stream", "streams")} unknown`;
-  return `state unknown${sinceText}; ${count(wereLive)} of ${count(withdrawn)} were live then`;
+  if (wereLive === undefined) return `state of ${ofStreams} unknown`;
+  return `state unknown${sinceText}; ${formatCount(wereLive)} of ${formatCount(withdrawn)} were live then`;
 }
 
-function upstreamBadge({ up }) {
+function chooseBadge({ up }) {
   if (up === undefined) return ["off", "Not polled yet"];
   return up ? ["ok", "Up"] : ["bad", "Down"];
 }
 
-function ageText({ last_success_timestamp_seconds: success, next_poll_timestamp_seconds: next, up }) {
-  const news = success === undefined ? "no news yet" : `news ${duration(now() - success)} ago`;
-  if (next === undefined) return up === undefined ? "waiting for the first poll" : news;
-  const until = next - now();
-  return `${news} · ${until > 0.5 ? `next poll in ${duration(until)}` : "polling now"}`;
+function formatAge({ last_success_timestamp_seconds: success, next_poll_timestamp_seconds: next, up }) {
+  const age = success === undefined ? "no data yet" : `updated ${formatDuration(exporterTime() - success)} ago`;
+  if (next === undefined) return up === undefined ? "waiting for the first poll" : age;
+  const until = next - exporterTime();
+  return `${age} · ${until > 0.5 ? `next poll in ${formatDuration(until)}` : "polling now"}`;
 }
 
-function errorElements({ up, last_error: error, advice, last_success_timestamp_seconds: success }) {
+function createErrors({ up, last_error: error, advice, last_success_timestamp_seconds: success }) {
   if (!error) return [];
-  const since = up === false && success !== undefined ? ` Last good news: ${dateTime(success)}.` : "";
+  const since = up === false && success !== undefined ? ` Last successful poll: ${formatDateTime(success)}.` : "";
   return [
     element("p", { class: "error" }, element("strong", {}, "Last error: "), error),
     element("p", { class: "advice" }, formatCode(advice ?? ""), since),
   ];
 }
 
-/** Text in backquotes is a configuration key, shown as code. */
+/** Show configuration keys, which are in backquotes, as code. */
 function formatCode(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
 }

@@ -1,16 +1,17 @@
-// A list of any length, of which only the visible rows are in the document.
+// A list of any length that keeps only the visible rows in the document.
 
 const ROWS_AROUND = 8;
 
-/**
- * Rows of one height that scroll with the window. `createRow(item)` returns `{node, update(item)}`; every node contains
- * one link, which takes the keyboard focus. `onVisibleRows(items)` is called with the items that are in the document.
- */
-export class List {
-  constructor(container, createRow, onVisibleRows) {
+/** Rows of equal height that scroll with the window. */
+export class VirtualList {
+  /**
+   * `createRow(item)` returns `{node, update(item)}`; every node contains one link, which takes the keyboard focus.
+   * `onVisibleItems(items)` is called with the items in the document each time they are drawn.
+   */
+  constructor(container, createRow, onVisibleItems) {
     this.container = container;
     this.createRow = createRow;
-    this.onVisibleRows = onVisibleRows;
+    this.onVisibleItems = onVisibleItems;
     this.items = [];
     this.rows = new Map();
     this.drawScheduled = false;
@@ -47,12 +48,12 @@ export class List {
     this.keepFocusedRow(indices);
     const focused = this.container.contains(document.activeElement) ? document.activeElement : null;
     this.placeRows(indices, height);
-    // A row loses the focus when it is moved.
+    // Moving a row in the document removes the focus from it.
     if (focused?.isConnected && focused !== document.activeElement) focused.focus({ preventScroll: true });
-    this.onVisibleRows(indices.map((index) => this.items[index]));
+    this.onVisibleItems(indices.map((index) => this.items[index]));
   }
 
-  /** Keep the row that has the keyboard focus in the document, wherever it is. */
+  /** Add the row with the keyboard focus to the visible ones, so that it keeps the focus. */
   keepFocusedRow(indices) {
     const key = document.activeElement?.closest?.("[data-key]")?.dataset.key;
     if (key === undefined || !this.rows.has(key)) return;
@@ -114,7 +115,7 @@ export class List {
   }
 }
 
-/** Row height in pixels; the style sheet sets it in rem, so that it grows with the reader's font size. */
+/** Row height in pixels. The style sheet sets it in rem, so that it scales with the font size. */
 function rowHeight(container) {
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   return parseFloat(getComputedStyle(container).getPropertyValue("--row-height")) * rem;

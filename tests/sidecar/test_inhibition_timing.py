@@ -1,6 +1,6 @@
-"""A stream's alert that inhibits others must not end before them: what is over would page all the same.
+"""A stream alert that inhibits others must not end before them, or they would page after the fault is over.
 
-The alert of an upstream must end with its outage: a stream that died meanwhile pages when the upstream is back.
+An upstream alert must end with its outage, so that a stream that died meanwhile pages when the upstream is back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
 
 
 def matching(matchers: Iterable[str]) -> Iterator[Rule]:
-    """The rules with alerts that these matchers match."""
+    """Yield the rules whose alerts match."""
     conditions = [match.groups() for matcher in matchers if (match := _MATCHER.fullmatch(matcher))]
 
     def matches(**labels: str) -> bool:
@@ -36,7 +36,7 @@ def matching(matchers: Iterable[str]) -> Iterator[Rule]:
 
 
 def inhibit_rules(scope: Scope) -> list[Any]:
-    """The inhibit rules whose sources are about this, except those between the severities of one rule."""
+    """Return the inhibit rules whose sources have this scope, except those between severities of one rule."""
     between_rules = (inhibit for inhibit in INHIBIT_RULES if "alertname" not in inhibit["equal"])
     return [
         pytest.param(inhibit, id=inhibit["source_matchers"][0])
@@ -45,19 +45,19 @@ def inhibit_rules(scope: Scope) -> list[Any]:
     ]
 
 
-def test_every_inhibit_rule_is_about_one_scope() -> None:
+def test_sources_of_an_inhibit_rule_have_one_scope() -> None:
     found = [inhibit_rules(scope) for scope in Scope]
     assert all(found)
     assert sum(map(len, found)) == len(INHIBIT_RULES) - 1
 
 
 @pytest.mark.parametrize("inhibit", inhibit_rules(Scope.UPSTREAM))
-def test_alert_of_an_upstream_ends_with_the_outage(inhibit: dict[str, Any]) -> None:
+def test_inhibiting_upstream_alert_is_not_kept_firing(inhibit: dict[str, Any]) -> None:
     assert {rule.keep_firing_seconds for rule in matching(inhibit["source_matchers"])} == {0.0}
 
 
 @pytest.mark.parametrize("inhibit", inhibit_rules(Scope.STREAM))
-def test_alert_of_a_stream_is_kept_for_at_least_as_long(inhibit: dict[str, Any]) -> None:
+def test_inhibiting_stream_alert_is_kept_firing_as_long_as_its_targets(inhibit: dict[str, Any]) -> None:
     sources, targets = list(matching(inhibit["source_matchers"])), list(matching(inhibit["target_matchers"]))
     assert targets
     shortest = min(rule.keep_firing_seconds for rule in sources)
@@ -65,4 +65,4 @@ def test_alert_of_a_stream_is_kept_for_at_least_as_long(inhibit: dict[str, Any])
     assert shortest >= longest
     others = [rule.keep_firing_seconds for rule in targets if rule.name != NEEDS_A_LIVE_STREAM]
     if len(targets) > 3:
-        assert shortest > max(others), "what ends with one poll may reach Alertmanager in any order"
+        assert shortest > max(others), "alerts that end with the same poll may reach Alertmanager in any order"
