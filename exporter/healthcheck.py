@@ -1,4 +1,4 @@
-"""``python -m exporter.healthcheck``: the health check of the container image (``exporter.cli.healthcheck``)."""
+"""Entry point of the container image's health check, ``python -m exporter.healthcheck``."""
 
 import sys
 

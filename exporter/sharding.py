@@ -40,7 +40,7 @@ def parse_shard(text: str, host_name: str) -> Shard:
     """Parse ``N/M``, or ``auto/M`` for the number at the end of ``host_name``. Raises ``ValueError``."""
     form = re.fullmatch(rf"({AUTO}|[0-9]{{1,9}})/([0-9]{{1,9}})", text, re.ASCII)
     if form is None or not 1 <= int(form[2]) <= MAX_SHARDS:
-        raise ValueError(f"allowed: N/M, or {AUTO}/M to take N from the end of the host name; M from 1 to {MAX_SHARDS}")
+        raise ValueError(f"expected N/M, or {AUTO}/M to take N from the host name; M from 1 to {MAX_SHARDS}")
     count = int(form[2])
     if form[1] != AUTO:
         ordinal, source = int(form[1]), "N"
@@ -50,7 +50,7 @@ def parse_shard(text: str, host_name: str) -> Shard:
             raise ValueError(f"the host name {host_name!r} does not end in a hyphen and a number, as in a StatefulSet")
         ordinal, source = int(ending[1]), f"the number at the end of the host name {host_name!r}"
     if ordinal >= count:
-        raise ValueError(f"{source} is {ordinal}; allowed: 0 to {count - 1}, because shards are counted from 0")
+        raise ValueError(f"{source} is {ordinal}; expected 0 to {count - 1}, because shards are counted from 0")
     return Shard(ordinal, count)
 
 

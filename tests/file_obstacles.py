@@ -16,11 +16,11 @@ def _make_socket(path: Path) -> None:
         bound.bind(str(path))
 
 
-NOT_A_FILE = "it is not a regular file"
+NOT_A_FILE = "not a regular file"
 OBSTACLES: dict[str, tuple[Callable[[Path], None], str]] = {
     "FIFO": (os.mkfifo, NOT_A_FILE),
     "/dev/zero": (lambda path: path.symlink_to("/dev/zero"), NOT_A_FILE),
-    "directory": (lambda path: path.mkdir(), "it is a directory"),
+    "directory": (lambda path: path.mkdir(), "is a directory"),
     "socket": (_make_socket, NOT_A_FILE),
 }
 """How to create each obstacle, and the cause that the error must name."""

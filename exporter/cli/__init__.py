@@ -1,7 +1,7 @@
 """The command line.
 
-Exit codes: 0 done, 1 failed (a bad configuration, no address to listen on, …), 2 bad usage; 130 and 141 after Ctrl-C
-and after standard output was closed.
+Exit codes: 0 success, 1 failure (invalid configuration, address in use, …), 2 usage error, 130 after Ctrl-C, 141 if
+standard output was closed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code: int = options.run(options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Send what is left in the buffer nowhere, so that no traceback is printed when Python ends.
+        # Discard what is left in the buffer; flushing it at exit would print a traceback.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except CommandError as error:
@@ -43,8 +43,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; without a command, it runs the exporter."""
     parser = _Parser(
         prog=PROGRAM,
-        description="Poll streaming servers and answer Prometheus.",
-        epilog=f'Without a command it runs the exporter. Run "{PROGRAM} COMMAND --help" for a command\'s options.',
+        description="Prometheus exporter and alerting sidecar for streaming servers.",
+        epilog=f'Without a command, the exporter runs. Run "{PROGRAM} COMMAND --help" for a command\'s options.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -67,12 +67,12 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if options.command is not None and options.command != arguments[0]:
-        parser.error(f"give options after the command: {PROGRAM} {options.command} …")
+        parser.error(f"options must follow the command: {PROGRAM} {options.command} …")
     return options
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that suggests a command instead of an unknown one."""
+    """A parser that suggests a similar command for an unknown one."""
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         commands = [*action.choices] if action.dest == "command" and action.choices is not None else [value]

@@ -1,4 +1,4 @@
-"""``stream-exporter alerts``: what is pending and firing in a running exporter, or a test of the way to the pager."""
+"""``stream-exporter alerts``: show the alerts of a running exporter, or send a test alert."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from exporter.cli.command import CommandError, Commands, add_command, add_config_file, load_or_fail
+from exporter.cli.command import PROGRAM, CommandError, Commands, add_command, add_config_file, load_or_fail
 
 if TYPE_CHECKING:
     from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, WebhookSettings
@@ -20,11 +20,12 @@ _MAX_BODY_BYTES = 64 * 2**20
 _ENDPOINT = "GET /api/v1/sidecar"
 _HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE")
 _EPILOG = """\
-Shows the alerts of a running exporter whose sidecar is on (alerting.alertmanagers or alerting.webhooks is set).
+Shows the pending and firing alerts of a running exporter. Its alerting sidecar must be enabled: alerting.alertmanagers
+or alerting.webhooks is set.
 
-With --test NAME it sends a marked alert (test="true") with the labels of that rule to every Alertmanager and webhook
-of the configuration and prints what each answered; the exit code is 1 if any of them did not accept it. Alertmanager
-resolves the alert after its resolve_timeout (5 minutes by default).
+With --test NAME, sends an alert with the labels of that rule and test="true" to every Alertmanager and webhook in the
+configuration, and prints their responses. The exit code is 1 if any of them did not accept it. Alertmanager resolves
+the alert after its resolve_timeout (5 minutes by default).
 """
 
 
@@ -34,29 +35,29 @@ def add_parser(commands: Commands) -> None:
         commands,
         "alerts",
         run,
-        summary="show what is pending and firing, or send a test alert",
-        description="Show the alerts of a running exporter, or send a test alert to every receiver.",
+        summary="show pending and firing alerts, or send a test alert",
+        description="Show the alerts of a running exporter, or send a test alert to all receivers.",
         epilog=_EPILOG,
     )
-    parser.add_argument(
-        "--format", choices=("table", "json"), default="table", help="how alerts are shown (default: table)"
-    )
-    running = parser.add_argument_group("the running exporter")
+    parser.add_argument("--format", choices=("table", "json"), default="table", help="output format (default: table)")
+    running = parser.add_argument_group("running exporter")
     running.add_argument(
         "--url",
         type=_exporter_url,
         default=_DEFAULT_URL,
         metavar="URL",
-        help=f"where it is (default: {_DEFAULT_URL})",
+        help=f"base URL of the exporter (default: {_DEFAULT_URL})",
     )
-    running.add_argument("--username", metavar="NAME", help="a user of its --web.config.file")
-    running.add_argument("--password-file", type=Path, metavar="FILE", help="that user's password")
-    running.add_argument("--ca-file", type=Path, metavar="FILE", help="certificates to trust instead of the system's")
-    test = parser.add_argument_group("a test alert")
+    running.add_argument("--username", metavar="NAME", help="user name, if its --web.config.file has users")
+    running.add_argument("--password-file", type=Path, metavar="FILE", help="file with the user's password")
+    running.add_argument(
+        "--ca-file", type=Path, metavar="FILE", help="CA certificates to trust instead of the system's"
+    )
+    test = parser.add_argument_group("test alert")
     test.add_argument(
-        "--test", type=_rule_name, metavar="NAME", help="send a marked alert of this rule, StreamUnhealthy for example"
+        "--test", type=_rule_name, metavar="NAME", help="send a test alert of this rule, for example StreamUnhealthy"
     )
-    add_config_file(test, help_="the configuration with the receivers (default: config.yaml in the current directory)")
+    add_config_file(test, help_="configuration with the receivers (default: config.yaml in the current directory)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     if options.test is not None:
         return _test(options)
     if (options.username is None) != (options.password_file is None):
-        options.parser.error("--username and --password-file go together")
+        options.parser.error("--username and --password-file must be given together")
     _show(options)
     return 0
 
@@ -75,19 +76,19 @@ def _exporter_url(text: str) -> str:
     try:
         return http_url(text)
     except ValueError:
-        # The text is not shown because it may hold credentials.
-        raise argparse.ArgumentTypeError("allowed: an http:// or https:// URL without credentials") from None
+        # The text is not shown because it may contain credentials.
+        raise argparse.ArgumentTypeError("expected an http:// or https:// URL without credentials") from None
 
 
 def _rule_name(name: str) -> str:
     from exporter.alerting.rules import RULES_BY_NAME
 
     if name not in RULES_BY_NAME:
-        raise argparse.ArgumentTypeError(f"{name!r} is no rule; stream-exporter rules lists them")
+        raise argparse.ArgumentTypeError(f'unknown rule {name!r}; run "{PROGRAM} rules" for the list')
     return name
 
 
-# -- what is pending and firing ----------------------------------------------------------------------------------------
+# -- alerts of a running exporter --------------------------------------------------------------------------------------
 
 
 def _show(options: argparse.Namespace) -> None:
@@ -103,18 +104,18 @@ def _show(options: argparse.Namespace) -> None:
     if options.username is not None:
         auth = AuthSettings(username=options.username, password=Secret.from_file(options.password_file))
     try:
-        data = asyncio.run(_ask(options.url, auth, TlsSettings(ca_file=options.ca_file)))
+        data = asyncio.run(_fetch_alerts(options.url, auth, TlsSettings(ca_file=options.ca_file)))
     except UpstreamError as error:
-        raise CommandError(f"no alerts from {options.url}: {error}") from error
+        raise CommandError(f"cannot get alerts from {options.url}: {error}") from error
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(data)).decode())
     elif not data["active"]:
-        print("The alerting sidecar is off: alerting.alertmanagers and alerting.webhooks are empty.")
+        print("The alerting sidecar is disabled: alerting.alertmanagers and alerting.webhooks are empty.")
     else:
         print(table(data["alerts"]), end="")
 
 
-async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]:
+async def _fetch_alerts(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]:
     """Return the sidecar's state. Raises ``UpstreamError``."""
     from exporter.http.auth import auth_from_settings
     from exporter.http.client import UpstreamClient
@@ -141,14 +142,14 @@ async def _ask(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]
         await client.close()
     data = Record.from_response(answer.data, DropCounter()).raw
     if not isinstance(data.get("active"), bool) or not isinstance(data.get("alerts"), list):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{_ENDPOINT}: the response is not that of a stream-exporter")
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{_ENDPOINT}: not a response of stream-exporter; check --url")
     return data
 
 
 def table(alerts: Sequence[Mapping[str, Any]]) -> str:
-    """The alerts for people, one line each, firing ones first."""
+    """Format alerts as a table, firing ones first."""
     if not alerts:
-        return "No alert is pending or firing.\n"
+        return "No alerts are pending or firing.\n"
     rows = [_HEADINGS, *sorted((_row(alert) for alert in alerts), key=lambda row: (row[0] != "firing", row))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
@@ -158,18 +159,18 @@ def table(alerts: Sequence[Mapping[str, Any]]) -> str:
 def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
     labels, annotations = alert.get("labels", {}), alert.get("annotations", {})
     since = alert.get("firedAt") or alert.get("activeAt", "")
-    named = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
-    told = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
-    cells = (alert.get("state", ""), *named, since.partition(".")[0].replace("T", " "), *told)
+    label_cells = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
+    annotation_cells = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
+    cells = (alert.get("state", ""), *label_cells, since.partition(".")[0].replace("T", " "), *annotation_cells)
     return tuple(_printable(cell) for cell in cells)
 
 
 def _printable(text: str) -> str:
-    """A stream's name comes from outside: nothing in it may move the terminal's cursor."""
+    """Replace control characters, which a stream's name may contain."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 
-# -- the way to the pager ----------------------------------------------------------------------------------------------
+# -- test alert --------------------------------------------------------------------------------------------------------
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -177,7 +178,7 @@ def _test(options: argparse.Namespace) -> int:
 
     alerting = load_or_fail(options.config_file).alerting
     if not (alerting.alertmanagers or alerting.webhooks):
-        raise CommandError("no receiver is configured: alerting.alertmanagers and alerting.webhooks are empty")
+        raise CommandError("no receivers configured: alerting.alertmanagers and alerting.webhooks are empty")
     answers = asyncio.run(_send_test(alerting, options.test))
     for receiver, (text, _) in answers.items():
         print(f"{receiver}: {text}")
@@ -185,7 +186,7 @@ def _test(options: argparse.Namespace) -> int:
 
 
 async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[str, bool]]:
-    """Return what each receiver answered, in words, and whether it accepted the alert."""
+    """Return each receiver's result in words, and whether it accepted the alert."""
     import asyncio
 
     from exporter.alerting.alertmanager import Alertmanager, target_label
@@ -217,7 +218,7 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
             answers[target_label(settings)] = "failed: the host name cannot be resolved", False
             return
         alertmanagers = [Alertmanager(settings, clock, address=address) for address in addresses]
-        # without times, so that it fires whatever Alertmanager's clock shows
+        # without times, so that it fires even if Alertmanager's clock is wrong
         body = [payload.to_json_without_times()]
         await asyncio.gather(*(send(am.label, partial(am.post, body), am.close) for am in alertmanagers))
 

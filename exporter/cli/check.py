@@ -1,4 +1,4 @@
-"""Is this configuration valid, what does it cost (``--config.check``), and whom does it show keys to."""
+"""``--config.check``: validate the configuration and estimate requests per upstream."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from exporter.platforms.registry import platforms
 
 
 def check(file: Path, load: Callable[[], Settings]) -> int:
-    """Print the findings, errors to stderr; the exit code: 0 valid (warnings allowed), 1 not."""
+    """Print the result (errors to stderr) and return the exit code: 0 if valid, even with warnings; otherwise 1."""
     try:
         settings = load()
     except ConfigError as error:
@@ -30,8 +30,8 @@ def check(file: Path, load: Callable[[], Settings]) -> int:
     return 0
 
 
-def open_keys(settings: Settings) -> list[str]:
-    """The names of the upstreams whose label ``stream`` shows what a publisher must know."""
+def upstreams_that_show_keys(settings: Settings) -> list[str]:
+    """Return the names of the upstreams whose label ``stream`` may contain publish keys."""
     return [
         upstream.name
         for upstream in settings.upstreams
@@ -46,6 +46,6 @@ def _cost(settings: UpstreamSettings) -> Iterator[str]:
     limit = platform.requests_per_minute_limit
     if limit is not None and requests > limit:
         yield (
-            f"warning: upstream {settings.name}: {requests:.4g} requests per minute are above the platform's known "
-            f"limit of {limit}; raise interval, or watch fewer streams"
+            f"warning: upstream {settings.name}: {requests:.4g} requests per minute exceed the platform's known limit "
+            f"of {limit}; increase interval or watch fewer streams"
         )

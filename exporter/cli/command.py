@@ -1,7 +1,7 @@
 """Shared code of the commands: parsers, common flags, settings and files.
 
-Every module of a command is imported for ``--help`` and ``--version``, so it imports aiohttp, pydantic and YAML only
-inside the functions that run the command; a test enforces this.
+All command modules are imported even for ``--help``, so they import aiohttp, pydantic and YAML inside functions. A test
+enforces this.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"  # noqa: SLF00
 
 
 class CommandError(Exception):
-    """A command failed. Its lines go to standard error, and the exit code is 1."""
+    """Failure of a command: the lines are printed to standard error, and the exit code is 1."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -44,18 +44,18 @@ class CommandError(Exception):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of a command. Flags that come from slow imports are added when the command is used."""
+    """Parser of a command. Flags that need slow imports are added only when the command is used."""
 
     add_late_flags: Callable[[argparse.ArgumentParser], None] | None = None
 
     def complete(self) -> None:
-        """Add the flags that are still missing."""
+        """Add the late flags, once."""
         add_flags, self.add_late_flags = self.add_late_flags, None
         if add_flags is not None:
             add_flags(self)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Complete the parser, and parse."""
+        """Complete the parser and parse the arguments."""
         self.complete()
         return super().parse_known_args(args, namespace)
 
@@ -69,7 +69,7 @@ def add_command(
     description: str,
     epilog: str | None = None,
 ) -> CommandParser:
-    """Add a command and return its parser. ``run`` is given the parsed options and returns the exit code."""
+    """Add a command and return its parser. ``run`` receives the parsed options and returns the exit code."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -86,7 +86,7 @@ def add_command(
 
 
 def load_or_fail(file: Path) -> Settings:
-    """Load the settings from a file and the environment. Raises ``CommandError`` with every error in them."""
+    """Load the settings from a file and the environment. Raises ``CommandError`` with all configuration errors."""
     from exporter.cli.settings import load_settings
     from exporter.config.loading import ConfigError
 
@@ -97,14 +97,14 @@ def load_or_fail(file: Path) -> Settings:
 
 
 def write_files(directory: Path, files: Mapping[str, str]) -> None:
-    """Write the files, by name, and print their paths. Raises ``CommandError``."""
+    """Write files, given by name, and print their paths. Raises ``CommandError``."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
             (directory / name).write_text(text, encoding="utf-8")
             print(directory / name)
     except OSError as error:
-        raise CommandError(f"can't write to {directory}: {error.strerror}") from error
+        raise CommandError(f"cannot write to {directory}: {error.strerror}") from error
 
 
 # -- common flags ------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
 def add_config_file(
     parser: argparse._ActionsContainer,
     default: Path | None = DEFAULT_CONFIG_FILE,
-    help_: str = "the configuration (default: config.yaml in the current directory)",
+    help_: str = "configuration file (default: config.yaml in the current directory)",
 ) -> None:
     """Add ``--config.file``."""
     parser.add_argument("--config.file", dest="config_file", type=Path, default=default, metavar="FILE", help=help_)
@@ -128,8 +128,8 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         type=typed(parse_listen_address),
         action="append",
         metavar="ADDRESS",
-        help=f"where to listen: :PORT, HOST:PORT or [IPV6]:PORT, port 0 for any free one; may be given several times "
-        f"(default: {listen_default})",
+        help=f"address to listen on: :PORT, HOST:PORT or [IPV6]:PORT; port 0 selects a free port; may be given several "
+        f"times (default: {listen_default})",
     )
     web.add_argument(
         "--web.telemetry-path",
@@ -137,14 +137,15 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         type=typed(check_telemetry_path),
         default=DEFAULT_TELEMETRY_PATH,
         metavar="PATH",
-        help=f"where the metrics are (default: {DEFAULT_TELEMETRY_PATH})",
+        help=f"path of the metrics (default: {DEFAULT_TELEMETRY_PATH})",
     )
     web.add_argument(
         "--web.config.file",
         dest="web_config_file",
         type=Path,
         metavar="FILE",
-        help="TLS, users and a rate limit, in the format of exporter-toolkit (default: none of them)",
+        help="web configuration file (TLS, users, rate limit) in the format of Prometheus' exporter-toolkit "
+        "(default: none)",
     )
     web.add_argument(
         "--web.max-requests",
@@ -152,15 +153,15 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         type=whole_number(),
         default=DEFAULT_MAX_REQUESTS,
         metavar="N",
-        help=f"requests answered at one time, 0 for any number (default: {DEFAULT_MAX_REQUESTS})",
+        help=f"maximum number of concurrent requests; 0 means no limit (default: {DEFAULT_MAX_REQUESTS})",
     )
     web.add_argument(
         "--web.max-connections",
         dest="max_connections",
         type=whole_number(1),
         metavar="N",
-        help="maximum number of open connections; at the limit, a new one replaces the one that has waited longest "
-        f"(default: {DEFAULT_MAX_CONNECTIONS}, {DEFAULT_MAX_TLS_CONNECTIONS} with TLS, fewer if the limit of open "
+        help="maximum number of open connections; at the limit, a new one replaces the one that has been idle longest "
+        f"(default: {DEFAULT_MAX_CONNECTIONS}, with TLS {DEFAULT_MAX_TLS_CONNECTIONS}; lower if the limit of open "
         "files is low)",
     )
     web.add_argument(
@@ -168,8 +169,8 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         dest="external",
         type=typed(external_origin),
         metavar="URL",
-        help="where this exporter is reached, for the targets of /sd and the links of alerts (default: where /sd was "
-        "asked, and this host)",
+        help="URL at which this exporter is reached, for targets in /sd and links in alerts (default: in /sd the Host "
+        "header of the request, in alerts this host)",
     )
     web.add_argument(
         "--web.enable-lifecycle", dest="enable_lifecycle", action="store_true", help="allow POST /-/reload"
@@ -178,13 +179,13 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         "--web.health-without-auth",
         dest="health_without_auth",
         action="store_true",
-        help="answer /-/healthy and /-/ready without a user, for probes that have none",
+        help="answer /-/healthy and /-/ready without authentication, for probes that cannot authenticate",
     )
     web.add_argument(
         "--web.disable-probe",
         dest="disable_probe",
         action="store_true",
-        help="answer /probe with 404: no request makes the exporter poll",
+        help="disable /probe (404), so that no request can trigger a poll",
     )
 
 
@@ -192,22 +193,22 @@ def add_log_flags(parser: argparse.ArgumentParser, *, level: str) -> None:
     """Add the ``--log.*`` flags."""
     logging = parser.add_argument_group("log")
     logging.add_argument(
-        "--log.level", dest="log_level", choices=LOG_LEVELS, default=level, help=f"what is logged (default: {level})"
+        "--log.level", dest="log_level", choices=LOG_LEVELS, default=level, help=f"minimum level (default: {level})"
     )
     logging.add_argument(
         "--log.format",
         dest="log_format",
         choices=LOG_FORMATS,
         default="logfmt",
-        help="how it is logged (default: logfmt)",
+        help="output format (default: logfmt)",
     )
 
 
-# -- types of values ---------------------------------------------------------------------------------------------------
+# -- argument types ----------------------------------------------------------------------------------------------------
 
 
 def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
-    """Return a converter whose ``ValueError`` argparse reports with its own text instead of the function's name."""
+    """Wrap a converter so that argparse shows the text of its ``ValueError``."""
 
     def converted(text: str) -> T:
         try:
@@ -219,18 +220,18 @@ def typed(convert: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def whole_number(minimum: int = 0) -> Callable[[str], int]:
-    """Return a converter of whole numbers."""
+    """Return a converter to a whole number of at least ``minimum``."""
 
     def convert(text: str) -> int:
         if not text.isascii() or not text.isdigit() or int(text) < minimum:
-            raise ValueError(f"allowed: a whole number{f' from {minimum} on' if minimum else ''}")
+            raise ValueError(f"expected a whole number of at least {minimum}")
         return int(text)
 
     return typed(convert)
 
 
 def decimal_number(is_allowed: Callable[[float], bool], allowed: str) -> Callable[[str], float]:
-    """Return a converter of the numbers that ``allowed`` describes, such as ``a number above 0``."""
+    """Return a converter to a number; ``allowed`` describes it, for example ``a number above 0``."""
 
     def convert(text: str) -> float:
         try:
@@ -238,7 +239,7 @@ def decimal_number(is_allowed: Callable[[float], bool], allowed: str) -> Callabl
         except ValueError:
             number = float("nan")
         if not is_allowed(number):
-            raise ValueError(f"allowed: {allowed}")
+            raise ValueError(f"expected {allowed}")
         return number
 
     return typed(convert)

@@ -1,4 +1,4 @@
-"""``stream-exporter dashboards``: lists the Grafana dashboards, or writes them."""
+"""``stream-exporter dashboards``: list or write the Grafana dashboards."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from exporter.cli.command import Commands, add_command, add_config_file, load_or_fail, write_files
 
 _EPILOG = """\
-Without --output-dir it lists the dashboards. With it, it writes their JSON, for Grafana 10.4 or later: to import by
-hand, or to provision from a folder.
+Without --output-dir, lists the dashboards. With it, writes them as JSON files for Grafana 10.4 or later, for import or
+for provisioning from a folder.
 """
 
 
@@ -19,16 +19,16 @@ def add_parser(commands: Commands) -> None:
         commands,
         "dashboards",
         run,
-        summary="list the Grafana dashboards, or write them",
-        description="List the Grafana dashboards, or write them.",
+        summary="list or write the Grafana dashboards",
+        description="List or write the Grafana dashboards.",
         epilog=_EPILOG,
     )
     add_config_file(
         parser,
         default=None,
-        help_="take the thresholds from alerting.thresholds of this configuration (default: those of the rules)",
+        help_="configuration file whose alerting.thresholds to use (default: the rules' default thresholds)",
     )
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="write the files into this folder")
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder to write the files to")
 
 
 def run(options: argparse.Namespace) -> int:

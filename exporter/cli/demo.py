@@ -1,4 +1,4 @@
-"""``stream-exporter demo``: simulated platforms and the exporter that polls them, on one port of one process."""
+"""``stream-exporter demo``: run simulated platforms, and the exporter that polls them, on one port."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 _LISTEN_ADDRESS: Final = "127.0.0.1:10071"
 _INTERVAL: Final = "5s"
-"""Interval of the polls and of the scrapes."""
+"""Poll interval and scrape interval."""
 _STEADY_SECONDS = 300.0
-_POLLED_IN_TURN = 25
-"""WAVE is asked session by session: with one more request at a time for so many sessions, a round ends in time."""
+_SESSIONS_PER_REQUEST_SLOT = 25
+"""WAVE needs a request per session, so allow one more concurrent request for this many sessions."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -44,36 +44,36 @@ def add_parser(commands: Commands) -> None:
         "demo",
         run,
         summary="run simulated platforms and the exporter on one port",
-        description="Run simulated platforms and the exporter on one port, for trying out.",
+        description="Run simulated platforms and the exporter on one port, to try it out.",
     )
     parser.add_argument(
         "--streams",
         type=whole_number(1),
         default=60,
         metavar="N",
-        help="streams in all, a third per platform (default: 60)",
+        help="number of streams on all platforms together (default: 60)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the fleet's seed (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of the simulation (default: 0)")
     parser.add_argument(
         "--speed",
         type=decimal_number(lambda number: 0 < number < math.inf, "a number above 0"),
         default=1.0,
         metavar="X",
-        help="how fast the fleet lives, never the polls (default: 1)",
+        help="speed of the simulation; polls keep their interval (default: 1)",
     )
     parser.add_argument(
         "--output-dir",
         type=Path,
         default=Path("stream-exporter-demo"),
         metavar="DIR",
-        help="where the Prometheus configuration is written (default: ./stream-exporter-demo)",
+        help="folder for the configuration files of Prometheus and the exporter (default: ./stream-exporter-demo)",
     )
     add_web_flags(parser, listen_default=_LISTEN_ADDRESS)
     add_log_flags(parser, level="warn")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the demo until a signal and return the exit code."""
+    """Run the demo until a signal arrives, and return the exit code."""
     start_logging(options)
     security = load_security(options)
     if security is None:
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.socket], security: Security) -> None:
-    """Write the configurations, print what to open, and serve until a signal."""
+    """Write the configuration files, print the announcement, and serve until a signal arrives."""
     from exporter.cli.settings import load_settings
     from exporter.runtime.clock import Clock
     from exporter.service import Service
@@ -100,7 +100,7 @@ async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.sock
     directory: Path = options.output_dir
     configuration_file = directory / "config.yaml"
     context = Context(fleet, clock)
-    # The exporter has no password for its own port: it is given another one to poll.
+    # If the port requires a password or TLS, the simulator is polled at an internal port without them.
     inner = [] if security.is_open and ssl_context is None else bind([("127.0.0.1", 0)])
     polled = f"http://{_own_address(inner[0])}" if inner else base_url
     _write(configuration_file, exporter_configuration(fleet, f"{polled}/simulator"))
@@ -121,7 +121,7 @@ async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.sock
 
 @asynccontextmanager
 async def _simulating(context: Context, sockets: Sequence[socket.socket]) -> AsyncIterator[None]:
-    """Serve the simulator alone on these sockets."""
+    """Serve only the simulator on these sockets."""
     from aiohttp import web
 
     from exporter.simulator.simulator_app import make_simulator
@@ -139,17 +139,17 @@ async def _simulating(context: Context, sockets: Sequence[socket.socket]) -> Asy
 
 
 def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
-    """The exporter's own configuration, for a fleet whose simulator stands at ``simulator_url``."""
+    """Return the exporter's configuration for a simulated fleet at ``simulator_url``."""
     from exporter.simulator.exporter_config import upstreams_config
     from exporter.simulator.simulated_streams import PLATFORMS
 
     largest = max(len(fleet.streams(platform)) for platform in PLATFORMS)
-    defaults = {"interval": _INTERVAL, "max_concurrent_requests": min(10 + largest // _POLLED_IN_TURN, 100)}
+    defaults = {"interval": _INTERVAL, "max_concurrent_requests": min(10 + largest // _SESSIONS_PER_REQUEST_SLOT, 100)}
     return {"defaults": defaults, **upstreams_config(fleet, simulator_url)}
 
 
 def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "http") -> dict[str, Any]:
-    """A whole ``prometheus.yml`` that scrapes the demo; passwords and certificates are for its user to add."""
+    """Return a ``prometheus.yml`` that scrapes the demo, without passwords and certificates."""
     scrape = {
         "job_name": "stream-exporter",
         "scheme": scheme,
@@ -162,7 +162,7 @@ def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "h
 
 
 def announcement(fleet: Fleet, now: float, base_url: str, telemetry_path: str, directory: Path) -> str:
-    """Return what to open, what to run beside it, and how to break something."""
+    """Return the text to print: URLs, how to run Prometheus, and how to inject a fault."""
     from exporter.simulator.simulated_streams import PLATFORMS
 
     stream = _steady_stream(fleet, now)
@@ -178,15 +178,15 @@ Open
 Scrape it with Prometheus (http://127.0.0.1:9090/)
   prometheus --config.file={directory}/prometheus.yml --storage.tsdb.path={directory}/data
 
-Make a fault, see it in the metrics
+Inject a fault and see it in the metrics
   curl -X POST {base_url}/simulator/faults -d '{fault}'
   curl -s {base_url}{telemetry_path} | grep '^stream_health.*{stream.name}'
 
-Ctrl-C ends it."""
+Press Ctrl-C to stop."""
 
 
 def _steady_stream(fleet: Fleet, now: float) -> Stream:
-    """One that is on the air and stays there for a while, so that a fault can be seen on it."""
+    """Return a stream that stays live for a while, so that an injected fault is visible."""
     from exporter.simulator.simulated_streams import PLATFORMS
 
     streams = [stream for platform in PLATFORMS for stream in fleet.streams(platform)]
@@ -195,7 +195,7 @@ def _steady_stream(fleet: Fleet, now: float) -> Stream:
 
 
 def _own_address(bound: socket.socket) -> str:
-    """Return the address at which this process reaches itself; a wildcard address becomes the loopback."""
+    """Return the address at which this process can reach itself; a wildcard becomes loopback."""
     host, port = bound.getsockname()[:2]
     if host == "0.0.0.0":  # noqa: S104 - compared, not listened on
         host = "127.0.0.1"

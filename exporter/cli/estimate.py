@@ -1,7 +1,7 @@
-"""How much a configuration makes: series, bytes of one answer, bytes of it compressed.
+"""Estimate the number of series and the size of ``/metrics`` for a configuration.
 
-Not by a formula: streams are made up that say all that their platform can, and are rendered as real ones are. A
-platform rarely gives everything at once, so that the figures lie above what there will be.
+Streams with every field that their platform can report are generated and rendered. Real platforms rarely report
+everything at once, so the result is an upper bound.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from exporter.platforms.registry import platforms
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.self_metrics import PollingMetrics
 
-_RENDERED_AT_MOST = 500
-"""Streams that are made up for one upstream; what more there are counts as many times over."""
+_MAX_GENERATED = 500
+"""Maximum number of generated streams per upstream; the result is scaled up for more."""
 _ENTRIES = 4
-"""Renditions, targets, conditions, issues that a stream is taken to have."""
+"""Assumed number of renditions, targets, conditions and issues per stream."""
 _ENDPOINTS = 3
 _NOW = 1_700_000_000.0
 _HINTS = get_type_hints(StreamReport)
@@ -42,31 +42,31 @@ _HINTS = get_type_hints(StreamReport)
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one upstream comes to, or all of them with the exporter itself."""
+    """Estimate for an upstream, for the exporter's own metrics, or the total."""
 
     name: str
     streams: int
     basis: str
-    """Where the number of streams comes from."""
+    """Where the number of streams comes from: ``configured`` or ``assumed``."""
     series: int
     bytes_: int
     compressed: int
 
 
 def estimate(settings: Settings, streams: int) -> list[Estimate]:
-    """One line for each upstream, one for the exporter's own families, one for the sum.
+    """Estimate each upstream, the exporter's own metrics, and the total.
 
-    ``streams``: how many an upstream is taken to find by itself.
+    ``streams`` is the assumed number of streams of an upstream with discovery.
     """
     per_stream = settings.histograms.per_stream
-    lines = [_of_upstream(upstream, streams, per_stream=per_stream) for upstream in settings.upstreams]
-    lines.append(_measured("(the exporter itself)", 0, "", Exposition(tuple, ExporterMetrics())))
+    lines = [_estimate_upstream(upstream, streams, per_stream=per_stream) for upstream in settings.upstreams]
+    lines.append(_measure("(the exporter itself)", 0, "", Exposition(tuple, ExporterMetrics())))
     total = [sum(getattr(line, field) for line in lines) for field in ("streams", "series", "bytes_", "compressed")]
     return [*lines, Estimate("total", total[0], "", *total[1:])]
 
 
 def table(lines: Sequence[Estimate]) -> str:
-    """The lines as text in columns."""
+    """Format estimates as a table."""
     heads = ("upstream", "streams", "", "series", "per stream", "bytes", "gzip")
     rows = [heads, *(_row(line) for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(heads))]
@@ -88,7 +88,7 @@ def _row(line: Estimate) -> tuple[str, ...]:
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that suits: ``812 B``, ``4.9 MB``."""
+    """Format bytes in a suitable unit: ``812 B``, ``4.9 MB``."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -96,42 +96,42 @@ def size(count: float) -> str:
     return f"{count:.3g} GB"
 
 
-def _of_upstream(settings: UpstreamSettings, assumed: int, *, per_stream: bool) -> Estimate:
+def _estimate_upstream(settings: UpstreamSettings, assumed: int, *, per_stream: bool) -> Estimate:
     names = [stream.name or stream.id for stream in settings.configured_streams()]
     basis = "configured"
-    if finds_streams(settings) and assumed > len(names):
+    if has_discovery(settings) and assumed > len(names):
         names += [f"application/stream-{number:05}" for number in range(assumed - len(names))]
         basis = "assumed"
-    made_up = names[:_RENDERED_AT_MOST]
-    measured = _measured(
-        settings.name, len(names), basis, _exposition(settings, made_up, per_stream=per_stream), with_own=False
+    generated = names[:_MAX_GENERATED]
+    measured = _measure(
+        settings.name, len(names), basis, _exposition(settings, generated, per_stream=per_stream), with_own=False
     )
-    if len(names) == len(made_up):
+    if len(names) == len(generated):
         return measured
-    none = _measured(settings.name, 0, "", _exposition(settings, (), per_stream=per_stream), with_own=False)
-    return _stretched(none, measured, len(names) / len(made_up))
+    base = _measure(settings.name, 0, "", _exposition(settings, (), per_stream=per_stream), with_own=False)
+    return _scale_up(base, measured, len(names) / len(generated))
 
 
-def finds_streams(settings: UpstreamSettings) -> bool:
-    """Whether there may be streams that the configuration does not name; where a platform has ``discover``, it says."""
+def has_discovery(settings: UpstreamSettings) -> bool:
+    """Return whether the upstream may have streams that are not configured."""
     return bool(getattr(settings, "discovers", getattr(settings, "discover", True)))
 
 
-def _stretched(none: Estimate, measured: Estimate, factor: float) -> Estimate:
-    def more(base: int, all_: int) -> int:
-        return base + int((all_ - base) * factor)
+def _scale_up(base: Estimate, measured: Estimate, factor: float) -> Estimate:
+    def scaled(without_streams: int, with_streams: int) -> int:
+        return without_streams + int((with_streams - without_streams) * factor)
 
     return Estimate(
         name=measured.name,
         streams=measured.streams,
         basis=measured.basis,
-        series=more(none.series, measured.series),
-        bytes_=more(none.bytes_, measured.bytes_),
-        compressed=more(none.compressed, measured.compressed),
+        series=scaled(base.series, measured.series),
+        bytes_=scaled(base.bytes_, measured.bytes_),
+        compressed=scaled(base.compressed, measured.compressed),
     )
 
 
-def _measured(name: str, streams: int, basis: str, exposition: Exposition, *, with_own: bool = True) -> Estimate:
+def _measure(name: str, streams: int, basis: str, exposition: Exposition, *, with_own: bool = True) -> Estimate:
     text = exposition.render() if with_own else exposition.render({"upstreams", "streams"})
     series = sum(1 for line in text.splitlines() if not line.startswith(b"#"))
     return Estimate(name, streams, basis, series, len(text), len(gzip.compress(text, compresslevel=1)))
@@ -147,7 +147,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
     states = list(_states(settings, streams))
     histograms = PollHistograms(**labels, per_stream=per_stream)
     histograms.observe(states)
-    view = UpstreamState(
+    state = UpstreamState(
         platform=settings.platform,
         upstream=settings.name,
         host=settings.host,
@@ -161,15 +161,15 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         sampled=histograms.snapshot(),
         excluded=settings.excluded_families,
     )
-    return Exposition(lambda: (view,), metrics)
+    return Exposition(lambda: (state,), metrics)
 
 
 def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[StreamState]:
     feeds = platforms()[settings.platform].feeds
-    dice = random.Random(0)  # noqa: S311 - makes figures up, guards nothing
+    prng = random.Random(0)  # noqa: S311 - not used for security
     configured = {stream.name or stream.id: stream for stream in settings.configured_streams()}
     for label in streams:
-        facts: dict[str, Any] = {field: _made_up(_HINTS[field], dice) for field in sorted(feeds & _HINTS.keys())}
+        facts: dict[str, Any] = {field: _generate_value(_HINTS[field], prng) for field in sorted(feeds & _HINTS.keys())}
         facts |= {"status": Status.LIVE, "live": True, "protocol": "rtmp"}
         own = configured.get(label)
         yield StreamState(
@@ -180,7 +180,7 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
             live=True,
             expected=None if own is None or own.expected is None else True,
             restarts=0,
-            health_score_ratio=round(dice.random(), 3),
+            health_score_ratio=round(prng.random(), 3),
             health_reasons=(HealthReason.BITRATE_LOW,),
             expected_ingest_bitrate_bytes_per_second=own.expected_bitrate if own else None,
             expected_frames_per_second=own.expected_frame_rate if own else None,
@@ -188,30 +188,30 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
         )
 
 
-def _made_up(hint: Any, dice: random.Random) -> Any:
-    """A value of the type, as long in text as real ones are."""
+def _generate_value(hint: Any, prng: random.Random) -> Any:
+    """Return a value of the type, with a text form of realistic length."""
     kinds = get_args(hint) if isinstance(hint, UnionType) else (hint,)
     kind = kinds[0]
-    word = f"{dice.getrandbits(32):08x}"
+    word = f"{prng.getrandbits(32):08x}"
     plain: dict[Any, Any] = {
-        bool: dice.random() < 0.5,
-        int: dice.randrange(1, 2000),
-        float: dice.uniform(1.0, 1_000_000.0),
+        bool: prng.random() < 0.5,
+        int: prng.randrange(1, 2000),
+        float: prng.uniform(1.0, 1_000_000.0),
         str: word,
     }
     if kind in plain:
         return plain[kind]
     if get_origin(kind) is tuple:
-        return tuple(_entry(get_args(kind)[0], number, dice) for number in range(_ENTRIES))
+        return tuple(_generate_entry(get_args(kind)[0], number, prng) for number in range(_ENTRIES))
     if get_origin(kind) is not None:
-        of = get_args(kind)[1]
-        return {f"name-{number}": _made_up(of, dice) for number in range(_ENTRIES)}
+        value_type = get_args(kind)[1]
+        return {f"name-{number}": _generate_value(value_type, prng) for number in range(_ENTRIES)}
     return Status.LIVE
 
 
-def _entry(kind: Any, number: int, dice: random.Random) -> Any:
+def _generate_entry(kind: Any, number: int, prng: random.Random) -> Any:
     if kind is Rendition:
-        return Rendition(f"{number}80p", dice.uniform(1e5, 1e6))
+        return Rendition(f"{number}80p", prng.uniform(1e5, 1e6))
     if kind is PlatformMetric:
-        return PlatformMetric(f"quality.measure_{number}", dice.uniform(0, 100), "24h")
-    return _made_up(kind, dice)
+        return PlatformMetric(f"quality.measure_{number}", prng.uniform(0, 100), "24h")
+    return _generate_value(kind, prng)

@@ -1,6 +1,6 @@
-"""``python -m exporter.healthcheck``: 0 while the exporter beside it is healthy, 1 otherwise; for containers.
+"""Container health check (``python -m exporter.healthcheck``): exit code 0 if the exporter is healthy, otherwise 1.
 
-It finds the exporter as process 1 does: by the flags of that process. So neither another port nor TLS needs a word.
+It takes port and TLS from the flags of process 1, the exporter, so it needs no configuration of its own.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ _TIMEOUT_SECONDS: Final = 4.0
 _MAX_WEB_CONFIG_BYTES: Final = 2**20
 _COMMAND_LINE: Final = Path("/proc/1/cmdline")
 _ALIVE: Final = (200, 401)
-"""With users in the web configuration, the exporter asks for a password: whatever asks is alive."""
+"""401 means that the web configuration has users; the exporter is alive even so."""
 
 
 def main(command_line: Path = _COMMAND_LINE) -> int:
-    """Ask ``/-/healthy``, print one line, return the exit code."""
+    """Request ``/-/healthy``, print the result and return the exit code."""
     try:
         status = health_status(command_line.read_bytes().decode(errors="replace").split("\0"))
     except (OSError, HTTPException, ValueError) as error:
-        print(f"not healthy: {type(error).__name__}")
+        print(f"unhealthy: {type(error).__name__}")
         return 1
-    print("healthy" if status in _ALIVE else f"not healthy: {status}")
+    print("healthy" if status in _ALIVE else f"unhealthy: status {status}")
     return 0 if status in _ALIVE else 1
 
 
 def health_status(words: Sequence[str]) -> int:
-    """Return the status that the exporter with this command line answers.
+    """Return the HTTP status of ``/-/healthy`` at the exporter with this command line.
 
     Raises ``OSError``, ``HTTPException`` and ``ValueError``.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--web.listen-address", dest="addresses", action="append")
     parser.add_argument("--web.config.file", dest="web_config_file", type=Path)
-    # Behind "--", after which an init gives the command that it starts, argparse looks for no flags.
+    # An init process takes the exporter's command after "--", where argparse would not look for flags.
     flags, _ = parser.parse_known_args([word for word in words if word != "--"])
     host, port = parse_listen_address((flags.addresses or [DEFAULT_LISTEN_ADDRESS])[0])
     if host in ("", "0.0.0.0"):  # noqa: S104 - compared, not listened on
@@ -69,7 +69,7 @@ def _connection(host: str, port: int, *, is_tls: bool) -> HTTPConnection:
     if not is_tls:
         return HTTPConnection(host, port, timeout=_TIMEOUT_SECONDS)
     context = ssl.create_default_context()
-    # The certificate is for the name that others use, and the server is told nothing.
+    # The certificate has the name that clients use, not 127.0.0.1, and no secrets are sent.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return HTTPSConnection(host, port, timeout=_TIMEOUT_SECONDS, context=context)

@@ -1,4 +1,4 @@
-"""``stream-exporter metrics``: prints the reference of the metric families, or how many series there will be."""
+"""``stream-exporter metrics``: print the reference of the metric families, or estimate the number of series."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from exporter.cli.command import Commands, add_command, add_config_file, load_or_fail, whole_number
 
 _ASSUMED_STREAMS: Final = 100
-"""Streams that an upstream with discovery is taken to find."""
+"""Default number of streams of an upstream with discovery."""
 
 
 def add_parser(commands: Commands) -> None:
@@ -17,13 +17,13 @@ def add_parser(commands: Commands) -> None:
         commands,
         "metrics",
         run,
-        summary="print the reference of every metric family; --estimate: how many series there will be",
-        description="Print the reference of every metric family, as Markdown, or what a configuration makes.",
+        summary="print the metric reference, or estimate the number of series",
+        description="Print the reference of all metric families as Markdown, or estimate the number of series.",
     )
     parser.add_argument(
         "--estimate",
         action="store_true",
-        help="print instead how many series and bytes the configuration makes at most",
+        help="estimate the series and bytes of /metrics for the configuration (an upper bound)",
     )
     add_config_file(parser)
     parser.add_argument(
@@ -31,7 +31,7 @@ def add_parser(commands: Commands) -> None:
         type=whole_number(1),
         default=_ASSUMED_STREAMS,
         metavar="N",
-        help=f"with --estimate: streams that an upstream finds by itself (default: {_ASSUMED_STREAMS})",
+        help=f"with --estimate: number of streams of an upstream with discovery (default: {_ASSUMED_STREAMS})",
     )
 
 

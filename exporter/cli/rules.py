@@ -1,4 +1,4 @@
-"""``stream-exporter rules``: lists the alert rules, or writes them for Prometheus."""
+"""``stream-exporter rules``: list the alert rules, or write rule files for Prometheus."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from exporter.cli.command import (
 from exporter.web.options import RUNBOOK_PATH, external_origin
 
 _EPILOG = """\
-Without --output-dir it prints the table of the rules. With it, it writes
-  stream-alerts.yaml       the alerts
-  stream-recordings.yaml   the recording rules that some of them need
-for the rule_files of Prometheus. Where the sidecar is on, load the ones of --evaluator=prometheus: what it
-evaluates itself would be sent twice otherwise.
+Without --output-dir, prints a table of the rules. With it, writes rule files for Prometheus:
+  stream-alerts.yaml       alerting rules
+  stream-recordings.yaml   recording rules that some of the alerts need
+If the alerting sidecar is enabled, use --evaluator=prometheus. Otherwise the alerts that the sidecar evaluates would
+be sent twice.
 """
 
 
@@ -33,77 +33,77 @@ def add_parser(commands: Commands) -> None:
         commands,
         "rules",
         run,
-        summary="list the alert rules, or write them for Prometheus",
-        description="List the alert rules, or write them.",
+        summary="list the alert rules, or write rule files for Prometheus",
+        description="List the alert rules, or write rule files for Prometheus.",
         epilog=_EPILOG,
     )
     add_config_file(
         parser,
         default=None,
-        help_="a configuration whose thresholds are used and whose upstreams must all be watched (default: none)",
+        help_="configuration file to take thresholds from; StreamUpstreamUnwatched then covers all of its upstreams "
+        "(default: none)",
     )
     parser.add_argument(
         "--evaluator",
         choices=("prometheus", "sidecar", "all"),
         default="all",
-        help="the rules that Prometheus evaluates beside a sidecar, those that the sidecar evaluates, or all "
-        "(default: all)",
+        help="which rules: those left to Prometheus if the sidecar is enabled, those that the sidecar evaluates, or "
+        "all (default: all)",
     )
-    parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="write rule files there instead of a table to the terminal"
-    )
+    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="folder to write the rule files to")
     parser.add_argument(
         "--selector",
         default=DEFAULT_SELECTOR,
         metavar="MATCHERS",
-        help=f"what narrows every series to those of the exporter (default: {DEFAULT_SELECTOR})",
+        help=f"label matchers that select the exporter's series (default: {DEFAULT_SELECTOR})",
     )
     parser.add_argument(
         "--time-scale",
         type=decimal_number(lambda number: 0.001 <= number <= 3600, "a number from 0.001 to 3600"),
         default=1.0,
         metavar="X",
-        help="divide every duration by this, for tests and demos (default: 1)",
+        help="divide all durations by X, for tests and demos (default: 1)",
     )
     parser.add_argument(
         "--runbook-url",
         metavar="URL",
-        help=f"where the runbook is published (default: /runbook below --web.external-url, otherwise "
-        f"{DEFAULT_RUNBOOK_URL})",
+        help=f"URL of the runbook (default: /runbook below --web.external-url, otherwise {DEFAULT_RUNBOOK_URL})",
     )
     parser.add_argument(
         "--web.external-url",
         dest="external",
         type=typed(external_origin),
         metavar="URL",
-        help="where people reach the exporter: alerts link to its pages",
+        help="URL at which users reach the exporter, for links in alerts",
     )
-    prometheus = parser.add_argument_group("the Prometheus that evaluates the rules")
+    prometheus = parser.add_argument_group("Prometheus that evaluates the rules")
     prometheus.add_argument(
         "--scrape-interval",
         type=_scrape_interval,
         default="60s",
         metavar="DURATION",
-        help="its scrape interval: a series counts as gone after 2.5 of them (default: 60s, which suits shorter ones)",
+        help="its scrape interval; a series counts as gone after 2.5 times this (default: 60s, which also works with "
+        "shorter intervals)",
     )
     prometheus.add_argument(
         "--replica-labels",
         type=_label_names,
         default=("instance", "pod"),
         metavar="NAMES",
-        help="labels in which replicas of one exporter differ, separated by commas (default: instance,pod)",
+        help="comma-separated labels by which replicas of an exporter differ (default: instance,pod)",
     )
     prometheus.add_argument(
         "--target-labels",
         type=_label_names,
         default=(),
         metavar="NAMES",
-        help="further labels that tell exporters apart, such as site, besides job and cluster (default: none)",
+        help="comma-separated labels, such as site, that distinguish exporters in addition to job and cluster "
+        "(default: none)",
     )
     prometheus.add_argument(
         "--without-keep-firing",
         action="store_true",
-        help="leave out keep_firing_for, which vmalert before 1.92 refuses",
+        help="omit keep_firing_for, which vmalert before 1.92 does not support",
     )
 
 
@@ -115,14 +115,14 @@ def _scrape_interval(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not 1 <= seconds <= 3600:
-        raise argparse.ArgumentTypeError("allowed: a duration from 1s to 1h")
+        raise argparse.ArgumentTypeError("expected a duration from 1s to 1h")
     return seconds
 
 
 def _label_names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if not all(re.fullmatch(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", name) for name in names):
-        raise argparse.ArgumentTypeError("allowed: names of labels, separated by commas")
+        raise argparse.ArgumentTypeError("expected label names separated by commas")
     return names
 
 

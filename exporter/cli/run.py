@@ -1,4 +1,4 @@
-"""Runs the exporter: starts it from the command line, serves and polls, obeys signals, and ends in time."""
+"""Run the exporter: start it from the command line, serve and poll, handle signals, and stop in time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 EXIT_WITHIN_SECONDS: Final = 5.0
 _SCRAPES_END_WITHIN_SECONDS = 1.8
-"""aiohttp grants it twice: to a running handler, and again once its request is cancelled."""
+"""Shutdown timeout for running scrapes. aiohttp applies it twice: before and after it cancels a handler."""
 _FORCED_EXIT_SECONDS = 4.7
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -62,23 +62,23 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--config.check",
         dest="config_check",
         action="store_true",
-        help="check the configuration, say what it costs in requests, and exit",
+        help="validate the configuration, estimate its requests per minute, and exit",
     )
     parser.add_argument(
         "--shard",
         type=typed(_shard),
         default="0/1",
         metavar="N/M",
-        help="poll only the streams of shard N, from 0 on, of M; each has one. auto/M: N is the number at the end "
-        "of the host name, as StatefulSets give it (default: 0/1)",
+        help="poll only shard N of M (counted from 0); each stream belongs to exactly one shard. With auto/M, N is the "
+        "number at the end of the host name, as in a StatefulSet (default: 0/1)",
     )
     add_web_flags(parser, listen_default=DEFAULT_LISTEN_ADDRESS)
     add_log_flags(parser, level="info")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the exporter until a signal, or check its configuration, and return the exit code."""
-    from exporter.cli.check import check, open_keys
+    """Run the exporter until a signal arrives, or check its configuration, and return the exit code."""
+    from exporter.cli.check import check, upstreams_that_show_keys
     from exporter.cli.settings import load_settings
     from exporter.service import Service
     from exporter.sharding import SINGLE
@@ -96,12 +96,12 @@ def run(options: argparse.Namespace) -> int:
     if settings is None or security is None:
         return 1
     sockets = open_sockets(options, DEFAULT_LISTEN_ADDRESS)
-    keys = open_keys(settings)
-    if keys and security.is_open:
+    names = upstreams_that_show_keys(settings)
+    if names and security.is_open:
         _log().warning(
-            "anybody who reaches the port can read stream names that may be publish keys",
-            upstreams=keys,
-            remedy="stream_label: hash, or users in --web.config.file",
+            "stream names may be publish keys, and anyone who can reach the port can read them",
+            upstreams=names,
+            remedy="set stream_label: hash, or add users to --web.config.file",
         )
 
     async def serve_exporter() -> None:
@@ -117,11 +117,11 @@ def run(options: argparse.Namespace) -> int:
     return run_to_end(serve_exporter())
 
 
-# -- what the demo starts like the exporter ----------------------------------------------------------------------------
+# -- startup, shared with the demo -------------------------------------------------------------------------------------
 
 
 def start_logging(options: argparse.Namespace) -> None:
-    """Log as the ``--log.*`` flags say, and survive a SIGHUP from here on."""
+    """Configure logging from the ``--log.*`` flags, and ignore SIGHUP until the exporter can reload."""
     from exporter.runtime.logging import configure
 
     configure(options.log_level, options.log_format)
@@ -129,7 +129,7 @@ def start_logging(options: argparse.Namespace) -> None:
 
 
 def load_security(options: argparse.Namespace) -> Security | None:
-    """Return the protection of the web server; None if its configuration is bad. Errors and warnings are logged."""
+    """Load and log the web configuration; None if it is invalid."""
     security = _load_or_log(lambda: _security(options))
     if security is not None:
         security.log_warnings()
@@ -137,9 +137,9 @@ def load_security(options: argparse.Namespace) -> Security | None:
 
 
 def open_sockets(options: argparse.Namespace, default: str) -> list[socket.socket]:
-    """Listen on the addresses of ``--web.listen-address``. Raises ``CommandError``.
+    """Raise the limit of file descriptors and bind the addresses of ``--web.listen-address``.
 
-    The limit of file descriptors is raised before, for the connections that come.
+    Raises ``CommandError``.
     """
     from exporter.runtime.descriptors import raise_descriptor_limit
 
@@ -161,18 +161,18 @@ def web_options(options: argparse.Namespace) -> WebOptions:
 
 
 def run_to_end(main: Coroutine[Any, Any, None]) -> int:
-    """Run to the end and return the exit code. A traceback goes to the log, where secrets are removed."""
+    """Run to the end and return the exit code. A traceback is logged, so that secrets in it are redacted."""
     import asyncio
 
     try:
         asyncio.run(main)
     except Exception:
-        _log().exception("ended by an error of its own")
+        _log().exception("stopped by an internal error")
         return 1
     return 0
 
 
-# -- the life of the process -------------------------------------------------------------------------------------------
+# -- process life cycle ------------------------------------------------------------------------------------------------
 
 
 async def serve(
@@ -183,7 +183,7 @@ async def serve(
     *,
     max_connections: int | None = None,
 ) -> None:
-    """Serve and poll until SIGTERM or SIGINT, reload on SIGHUP; running scrapes are finished before it returns."""
+    """Serve and poll until SIGTERM or SIGINT; reload on SIGHUP. Running scrapes are finished before it returns."""
     import asyncio
 
     from exporter.runtime.descriptors import descriptor_limit
@@ -239,7 +239,7 @@ async def serve(
 
 
 def _ignore_hangups() -> None:
-    """Let no SIGHUP end the process while there is nothing to reload."""
+    """Ignore SIGHUP, whose default action would end the process."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
@@ -248,9 +248,9 @@ def _begin_stop(loop: asyncio.AbstractEventLoop, stopping: asyncio.Event, number
 
     for each in _STOP_SIGNALS:
         loop.remove_signal_handler(each)
-        # Not the default action: process 1 of a container has none.
+        # Process 1 of a container has no default action for signals.
         signal.signal(each, _exit_at_once)
-    # The process ends in time even if something hangs, such as a name resolution in its thread.
+    # Exit in time even if something hangs, such as name resolution in a thread.
     forced_exit = threading.Timer(_FORCED_EXIT_SECONDS, os._exit, (0,))
     forced_exit.daemon = True
     forced_exit.start()
@@ -269,7 +269,7 @@ async def _reload(service: Service) -> None:
     try:
         await service.reload()
     except ConfigError:
-        # The service has logged it.
+        # logged by the service
         pass
     except Exception as error:
         _log().error("configuration not reloaded", error=describe_exception(error))
@@ -304,7 +304,7 @@ def _load_or_log(load: Callable[[], T]) -> T | None:
         return load()
     except ConfigError as error:
         for line in error.errors:
-            _log().error("configuration is not valid", error=line)
+            _log().error("invalid configuration", error=line)
     return None
 
 

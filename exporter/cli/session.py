@@ -1,6 +1,6 @@
-"""``stream-exporter session``: shows or changes one session or stream of an upstream, by hand.
+"""``stream-exporter session``: show or change one session or stream of an upstream manually.
 
-What can be done, and with which requests, is asked of the platforms (``Platform.session_commands``).
+The platforms provide the actions and their requests (``Platform.session_commands``).
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ from exporter.runtime.redaction import redactor
 DONE, FAILED, USAGE = 0, 1, 2
 HELP_WIDTH = 119
 _HELP = {
-    SessionAction.SHOW: "print what the platform says of it",
+    SessionAction.SHOW: "print what the platform reports about it",
     SessionAction.UPDATE: "change its settings",
     SessionAction.END: "end the broadcast",
     SessionAction.DELETE: "delete it",
 }
-_EXIT_CODES = "Exit codes: 0 done, 1 refused or failed, 2 bad usage."
+_EXIT_CODES = "Exit codes: 0 success, 1 refused or failed, 2 usage error."
 
 Supported = Mapping[str, SessionCommands]
-"""The session commands of each platform that has any, by platform."""
+"""Session commands by platform, for the platforms that have any."""
 
 
 class _UsageError(Exception):
-    """The arguments make no sense; the message says why."""
+    """Invalid arguments."""
 
 
 class _Target:
-    """The upstream given by ``--upstream`` and its client; nothing is opened before the first request."""
+    """The upstream given by ``--upstream``, and its client, which connects only for the first request."""
 
     def __init__(self, settings: UpstreamSettings) -> None:
         self.settings = settings
         self.client = UpstreamClient.from_settings(settings, Clock(), _ignore_request)
-        # a platform may have its own kind of credentials, and sessions besides those of the configuration
+        # creating the platform lets it set its own credentials and add sessions to the configured ones
         self._streams = platforms()[settings.platform](settings, self.client, self.client.clock).configured_streams()
 
     def identity(self, given: str) -> str:
-        """Return the platform's id of what was given by that id, or by its name in the configuration."""
+        """Return the platform's id for an id, or for a name in the configuration."""
         if given in {stream.id for stream in self._streams}:
             return given
         return next((stream.id for stream in self._streams if stream.name == given), given)
@@ -78,15 +78,15 @@ def run(options: argparse.Namespace) -> int:
         target = _target(options)
         requests = _requests(options, target, _supported())
         for request in requests:
-            if request.changes_something and not _is_agreed(request, target, said_yes=options.yes):
+            if request.changes_something and not _confirm(request, target, is_confirmed=options.yes):
                 return FAILED
         return asyncio.run(_send(requests, target))
     except ConfigError as error:
         for line in error.errors:
-            _say(line)
+            _print_to_stderr(line)
         return FAILED
     except (_UsageError, InvalidCommandError) as error:
-        _say(f"{options.parser.prog}: {error}")
+        _print_to_stderr(f"{options.parser.prog}: {error}")
         return USAGE
 
 
@@ -101,18 +101,18 @@ def _target(options: argparse.Namespace) -> _Target:
     upstreams = {upstream.name: upstream for upstream in load_settings(options.config_file, os.environ).upstreams}
     if options.upstream not in upstreams:
         raise _UsageError(
-            f"no upstream {options.upstream!r} in {options.config_file}: there are {', '.join(upstreams)}"
+            f"no upstream {options.upstream!r} in {options.config_file}; its upstreams are {', '.join(upstreams)}"
         )
     return _Target(upstreams[options.upstream])
 
 
 def _requests(options: argparse.Namespace, target: _Target, supported: Supported) -> Sequence[ManualRequest]:
-    """Return the requests to send in turn, until one finds the session or stream."""
+    """Return the requests to send in order, until one of them finds the session or stream."""
     action, settings = SessionAction(options.action), target.settings
     commands = _commands(supported, action)
     if settings.platform not in commands:
         known = ", ".join(commands)
-        raise _UsageError(f"{action} works on {known} alone, and {settings.name} is of {settings.platform}")
+        raise _UsageError(f"{action} works only on {known}, but {settings.name} is on platform {settings.platform}")
     command = commands[settings.platform]
     values = {option.name: _value(option, options) for option in _options(commands)}
     own = {option.flag for option in command.options}
@@ -124,17 +124,17 @@ def _requests(options: argparse.Namespace, target: _Target, supported: Supported
         for request in requests:
             request.url(target.client)
     except UpstreamError:
-        raise _UsageError(f"{options.id!r} is no id") from None
+        raise _UsageError(f"{options.id!r} is not a valid id") from None
     return requests
 
 
 def _commands(supported: Supported, action: SessionAction) -> dict[str, SessionCommand]:
-    """Return the command of each platform that has the action."""
+    """Return the commands of the platforms that support the action."""
     return {name: known.commands[action] for name, known in supported.items() if action in known.commands}
 
 
 def _options(commands: Mapping[str, SessionCommand]) -> list[CommandOption]:
-    """Return the options of all these commands, each flag once."""
+    """Return the options of all commands, without duplicate flags."""
     return list({option.flag: option for command in commands.values() for option in command.options}.values())
 
 
@@ -143,22 +143,22 @@ def _value(option: CommandOption, options: argparse.Namespace) -> Any:
     return value if option.choices else dict(value)
 
 
-# -- sending it --------------------------------------------------------------------------------------------------------
+# -- sending -----------------------------------------------------------------------------------------------------------
 
 
-def _is_agreed(request: ManualRequest, target: _Target, *, said_yes: bool) -> bool:
-    """Show the request, and ask whether to send it."""
-    _say(_announced(request, target))
+def _confirm(request: ManualRequest, target: _Target, *, is_confirmed: bool) -> bool:
+    """Print the request, and ask whether to send it."""
+    _print_to_stderr(_describe_request(request, target))
     if request.notice:
-        _say(request.notice)
-    if said_yes:
+        _print_to_stderr(request.notice)
+    if is_confirmed:
         return True
     if not sys.stdin.isatty():
-        raise _UsageError("standard input is no terminal, so nobody can be asked: --yes sends without asking")
+        raise _UsageError("standard input is not a terminal; use --yes to send without confirmation")
     print(f"Send it to upstream {target.settings.name}? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() in ("y", "yes"):
         return True
-    _say("nothing was sent")
+    _print_to_stderr("nothing was sent")
     return False
 
 
@@ -167,17 +167,17 @@ async def _send(requests: Sequence[ManualRequest], target: _Target) -> int:
     try:
         for request, left in zip(requests, range(len(requests) - 1, -1, -1), strict=True):
             if not request.changes_something:
-                _say(_announced(request, target))
+                _print_to_stderr(_describe_request(request, target))
             try:
                 answer = await request.send(sender)
             except UpstreamError as error:
                 if error.means_absent and left:
                     continue
                 for line in failure(error, request):
-                    _say(line)
+                    _print_to_stderr(line)
                 return FAILED
             if answer.data is None:
-                _say(f"done (status {answer.status})")
+                _print_to_stderr(f"done (status {answer.status})")
             else:
                 print(shown_answer(answer.data, request))
             break
@@ -186,25 +186,25 @@ async def _send(requests: Sequence[ManualRequest], target: _Target) -> int:
     return DONE
 
 
-def _announced(request: ManualRequest, target: _Target) -> str:
+def _describe_request(request: ManualRequest, target: _Target) -> str:
     body = "" if request.body is None else "\n" + json.dumps(request.body, ensure_ascii=True)
     return f"{request.method} {request.url(target.client)}{body}"
 
 
-def _say(line: str) -> None:
+def _print_to_stderr(line: str) -> None:
     """Print to standard error, without secrets."""
     print(redactor.scrub(line), file=sys.stderr)
 
 
 def _ignore_request(_endpoint: str, _code: str, _seconds: float) -> None:
-    """Do not count a request made by hand."""
+    """Observe nothing: there are no request metrics here."""
 
 
 # -- the command line --------------------------------------------------------------------------------------------------
 
 
 def add_actions(parser: argparse.ArgumentParser) -> None:
-    """Add the actions that some platform has."""
+    """Add the actions that the platforms support."""
     supported = _supported()
     parser.epilog = _epilog(supported)
     actions = parser.add_subparsers(
@@ -216,19 +216,19 @@ def add_actions(parser: argparse.ArgumentParser) -> None:
         subparser = actions.add_parser(action.value, help=help_, description=help_, allow_abbrev=False)
         _add_common_flags(subparser)
         if action is not SessionAction.SHOW:
-            subparser.add_argument("--yes", action="store_true", help="send without asking")
+            subparser.add_argument("--yes", action="store_true", help="send without confirmation")
         for option in _options(commands):
             _add_option(subparser, option)
 
 
 def _epilog(supported: Supported) -> str:
-    """Say which actions work on which platforms, and what becomes of the requests."""
+    """Return which actions work on which platforms, and where the output goes."""
     groups = groupby(SessionAction, key=lambda action: _platform_list(action, supported))
     works = [_works_on(list(actions), platform_list) for platform_list, actions in groups if platform_list]
     text = (
-        f"{'; '.join(works)}. ID may also be the name that the configuration gives. What changes something "
-        "is printed and asked about first; the platform's answer goes to standard output, everything else to standard "
-        "error."
+        f"{'; '.join(works)}. ID may also be a name from the configuration. A request that changes something is "
+        "printed and must be confirmed. The platform's response is written to standard output, everything else to "
+        "standard error."
     )
     return f"{textwrap.fill(text, HELP_WIDTH)}\n\n{_EXIT_CODES}\n"
 
@@ -244,13 +244,13 @@ def _platform_list(action: SessionAction, supported: Supported) -> str:
 
 
 def _join(words: Sequence[str]) -> str:
-    """Join as in a sentence: "a, b and c"."""
+    """Join words as in "a, b and c"."""
     return " and ".join([*([", ".join(words[:-1])] if words[:-1] else []), *words[-1:]])
 
 
 def _add_common_flags(subparser: argparse.ArgumentParser) -> None:
-    subparser.add_argument("id", metavar="ID", help="the platform's id, or the name in the configuration")
-    subparser.add_argument("--upstream", required=True, metavar="NAME", help="the upstream, by its name")
+    subparser.add_argument("id", metavar="ID", help="id on the platform, or name in the configuration")
+    subparser.add_argument("--upstream", required=True, metavar="NAME", help="name of the upstream")
     add_config_file(subparser)
 
 
@@ -265,14 +265,14 @@ def _add_option(subparser: argparse.ArgumentParser, option: CommandOption) -> No
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help=f"{option.help}; VALUE is JSON where it can be, else text; may be given several times",
+        help=f"{option.help}; VALUE is JSON, or text if it is not valid JSON; may be given several times",
     )
 
 
 def _pair(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not key or not equals or not text.isprintable():
-        raise argparse.ArgumentTypeError(f"{text!r}: allowed: KEY=VALUE")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected KEY=VALUE")
     try:
         return key, msgspec.json.decode(value)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The command ``session``. Its actions come from the platforms, so they are imported when the command is used."""
+"""The command ``session``. Its actions come from the platforms, which are imported only when it is used."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def add_parser(commands: Commands) -> None:
         commands,
         "session",
         _run,
-        summary="show, update, end or delete one session of a platform by hand",
-        description="Look at one session, or change it.",
+        summary="show, update, end or delete one session or stream",
+        description="Show or change one session or stream on its platform.",
     )
     parser.add_late_flags = _add_actions
 

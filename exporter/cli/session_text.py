@@ -1,4 +1,4 @@
-"""The output of ``stream-exporter session``: answers without their secrets, and failures in plain words."""
+"""Output of ``stream-exporter session``: responses without secrets, and failures in plain words."""
 
 from __future__ import annotations
 
@@ -12,29 +12,30 @@ from exporter.model import Reason
 from exporter.platforms.capabilities import ManualRequest
 from exporter.runtime.redaction import HIDDEN, Redactor, redactor
 
-MAX_WORDS = 500
-_TELLING_KEY = re.compile(
+MAX_MESSAGE_CHARACTERS = 500
+_SECRET_KEY = re.compile(
     r"stream_?key|token|passw|secret|authorization|api_?key|credential|ingest_?url|^pull$", re.IGNORECASE
 )
-"""``pull`` holds a URL and headers to fetch from."""
+"""Keys whose values are hidden. ``pull`` contains a URL and headers, which may have credentials."""
 _MEANINGS = {
-    Reason.TIMEOUT: "the platform did not answer in time",
-    Reason.CONNECT: "the platform can't be reached",
-    Reason.TLS: "no trusted connection to the platform",
-    Reason.AUTH: "the platform does not accept the credentials",
-    Reason.FORBIDDEN: "the credentials do not allow it",
-    Reason.NOT_FOUND: "there is no such session or stream",
-    Reason.RATE_LIMITED: "too many requests: try again later",
-    Reason.SERVER_ERROR: "the platform has a fault of its own",
-    Reason.BAD_RESPONSE: "the answer can't be used",
-    Reason.TOO_LARGE: "the answer is too large",
-    Reason.INTERNAL: "an internal error",
+    Reason.TIMEOUT: "the platform did not respond in time",
+    Reason.CONNECT: "cannot connect to the platform",
+    Reason.TLS: "cannot establish a trusted TLS connection to the platform",
+    Reason.AUTH: "the platform rejected the credentials",
+    Reason.FORBIDDEN: "the credentials do not permit this",
+    Reason.NOT_FOUND: "no such session or stream",
+    Reason.RATE_LIMITED: "too many requests; try again later",
+    Reason.SERVER_ERROR: "the platform had an internal error",
+    Reason.BAD_RESPONSE: "the platform's response is invalid",
+    Reason.TOO_LARGE: "the platform's response is too large",
+    Reason.INTERNAL: "internal error",
 }
-_LEFT_OPEN = frozenset({Reason.TIMEOUT, Reason.CONNECT})
+_OUTCOME_UNKNOWN = frozenset({Reason.TIMEOUT, Reason.CONNECT})
+"""Failures after which a change may have been made."""
 
 
 def shown_answer(data: Any, request: ManualRequest) -> str:
-    """Return the answer as indented JSON. Keys and tokens in it are hidden, except those given in the request."""
+    """Return the response as indented JSON. Secrets in it are hidden, except those given in the request."""
     hidden = Redactor()
     known = frozenset(map(str, request.path.values()))
     for text in _secret_texts(data):
@@ -45,24 +46,24 @@ def shown_answer(data: Any, request: ManualRequest) -> str:
 
 
 def failure(error: UpstreamError, request: ManualRequest) -> list[str]:
-    """Return why it failed, one line each: what it means, what happened, what the platform says."""
+    """Describe a failure in lines: its meaning, the technical error, and the platform's own message."""
     lines = [_meaning(error, request), str(error)]
-    words = platform_words(error.refusal)
-    if words:
-        lines.append(f"the platform says: {words}")
-    if request.changes_something and error.status is None and error.reason in _LEFT_OPEN:
-        lines.append("it may have been done all the same: look with `session show`")
+    message = platform_message(error.refusal)
+    if message:
+        lines.append(f"message of the platform: {message}")
+    if request.changes_something and error.status is None and error.reason in _OUTCOME_UNKNOWN:
+        lines.append("the change may have been made; check with `session show`")
     return [redactor.scrub(line) for line in lines]
 
 
-def platform_words(body: bytes) -> str:
-    """Return the message in a refusal, in any of the usual shapes; empty if there is none."""
+def platform_message(body: bytes) -> str:
+    """Return the message in an error response of any common format; empty if there is none."""
     try:
         texts = list(dict.fromkeys(_messages(json.loads(body))))
     except (ValueError, RecursionError):
         return ""
     text = "; ".join(texts)
-    return "".join(character if character.isprintable() else "?" for character in text)[:MAX_WORDS]
+    return "".join(character if character.isprintable() else "?" for character in text)[:MAX_MESSAGE_CHARACTERS]
 
 
 def _meaning(error: UpstreamError, request: ManualRequest) -> str:
@@ -72,7 +73,7 @@ def _meaning(error: UpstreamError, request: ManualRequest) -> str:
 
 
 def _messages(data: Any) -> Iterator[str]:
-    """The texts of ``message``, ``detail`` or ``title``, also inside ``error``, and those of lists of single errors."""
+    """Yield ``message``, ``detail`` and ``title``, also inside ``error``, and the entries of error lists."""
     if isinstance(data, str):
         yield data
     if not isinstance(data, dict):
@@ -94,7 +95,7 @@ def _messages(data: Any) -> Iterator[str]:
 def _secret_texts(data: Any) -> Iterator[str]:
     if isinstance(data, dict):
         for key, value in data.items():
-            if isinstance(value, str) and _TELLING_KEY.search(key):
+            if isinstance(value, str) and _SECRET_KEY.search(key):
                 yield value
             else:
                 yield from _secret_texts(value)
@@ -110,7 +111,7 @@ def _without_secrets(data: Any, known: frozenset[str]) -> Any:
 
 
 def _unless_secret(key: str, value: Any, known: frozenset[str]) -> Any:
-    if not _TELLING_KEY.search(key):
+    if not _SECRET_KEY.search(key):
         return _without_secrets(value, known)
     is_harmless = value in ("", None, True, False) or (isinstance(value, str) and value in known)
     return value if is_harmless else HIDDEN

@@ -1,4 +1,4 @@
-"""Loading the configuration with the platforms, rules and metric families of this installation."""
+"""Load the configuration with the platforms, rules and metric families of this installation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from exporter.platforms.registry import registry
 
 
 def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
-    """Return the settings in the file, overridden by the environment. Raises ``ConfigError`` with every error."""
+    """Load the settings from the file; environment variables take precedence. Raises ``ConfigError``."""
     return load(path, environ, config_schema())
 
 
 @cache
 def config_schema() -> ConfigSchema:
-    """Return what a configuration of this installation may refer to."""
+    """Return the platforms, rules and metric families that a configuration may refer to."""
     platforms, warnings = registry()
     return ConfigSchema(
         platforms={name: platform.settings_class for name, platform in platforms.items()},

@@ -1,1 +1,1 @@
-"""The configuration: types, secrets, what every upstream has, the whole file, and loading with every error at once."""
+"""The configuration: settings classes, value types, secrets, and loading with all errors reported at once."""

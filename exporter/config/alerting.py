@@ -1,4 +1,4 @@
-"""Settings of alerting: thresholds, and the sidecar that sends alerts itself."""
+"""Settings of alerting: thresholds, and the sidecar with its receivers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from exporter.config.types import (
     read_number,
 )
 from exporter.config.upstream import HttpUrl, check_http_url
-from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all
+from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all, refuse_because
 from exporter.runtime.suggestions import similar_words
 
 
@@ -33,31 +33,37 @@ def _check_rule_name(name: str) -> str:
     schema = load_context().schema
     if schema is not None and name not in schema.rules:
         near = similar_words(name, schema.rules)
-        raise refuse("the name of a rule, such as " + (near[0] if near else "StreamUnhealthy"))
+        hint = f'did you mean "{near[0]}"?' if near else 'run "stream-exporter rules" for the list'
+        raise refuse_because(f"unknown rule; {hint}")
     return name
 
 
-AlertName = Annotated[Text, AfterValidator(_check_rule_name), Described("name of a rule")]
-LabelName = Annotated[Text, Matching("(?!__|alertname$)[a-zA-Z_][a-zA-Z0-9_]*", "a label's name, not alertname")]
+AlertName = Annotated[Text, AfterValidator(_check_rule_name), Described("rule name")]
+LabelName = Annotated[
+    Text, Matching("(?!__|alertname$)[a-zA-Z_][a-zA-Z0-9_]*", "a label name other than alertname, not starting with __")
+]
 _OWN_HEADERS = "host|content-length|content-type|content-encoding|transfer-encoding|connection|authorization"
 HeaderName = Annotated[
     Text,
-    Matching(f"(?i:(?!({_OWN_HEADERS})$)[!#$%&'*+.^_`|~0-9a-z-]+)", "a header's name, none that is set anyway"),
+    Matching(
+        f"(?i:(?!({_OWN_HEADERS})$)[!#$%&'*+.^_`|~0-9a-z-]+)",
+        "a header name, but not of a header that the exporter sets itself",
+    ),
 ]
 
 
 class Threshold(Section):
-    """Values that replace the defaults of one rule."""
+    """Overrides for one rule."""
 
-    value: Number | None = Field(default=None, description="The limit, in the base unit of the rule's metric.")
+    value: Number | None = Field(default=None, description="Threshold, in the base unit of the rule's metric.")
     for_: Annotated[Duration, Between(0, 30 * 86_400, format_duration)] | None = Field(
-        default=None, alias="for", description="How long the condition must hold."
+        default=None, alias="for", description="How long the condition must hold before the alert fires."
     )
 
     @model_validator(mode="after")
     def _require_a_value(self) -> Threshold:
         if self.value is None and self.for_ is None:
-            raise refuse("value, for, or both", found="neither")
+            raise refuse("value, for, or both", found="an empty mapping")
         return self
 
 
@@ -67,17 +73,17 @@ def _wrap_number(value: Any) -> Any:
     try:
         return {"value": read_number(value)}
     except (TypeError, ValueError):
-        raise refuse("a number, or a mapping of value and for") from None
+        raise refuse("a number, or a mapping with value and for") from None
 
 
 TENANT_HEADER = "x-scope-orgid"
-"""Name, in lower case, of the header that selects the tenant in Mimir and Cortex. Its value is not a secret."""
-TargetName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")]
+"""Header (in lower case) that selects the tenant in Mimir and Cortex. Its value is not a secret."""
+TargetName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 characters (letters, digits, _ . -)")]
 
 
 def _check_auth_kind(auth: AuthSettings) -> AuthSettings:
     if auth.kind not in (NONE, BEARER, LOGIN):
-        raise refuse("nothing, bearer_token, or username with password", found="api_key")
+        raise refuse_because("api_key is not supported here; use bearer_token, or username with password")
     return auth
 
 
@@ -88,14 +94,14 @@ class AlertmanagerSettings(Section):
     """One Alertmanager that alerts are sent to."""
 
     name: TargetName | None = Field(
-        default=None, description="Its name in logs and metrics; by default its URL, with the tenant if there is one."
+        default=None, description="Name in logs and metrics. Without it, the URL, with the tenant if there is one."
     )
-    url: HttpUrl = Field(description="Its base URL; `/api/v2/alerts` is added.")
-    auth: TargetAuth = Field(default_factory=AuthSettings, description="How requests prove who they are.")
-    tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is checked.")
+    url: HttpUrl = Field(description="Base URL; the exporter appends `/api/v2/alerts`.")
+    auth: TargetAuth = Field(default_factory=AuthSettings, description="Authentication.")
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is verified.")
     headers: dict[HeaderName, Secret] = Field(
         default_factory=dict,
-        description="Headers to send besides; their values are treated as secrets, except that of `X-Scope-OrgID`.",
+        description="Additional headers. Their values are treated as secrets, except for `X-Scope-OrgID`.",
     )
     resolve_dns: Flag = Field(
         default=False, description="Send to every address of the host, for a cluster behind one name."
@@ -113,12 +119,12 @@ class AlertmanagerSettings(Section):
 
     @property
     def tenant(self) -> str:
-        """Value of the tenant header; empty without one."""
+        """Value of the tenant header; empty if it is not set."""
         return next((secret.get() for name, secret in self.headers.items() if _is_tenant(name)), "")
 
     @property
     def identity(self) -> str:
-        """What distinguishes it from all others in logs and metrics."""
+        """Unique name in logs and metrics."""
         return self.name or (f"{self.url} (tenant {self.tenant})" if self.tenant else self.url)
 
 
@@ -138,25 +144,25 @@ def _check_webhook_url(secret: Secret) -> Secret:
 class WebhookSettings(Section):
     """One receiver of notifications in Alertmanager's webhook format."""
 
-    name: TargetName = Field(description="Its name in logs, metrics and, as `receiver`, in notifications.")
+    name: TargetName = Field(description="Name in logs and metrics, and the `receiver` in notifications.")
     url: Annotated[Secret, AfterValidator(_check_webhook_url)] = Field(
         description="Where notifications are sent. It may contain a token, so it is treated as a secret."
     )
-    auth: TargetAuth = Field(default_factory=AuthSettings, description="How requests prove who they are.")
-    tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is checked.")
+    auth: TargetAuth = Field(default_factory=AuthSettings, description="Authentication.")
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="How its certificate is verified.")
     headers: dict[HeaderName, Secret] = Field(
-        default_factory=dict, description="Headers to send besides; their values are treated as secrets."
+        default_factory=dict, description="Additional headers. Their values are treated as secrets."
     )
     minimum_severity: Literal["critical", "warning", "info"] = Field(
-        default="warning", description="Lowest severity of the alerts that are sent."
+        default="warning", description="Lowest severity of the alerts to send."
     )
 
 
 class WaveEvents(Section):
-    """Alerts written back into WAVE as its own events."""
+    """Settings of writing alerts to WAVE as events."""
 
-    upstream: Text | None = Field(default=None, description="The name of an upstream of platform wave.")
-    enabled: Flag = Field(default=False, description="Write them.")
+    upstream: Text | None = Field(default=None, description="Name of an upstream of platform `wave`.")
+    enabled: Flag = Field(default=False, description="Whether to write events.")
 
     @model_validator(mode="after")
     def _require_upstream(self) -> WaveEvents:
@@ -169,7 +175,7 @@ Thresholds = dict[AlertName, Annotated[Threshold, BeforeValidator(_wrap_number),
 
 
 def _check_thresholds(thresholds: dict[str, Threshold]) -> dict[str, Threshold]:
-    """Refuse values that a rule has no use for: the rule would silently keep its default."""
+    """Refuse values that a rule would ignore."""
     schema = load_context().schema
     errors: dict[Place, PydanticCustomError] = {}
     if schema is not None:
@@ -183,38 +189,40 @@ def _check_thresholds(thresholds: dict[str, Threshold]) -> dict[str, Threshold]:
 def _threshold_errors(name: str, threshold: Threshold, rule: RuleLimits) -> dict[Place, PydanticCustomError]:
     errors: dict[Place, PydanticCustomError] = {}
     if threshold.value is not None and rule.threshold is None:
-        errors[name,] = refuse("only `for`: this rule has no threshold", found=f"{threshold.value:g}")
+        errors[name,] = refuse_because("this rule has no threshold; only `for` can be set")
     elif threshold.value is not None and not 0 < threshold.value <= rule.threshold_max:
-        upper = "" if math.isinf(rule.threshold_max) else f", at most {rule.threshold_max:g}"
+        upper = "" if math.isinf(rule.threshold_max) else f" and at most {rule.threshold_max:g}"
         errors[name,] = refuse(f"a number above 0{upper}", found=f"{threshold.value:g}")
     if threshold.for_ is not None and not rule.has_for:
-        errors[name, "for"] = refuse("only `value`: this rule looks back over a window instead")
+        message = "this rule evaluates a window and has no `for`; only `value` can be set"
+        errors[name, "for"] = refuse_because(message)
     return errors
 
 
 def _check_goal(goal: float) -> float:
     schema = load_context().schema
     if schema is not None and goal not in schema.health_bounds:
-        raise refuse(f"a bound of {schema.health_histogram}: {', '.join(map(str, schema.health_bounds))}")
+        raise refuse(f"a bucket bound of {schema.health_histogram}: {', '.join(map(str, schema.health_bounds))}")
     return goal
 
 
 class HealthSlo(Section):
-    """The goal for the health of an upstream's streams that the burn-rate rules watch."""
+    """Service level objective for stream health per upstream; the burn-rate rules alert on it."""
 
     goal: Annotated[Number, AfterValidator(_check_goal)] = Field(
-        default=0.8, description="An observation of health is good above this; it must be a bound of the histogram."
+        default=0.8,
+        description="A health observation above this score is good. It must be a bucket bound of the histogram.",
     )
     objective: Annotated[Number, Between(0.5, 0.9999)] = Field(
-        default=0.99, description="The share of observations that should be good."
+        default=0.99, description="Share of observations that should be good."
     )
     minimum_observations: Annotated[Count, Between(1, 1_000_000)] = Field(
-        default=60, description="With fewer in the longer window of a rule, it keeps silent."
+        default=60, description="A rule does not fire with fewer observations in its longer window."
     )
 
     @property
     def budget_ratio(self) -> float:
-        """The share of observations that may be bad."""
+        """Share of observations that may be bad (the error budget)."""
         return round(1 - self.objective, 9)
 
 
@@ -223,12 +231,13 @@ def _sort_labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def _check_identities(alertmanagers: tuple[AlertmanagerSettings, ...]) -> tuple[AlertmanagerSettings, ...]:
-    """Refuse different Alertmanagers with one identity: their metrics and log lines could not be told apart."""
+    """Refuse different Alertmanagers with the same identity, which labels their metrics and logs."""
     known: dict[str, AlertmanagerSettings] = {}
     errors: dict[Place, PydanticCustomError] = {}
     for index, settings in enumerate(alertmanagers):
         if known.setdefault(settings.identity, settings) != settings:
-            errors[index, "name"] = refuse("a name that no other Alertmanager has", found=settings.identity)
+            message = f"another Alertmanager is also identified as {settings.identity}; give each a unique name"
+            errors[index, "name"] = refuse_because(message)
     if errors:
         raise refuse_all("alertmanagers", errors)
     return alertmanagers
@@ -237,7 +246,7 @@ def _check_identities(alertmanagers: tuple[AlertmanagerSettings, ...]) -> tuple[
 def _check_webhook_names(webhooks: tuple[WebhookSettings, ...]) -> tuple[WebhookSettings, ...]:
     names = [settings.name for settings in webhooks]
     errors: dict[Place, PydanticCustomError] = {
-        (index, "name"): refuse("a name that no other webhook has")
+        (index, "name"): refuse_because("another webhook has the same name")
         for index, name in enumerate(names)
         if name in names[:index]
     }
@@ -247,32 +256,32 @@ def _check_webhook_names(webhooks: tuple[WebhookSettings, ...]) -> tuple[Webhook
 
 
 class AlertingSettings(Section):
-    """Thresholds of the rules, and where the sidecar sends alerts."""
+    """Thresholds of the rules, and receivers of the sidecar's alerts."""
 
     thresholds: Annotated[Thresholds, AfterValidator(_check_thresholds)] = Field(
         default_factory=dict,
-        description="By the name of a rule: a number in the base unit of its metric, or the mapping below.",
+        description="By rule name: a number in the base unit of the rule's metric, or the mapping below.",
     )
     health_slo: HealthSlo = Field(
-        default_factory=HealthSlo, description="What the burn-rate rules hold the health of streams to."
+        default_factory=HealthSlo, description="Service level objective for stream health, for the burn-rate rules."
     )
     alertmanagers: Annotated[tuple[AlertmanagerSettings, ...], AfterValidator(_check_identities)] = Field(
-        default=(), description="Where the sidecar sends alerts. The sidecar runs if this, or `webhooks`, is not empty."
+        default=(), description="Where the sidecar sends alerts. The sidecar runs if this or `webhooks` is not empty."
     )
     resolve: Literal["send", "lapse"] = Field(
         default="send",
-        description="How an alert ends in Alertmanager: with `send`, at once; with `lapse`, a few minutes after the "
-        "last sidecar has stopped repeating it. Use `lapse` where two replicas run the sidecar.",
+        description="How the sidecar ends an alert: `send` resolves it at once; with `lapse` it expires a few minutes "
+        "after the last sidecar has stopped repeating it. Use `lapse` if two replicas run the sidecar.",
     )
     webhooks: Annotated[tuple[WebhookSettings, ...], AfterValidator(_check_webhook_names)] = Field(
         default=(), description="Receivers of notifications, for stations without Alertmanager."
     )
     external_labels: Annotated[dict[LabelName, Text], AfterValidator(_sort_labels)] = Field(
-        default_factory=dict, description="Labels that every alert of the sidecar gets."
+        default_factory=dict, description="Labels to add to every alert of the sidecar."
     )
     state_file: ConfigPath | None = Field(
         default=None,
-        description="Where the sidecar remembers alerts over a restart. Absent: in `$STATE_DIRECTORY`, else in the "
-        "user's state folder.",
+        description="File that keeps the sidecar's alert state across restarts. Without it, a file in "
+        "`$STATE_DIRECTORY` or, if that is not set, in the user's state folder.",
     )
-    wave_events: WaveEvents = Field(default_factory=WaveEvents, description="Alerts written back into WAVE.")
+    wave_events: WaveEvents = Field(default_factory=WaveEvents, description="Writing alerts to WAVE as events.")

@@ -1,4 +1,4 @@
-"""The environment as a layer over the file: ``STREAM_EXPORTER_DEFAULTS__INTERVAL=30s`` is ``defaults.interval``.
+"""Read configuration from environment variables: ``STREAM_EXPORTER_DEFAULTS__INTERVAL=30s`` sets ``defaults.interval``.
 
 docs/adr/0001-environment-layer.md explains why this is not done by pydantic-settings.
 """
@@ -21,12 +21,12 @@ _SERVICE_LINK = re.compile(
     r"STREAM_EXPORTER_([A-Z0-9_]+_)?"
     r"(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
-"""Variables that Kubernetes sets in every pod for a Service named stream-exporter; they are not configuration."""
+"""Variables that Kubernetes sets in every pod if there is a Service named stream-exporter; they are ignored."""
 
 
 @dataclass
 class EnvironmentLayer:
-    """The values of the variables, and the variable of each."""
+    """Values from environment variables, and the variable that each came from."""
 
     data: dict[str, Any] = field(default_factory=dict)
     variables: dict[Path, str] = field(default_factory=dict)
@@ -34,10 +34,10 @@ class EnvironmentLayer:
 
 
 def environment_layer(environ: Mapping[str, str], root: Any, referenced: Collection[str]) -> EnvironmentLayer:
-    """Return the layer for settings of class ``root``.
+    """Read the variables that set keys of the class ``root``.
 
-    Values are text, or YAML if they begin with ``[`` or ``{``. ``null`` removes the file's value, and an empty
-    variable counts as not set. ``referenced``: variables that the file names in ``…_env`` keys.
+    Values are text, or YAML if they start with ``[`` or ``{``. ``null`` removes the file's value; an empty variable
+    counts as unset. ``referenced`` are the variables that ``…_env`` keys in the file name; they are skipped.
     """
     result = EnvironmentLayer()
     for variable in sorted(environ):
@@ -57,7 +57,7 @@ def _parse_name(variable: str, root: Any) -> tuple[str, ...]:
     annotation = root
     for part in variable.removeprefix(PREFIX).split(_NESTED):
         known = introspection.known_keys(annotation)
-        # names of labels and rules keep their case; keys are written in capitals
+        # rule and label names keep their case; keys are written in capitals
         key = part.lower() if known is not None else part
         below = introspection.annotation_at(annotation, [key])
         if below is None or not key:
@@ -68,11 +68,13 @@ def _parse_name(variable: str, root: Any) -> tuple[str, ...]:
 
 def _unknown_key(key: str, annotation: Any, known: list[str], path: tuple[str, ...]) -> DocumentError:
     if introspection.annotation_at(annotation, [0]) is not None:
-        return DocumentError((1, 1), f"a place inside the list {'.'.join(path)}", "the whole list as YAML")
+        variable = PREFIX + _NESTED.join(path).upper()
+        return DocumentError((1, 1), f"items of a list cannot be set one by one; set {variable} to the list as YAML")
     close = similar_words(key, known)
-    variable = PREFIX + _NESTED.join((*path, close[0] if close else "")).upper()
-    allowed = f"{variable} (did you mean that?)" if close else f"variables for {', '.join(known) or 'nothing'} here"
-    return DocumentError((1, 1), "a variable for an unknown key", allowed)
+    if close:
+        variable = PREFIX + _NESTED.join((*path, close[0])).upper()
+        return DocumentError((1, 1), f"unknown key; did you mean {variable}?")
+    return DocumentError((1, 1), f"unknown key; known keys here: {', '.join(known) or 'none'}")
 
 
 def _parse_value(text: str) -> Any:
@@ -83,9 +85,11 @@ def _parse_value(text: str) -> Any:
 
 def _set_value(result: EnvironmentLayer, path: tuple[str, ...], variable: str, value: Any) -> None:
     target = result.data
-    for key in path[:-1]:
+    for depth, key in enumerate(path[:-1], 1):
         target = target.setdefault(key, {})
         if not isinstance(target, dict):
-            raise DocumentError((1, 1), "a key of a value that another variable sets", "one of the two variables")
+            others = (result.variables.get(path[:length]) for length in range(depth, 0, -1))
+            other = next(name for name in others if name is not None)
+            raise DocumentError((1, 1), f"{other} sets the whole value already; remove one of the two variables")
     target[path[-1]] = value
     result.variables[path] = variable

@@ -1,4 +1,4 @@
-"""Errors of a configuration as lines: the place, what was found and what is allowed. No line contains a secret."""
+"""Format configuration errors as lines with location and message. No line contains a secret."""
 
 from __future__ import annotations
 
@@ -19,22 +19,23 @@ from exporter.runtime.redaction import redactor
 from exporter.runtime.suggestions import similar_words
 
 MAX_LINES = 50
-"""Maximum number of errors that are described."""
+"""Maximum number of errors to describe."""
 _HIDDEN_UNDER = frozenset({"auth", "url", "headers"})
 _SECRET_WORDS = re.compile(r"passw|token|secret|api_?key|hash_key|credential", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/]*@")
 _STREAM_LISTS, _STREAM_IDS = frozenset({"streams", "sessions"}), frozenset({"id", "key"})
 """On some platforms, anyone who knows a stream's id can publish to it."""
-_NOT_SHOWN = "a value that is not shown"
+_MISSING_VALUE, _HIDDEN_VALUE = "nothing", "a hidden value"
+"""Descriptions of a missing value, and of a value that is not shown because it may be a secret."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HARMLESS_KEY = re.compile(r"[a-z_]{1,40}")
 _MAX_SHOWN = 60
 
 _CONSEQUENCE = "default_factory_not_called"
-"""Type of an error that only follows from another one."""
+"""Type of an error that is only a consequence of another error."""
 _KEY_MARK = "[key]"
-"""Last part of the location of an error about a key."""
+"""Last part of pydantic's location of an error about a key."""
 _WRONG_TYPE = re.compile(r"missing|literal_error|.*_(type|parsing|parsing_size|from_float)")
 _MESSAGE_START = re.compile(
     r"^(Value error, |Assertion failed, |Input should be |\w+ should have |String should match )"
@@ -43,7 +44,7 @@ _MESSAGE_END = re.compile(r"( after validation)?(, not \d+)?$")
 
 
 class _Missing:
-    """Stands for a value where there is none."""
+    """Type of ``_MISSING``, which marks the absence of a value."""
 
 
 _MISSING = _Missing()
@@ -51,7 +52,7 @@ _MISSING = _Missing()
 
 @dataclass(frozen=True, order=True)
 class Finding:
-    """One error. They sort by place, those of the environment last."""
+    """One error. Findings sort by location, with those of the environment last."""
 
     in_environment: bool
     place: tuple[int, int]
@@ -60,18 +61,18 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Spot:
-    """The place of an error, and what is known about it."""
+    """Location of an error, with value and type."""
 
     path: Path
     value: Any
     annotation: Any
     parent: Any
-    """Type of the mapping or list that contains the place."""
+    """Type of the surrounding mapping or list."""
     about_key: bool
 
 
 class Reporter:
-    """Turns validation errors into findings with places in the file or environment."""
+    """Locates validation errors in the file or environment and describes them."""
 
     def __init__(self, file: str, document: Document, environment: EnvironmentLayer, root: type) -> None:
         self._file = file
@@ -81,9 +82,9 @@ class Reporter:
         self._data = _merge_layers(document.data, environment.data)
 
     def lines(self, errors: Iterable[ErrorDetails] = ()) -> list[str]:
-        """Return a line for each of pydantic's errors and each repeated key, in the order of the file.
+        """Return a line for each of pydantic's errors and each duplicate key, in file order.
 
-        At most ``MAX_LINES`` errors are described; the last line gives the number of the others.
+        After ``MAX_LINES`` errors, a last line gives the number of further errors.
         """
         invalid, left_out = self._findings(errors)
         findings = sorted([*self._repeated_keys(), *invalid])
@@ -94,17 +95,17 @@ class Reporter:
         return lines
 
     def _findings(self, errors: Iterable[ErrorDetails]) -> tuple[list[Finding], int]:
-        """Return a finding for each of the first values with errors, and the number of errors after them.
+        """Return a finding for each of the first values with errors, and the number of errors left out.
 
-        Pydantic reports one error for each type of a union, except for the settings' own, which are discriminated.
+        For a union that is not discriminated, pydantic reports an error for each member; these are combined.
         """
-        joined: dict[tuple[Path, bool, str], dict[str, None]] = {}
+        joined: dict[tuple[Path, bool, str | None], dict[str, None]] = {}
         left_out = 0
         for error in errors:
             if error["type"] == _CONSEQUENCE:
                 continue
             if len(joined) == MAX_LINES:
-                # Describing 100,000 errors would take seconds.
+                # describing 100,000 errors would take seconds
                 left_out += 1
                 continue
             spot = self._find_spot(error["loc"])
@@ -112,31 +113,28 @@ class Reporter:
             about_key = spot.about_key or error["type"] == "extra_forbidden"
             joined.setdefault((spot.path, about_key, found), {})[allowed] = None
         findings = [
-            self._make_finding(path, found, " or ".join(allowed), about_key=about_key)
+            self._make_finding(path, _format_message(found, [*allowed]), about_key=about_key)
             for (path, about_key, found), allowed in joined.items()
         ]
         return findings, left_out
 
     def _repeated_keys(self) -> list[Finding]:
-        """Return a finding for each of the first repeated keys."""
         return [
             Finding(
                 in_environment=False,
                 place=place,
-                line=_format_line(f"{self._file}:{place[0]}:{place[1]}", path, "a repeated key", "each key once"),
+                line=_format_line(f"{self._file}:{place[0]}:{place[1]}", path, "duplicate key"),
             )
             for path, place in self._document.repeated[:MAX_LINES]
         ]
 
-    def _make_finding(self, path: Path, found: str, allowed: str, *, about_key: bool) -> Finding:
+    def _make_finding(self, path: Path, message: str, *, about_key: bool) -> Finding:
         variable, place = self._locate(path, about_key=about_key)
         source = variable or f"{self._file}:{place[0]}:{place[1]}"
-        return Finding(
-            in_environment=variable is not None, place=place, line=_format_line(source, path, found, allowed)
-        )
+        return Finding(in_environment=variable is not None, place=place, line=_format_line(source, path, message))
 
     def _locate(self, path: Path, *, about_key: bool) -> tuple[str | None, tuple[int, int]]:
-        """The variable or the line and column of the value, or of the nearest thing around it."""
+        """Return the variable, or line and column, of the value or its nearest ancestor."""
         for length in range(len(path), 0, -1):
             part = path[:length]
             if not isinstance(_value_at(self._environment.data, part), _Missing):
@@ -149,7 +147,7 @@ class Reporter:
         return None, self._document.values.get((), (1, 1))
 
     def _find_spot(self, location: tuple[str | int, ...]) -> _Spot:
-        """Follow an error's location; what pydantic adds to it for members of unions is no part of the path."""
+        """Follow an error's location, skipping the parts that pydantic adds for members of unions."""
         path: Path = ()
         value, annotation, parent = self._data, self._root, None
         for part in location:
@@ -184,19 +182,31 @@ def _value_at(data: Any, path: Path) -> Any:
 
 
 def _written_key(part: str | int, value: Any) -> str | int:
-    """Return the key as it is written: a secret has three spellings."""
+    """Return the key as written in the file; a secret has three spellings."""
     if isinstance(part, int) or not isinstance(value, dict):
         return part
     return next((key for key in introspection.spellings(part) if key in value), part)
 
 
-def _format_line(source: str, path: Path, found: str, allowed: str) -> str:
-    line = redactor.scrub(f"{source}: {show_path(path)}: found {found}, allowed {allowed}")
+def _format_message(found: str | None, allowed: list[str]) -> str:
+    """Return the message of an error; without ``found``, ``allowed`` contains whole messages."""
+    if found is None:
+        return "; ".join(allowed)
+    expected = f"expected {' or '.join(allowed)}"
+    if found == _MISSING_VALUE:
+        return f"missing; {expected}"
+    if found == _HIDDEN_VALUE:
+        return f"{expected} (the value is not shown)"
+    return f"{expected}, got {found}"
+
+
+def _format_line(source: str, path: Path, message: str) -> str:
+    line = redactor.scrub(f"{source}: {show_path(path)}: {message}")
     return "".join(char if char.isprintable() else "�" for char in line)
 
 
 def show_path(path: Path) -> str:
-    """``upstreams[0].auth.bearer_token_file``. A key that may be a value in the wrong place is not shown."""
+    """Format a path as ``upstreams[0].auth.bearer_token_file``; an unusual key is hidden, as it may be a secret."""
     shown = ""
     for index, part in enumerate(path):
         if isinstance(part, int):
@@ -207,16 +217,18 @@ def show_path(path: Path) -> str:
     return shown or "configuration"
 
 
-def _describe_error(error: ErrorDetails, spot: _Spot) -> tuple[str, str]:
-    """What was found and what is allowed."""
+def _describe_error(error: ErrorDetails, spot: _Spot) -> tuple[str | None, str]:
+    """Return what was found and what is allowed; or None and the whole message."""
     context: Mapping[str, Any] = error.get("ctx") or {}
     kind = error["type"]
     if kind == "extra_forbidden":
-        return "an unknown key", _describe_keys(spot)
+        return None, _describe_unknown_key(spot)
+    if kind == REFUSED and "message" in context:
+        return None, context["message"]
     if kind == REFUSED:
         return context.get("found") or describe(spot.value, spot), context["allowed"]
-    if kind == "value_error" and isinstance(spot.value, dict):
-        return "settings that do not fit together", _trimmed_message(error)
+    if kind in ("value_error", "assertion_error"):
+        return None, _trimmed_message(error)
     if _WRONG_TYPE.fullmatch(kind):
         return describe(spot.value, spot), introspection.phrase_type(spot.annotation)
     return describe(spot.value, spot), _trimmed_message(error)
@@ -226,24 +238,23 @@ def _trimmed_message(error: ErrorDetails) -> str:
     return _MESSAGE_END.sub("", _MESSAGE_START.sub("", error["msg"]))
 
 
-def _describe_keys(spot: _Spot) -> str:
+def _describe_unknown_key(spot: _Spot) -> str:
     known = sorted(introspection.known_keys(spot.parent) or ())
     close = similar_words(str(spot.path[-1]), known)
-    if close:
-        return f"{close[0]} (did you mean that?)"
-    return introspection.join_or(known)
+    hint = f'did you mean "{close[0]}"?' if close else f"known keys here: {', '.join(known)}"
+    return f"unknown key; {hint}"
 
 
 def describe(value: Any, spot: _Spot) -> str:
-    """What was found, in few words; nothing of it where it may be a secret."""
+    """Describe a value in a few words, without showing a possible secret."""
     if value is None or isinstance(value, _Missing):
-        return "nothing"
+        return _MISSING_VALUE
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     if _is_hidden(value, spot):
-        return _NOT_SHOWN
+        return _HIDDEN_VALUE
     if introspection.describe_type(spot.annotation).startswith(("mapping", "list of")):
-        return "text" if isinstance(value, str) else "a single value"
+        return "a string" if isinstance(value, str) else "a single value"
     shown = json.dumps(value, ensure_ascii=False)
     return shown if len(shown) <= _MAX_SHOWN else f"{shown[:_MAX_SHOWN]}…"
 

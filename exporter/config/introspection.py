@@ -1,4 +1,4 @@
-"""Introspection of the settings classes: the type at a place, its keys, and its description."""
+"""Introspect the settings classes: types, keys and descriptions by location."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from exporter.config.section import Section
 from exporter.config.types import Described
 
 TAG_PREFIX = "\0"
-"""Prefix of the tags of our unions, which are not keys in the location of an error."""
+"""Prefix of our unions' tags, to tell them from keys in the location of an error."""
 
-_COUNTABLE = re.compile(r"(mapping|list|duration|size|bitrate|number|whole number|path|secret|time|URL|value)\b")
+_COUNTABLE = re.compile(r"(mapping|list|duration|size|bitrate|number|whole number|path|secret|string|time|URL|value)\b")
 
-_PLURALS = {"text": "texts", "mapping": "mappings"}
+_PLURALS = {"string": "strings", "mapping": "mappings"}
 _WORDS = {
     bool: "true or false",
     int: "whole number",
     float: "number",
-    str: "text",
+    str: "string",
     Path: "path",
     Secret: "secret",
     dict: "mapping",
@@ -33,7 +33,7 @@ _WORDS = {
 
 
 def annotation_of(info: FieldInfo) -> Any:
-    """Return a field's type, including the metadata that pydantic took out of ``Annotated``."""
+    """Return a field's type with the metadata that pydantic removed from ``Annotated``."""
     annotation: Any = info.annotation
     for item in info.metadata:
         annotation = Annotated[annotation, item]
@@ -41,7 +41,7 @@ def annotation_of(info: FieldInfo) -> Any:
 
 
 def known_keys(annotation: Any) -> dict[str, Any] | None:
-    """Return the known keys of a mapping and their types; None for a mapping with any keys, and for other types."""
+    """Return the keys of a mapping and their types; None for a mapping with arbitrary keys, and for other types."""
     for member in union_members(annotation):
         if isinstance(member, type) and issubclass(member, BaseModel):
             return _keys_of(member)
@@ -54,7 +54,7 @@ def _keys_of(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def union_members(annotation: Any) -> Iterator[Any]:
-    """Yield the types of a union without None and ``Annotated``."""
+    """Yield the members of a union, without None and ``Annotated``."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from union_members(get_args(annotation)[0])
@@ -66,7 +66,7 @@ def union_members(annotation: Any) -> Iterator[Any]:
 
 
 def annotation_at(annotation: Any, place: Sequence[str | int]) -> Any:
-    """Return the type at the location of an error (which includes tags of unions); None if unknown."""
+    """Return the type at an error's location, which may contain union tags; None if unknown."""
     for part in place:
         annotation = annotation_below(annotation, part)
         if annotation is None:
@@ -75,7 +75,7 @@ def annotation_at(annotation: Any, place: Sequence[str | int]) -> Any:
 
 
 def annotation_below(annotation: Any, part: str | int) -> Any:
-    """Return the type one key, index or tag further; None if unknown."""
+    """Return the type below a key, index or union tag; None if unknown."""
     if isinstance(part, str) and part.startswith(TAG_PREFIX):
         return _tagged(annotation, part)
     known = known_keys(annotation)
@@ -91,7 +91,7 @@ def annotation_below(annotation: Any, part: str | int) -> Any:
 
 
 def _tagged(annotation: Any, tag: str) -> Any:
-    """Return the member of a union that carries this tag, however ``Annotated`` and ``None`` wrap it."""
+    """Return the union member with this tag, looking through ``Annotated`` and optional types."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated and any(isinstance(item, Tag) and item.tag == tag for item in arguments[1:]):
         return arguments[0]
@@ -100,7 +100,7 @@ def _tagged(annotation: Any, tag: str) -> Any:
 
 
 def describe_type(annotation: Any) -> str:
-    """Return the type in plain words."""
+    """Return the type in plain words: ``list of mappings``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         described = [item.words for item in arguments[1:] if isinstance(item, Described)]
@@ -114,11 +114,11 @@ def describe_type(annotation: Any) -> str:
         return f"list of {_PLURALS.get(item, item)}"
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "mapping"
-    return _WORDS.get(origin or annotation, "value of another kind")
+    return _WORDS.get(origin or annotation, "value of another type")
 
 
 def phrase_type(annotation: Any) -> str:
-    """Return the type as the object of a sentence: ``a duration``."""
+    """Return the type with its article: ``a duration``."""
     plain = describe_type(annotation)
     return f"a {plain}" if _COUNTABLE.match(plain) else plain
 
@@ -129,5 +129,5 @@ def join_or(choices: Sequence[str]) -> str:
 
 
 def spellings(key: str) -> tuple[str, ...]:
-    """Return the keys that set a field in a file."""
+    """Return the spellings of a secret's key in a file."""
     return (key, *(key + suffix for suffix in SOURCE_SUFFIXES))

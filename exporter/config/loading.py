@@ -1,4 +1,4 @@
-"""Reading the configuration: the file, the environment over it, and every error at once."""
+"""Load the configuration from a file and environment variables, and report all errors at once."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from exporter.runtime.redaction import redactor
 
 _MAX_BYTES = 64 * 2**20
 _FILES_SECONDS = 10.0
-"""Time to wait for the configuration and all files that it names, if their file system does not answer."""
+"""Maximum time to wait for a file system that does not answer, for the configuration and all files it names."""
 _VARIABLE_KEY = "_env"
 
 
 class ConfigError(Exception):
-    """A configuration that can't be used. No line holds a secret."""
+    """An invalid configuration. No line contains a secret."""
 
     def __init__(self, errors: list[str]) -> None:
         super().__init__("\n".join(errors))
         self.errors = errors
-        """``FILE:LINE:COL: path.to.key: found X, allowed Y`` each; a variable's name instead of the place in a file."""
+        """Lines of the form ``FILE:LINE:COL: path.to.key: message``, or ``VARIABLE: path.to.key: message``."""
 
 
 def load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Settings:
-    """Return the settings in the file, overridden by the environment. Raises ``ConfigError`` with every error."""
+    """Load the settings from the file; environment variables take precedence. Raises ``ConfigError``."""
     with shared_deadline(_FILES_SECONDS):
         return _load(path, environ, schema)
 
@@ -42,7 +42,7 @@ def _load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Setti
     try:
         file = read_file_within(path, _MAX_BYTES)
     except FileError as error:
-        raise ConfigError([f"{path}: found no file to read ({error.strerror}), allowed a YAML file"]) from None
+        raise ConfigError([f"{path}: cannot read the file: {error.strerror}"]) from None
     document = _read_document(path, file)
     root = settings_class(schema)
     environment = environment_layer(environ, root, set(_referenced_variables(document.data)))
@@ -52,12 +52,12 @@ def _load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Setti
         environ,
         schema,
         layers=(environment.data, document.data),
-        is_open=file.is_open,
+        is_world_readable=file.is_world_readable,
     )
     errors: list[ErrorDetails] = []
     try:
         with using_load_context(context):
-            settings = root()  # the values come from the layers
+            settings = root()  # takes its values from the layers in the context
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
     lines = reporter.lines(errors)
@@ -72,14 +72,14 @@ def _read_document(path: Path, file: File) -> Document:
         _require_mapping(document.data)
     except DocumentError as error:
         line, column = error.place
-        raise ConfigError([redactor.scrub(f"{path}:{line}:{column}: configuration: {error}")]) from None
+        raise ConfigError([redactor.scrub(f"{path}:{line}:{column}: {error}")]) from None
     return document
 
 
 def _require_mapping(data: Any) -> None:
     if not isinstance(data, dict):
-        kind = "nothing" if data is None else "a list" if isinstance(data, list) else "one value"
-        raise DocumentError((1, 1), kind, "a mapping with the key upstreams")
+        kind = "an empty file" if data is None else "a list" if isinstance(data, list) else "a single value"
+        raise DocumentError((1, 1), f"expected a mapping with the key upstreams, got {kind}")
 
 
 def _decode(content: bytes) -> str:
@@ -88,11 +88,11 @@ def _decode(content: bytes) -> str:
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
-        raise DocumentError((line, column), "a byte that is not UTF-8", "UTF-8 text") from None
+        raise DocumentError((line, column), "invalid UTF-8") from None
 
 
 def _referenced_variables(data: Any) -> Iterator[str]:
-    """Yield the variables that ``…_env`` keys name; their names may start with our prefix."""
+    """Yield the variables that ``…_env`` keys name. Such a name may start with our prefix."""
     if isinstance(data, dict):
         for key, value in data.items():
             if key.endswith(_VARIABLE_KEY) and isinstance(value, str):

@@ -1,4 +1,4 @@
-"""``docs/configuration.md``, generated from the settings classes."""
+"""Generate ``docs/configuration.md`` from the settings classes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from exporter.config.upstream import SharedSettings, UpstreamSettings
 Model = type[BaseModel]
 
 _COMMON: tuple[Model, ...] = (SharedSettings, UpstreamSettings, StreamSettings, LiveHours, AuthSettings, TlsSettings)
-"""Described once, not with every platform."""
+"""Described once instead of with each platform."""
 _AUTH_WORDS = {
     NONE: "nothing",
     LOGIN: "`username` with `password`",
@@ -41,68 +41,67 @@ _HEAD = "| key | type | default | meaning |\n|---|---|---|---|\n"
 _INTRODUCTION = """\
 # Configuration
 
-<!-- Made from the settings' classes by `make generate`; edit exporter/config/ and exporter/platforms/ instead. -->
+<!-- Generated from the settings classes by `make generate`; edit exporter/config/ and exporter/platforms/ instead. -->
 
 `stream-exporter --config.file=config.yaml` reads one YAML file; [config.example.yaml](../config.example.yaml) shows
-every key. `stream-exporter --config.check` checks it and says what it costs in requests. `GET /config` shows what is in
-effect, without secrets.
+every key. `stream-exporter --config.check` validates it and estimates the number of requests. `GET /config` shows the
+effective configuration, without secrets.
 
-## How it is read
+## Format
 
-- **Every error is reported at once**, each as `FILE:LINE:COL: path.to.key: found X, allowed Y`. Unknown and repeated
-  keys are errors. What stands under `auth`, `url` and `headers`, and any other secret, is never shown.
-- **YAML** is read by the rules of YAML 1.2: `14:00` and `no` are text where text is wanted; `true`, `yes` and `on`
-  are all true where a truth value is wanted. A number where text is wanted needs quotes. `null` counts as if the key
-  were not there. Anchors, aliases and `<<` work; tags do not.
-- **Durations** are written as in Prometheus: `500ms`, `15s`, `1m30s`, `7d`; units `ms s m h d w y`. **Sizes**:
+- **Errors** are all reported at once, each as `FILE:LINE:COL: path.to.key: message`. Unknown and duplicate keys are
+  errors. Values under `auth`, `url` and `headers`, and all other secrets, are never shown.
+- **YAML 1.2** rules apply: `14:00` and `no` are strings. Where a boolean is expected, `true`, `yes` and `on` are true,
+  and `false`, `no` and `off` are false. Where a string is expected, put numbers in quotes. `null` counts as an absent
+  key. Anchors, aliases and `<<` are supported; tags are not.
+- **Durations** are written as in Prometheus: `500ms`, `15s`, `1m30s`, `7d` (units `ms s m h d w y`). **Sizes**:
   `512kB`, `10MB`, `16MiB`, or a number of bytes. **Bitrates** are in bits per second: `800kbps`, `2.5Mbps`.
-- **Paths** that are relative begin at the folder of the configuration file.
-- **A value in `defaults`** beats a platform's own default; an upstream's own value beats both. A mapping such as
-  `tls` is taken as a whole.
-- **Reload** by SIGHUP or, with `--web.enable-lifecycle`, `POST /-/reload`. All is checked first; a bad file changes
-  nothing. An upstream whose settings did not change goes on as it is.
+- **Relative paths** are resolved against the folder of the configuration file.
+- **Precedence**: an upstream's own key overrides `defaults`, which overrides the platform's default. Mappings such as
+  `tls` are not merged.
+- **Reload** with SIGHUP or, with `--web.enable-lifecycle`, `POST /-/reload`. The new configuration is validated first;
+  if it is invalid, nothing changes. Upstreams with unchanged settings are not interrupted.
 
 ### Secrets
 
-A secret `X` is given in one of three ways:
+A secret `X` can be given in three ways:
 
 | key | meaning |
 |---|---|
-| `X_file` | a file that holds it, without one newline at its end; read again when it changes, without a reload |
-| `X_env` | the name of an environment variable that holds it |
+| `X_file` | path of a file with the secret; a newline at the end is ignored. No reload is needed after a change |
+| `X_env` | name of an environment variable that contains the secret |
 | `X` | the secret itself |
 
-A platform may send back what it was sent, so a secret of an upstream should have 16 or more characters: it is then
-replaced wherever it appears. In names and ids, a shorter one is replaced only if it is the whole name. With fewer than
-8 characters it is not replaced in anything that the platform sends, and causes a warning.
+A platform may repeat secrets in its responses, so the exporter redacts them. Use secrets with 16 or more characters:
+they are replaced everywhere. In names and ids, a shorter secret is replaced only if it is the whole name. A secret with
+fewer than 8 characters is not replaced in anything that the platform sends, and causes a warning.
 
-A file that is missing or empty is an error; one that every user of the machine may read is a warning, and so is
-such a configuration file with a secret in it. Systemd
-credentials and secrets that Kubernetes mounts are files.
+A missing or empty file is an error. A secrets file that is readable by every user causes a warning, and so does such a
+configuration file if it contains a secret. For systemd credentials and secrets mounted by Kubernetes, use `X_file`.
 
 ### Environment
 
-A variable overrides the file: `STREAM_EXPORTER_` and the path of the key in capitals, with `__` between its parts.
-`STREAM_EXPORTER_DEFAULTS__INTERVAL=30s` is `defaults.interval`. It reaches keys of mappings; items of lists have no
-such path, but a whole list can be given as YAML (`STREAM_EXPORTER_UPSTREAMS='[{name: …}]'`). Names of rules and
-labels keep their case (`STREAM_EXPORTER_ALERTING__THRESHOLDS__StreamUnhealthy=0.5`). An empty variable counts as not
-set, `null` takes the file's value away, and an unknown `STREAM_EXPORTER_` variable is an error. Variables that
-Kubernetes sets for a Service of this name, and those that an `…_env` key names, are left alone.
+Environment variables override the file. A variable's name is `STREAM_EXPORTER_` and the path of the key in capitals,
+with `__` between the parts: `STREAM_EXPORTER_DEFAULTS__INTERVAL=30s` sets `defaults.interval`. Rule and label names
+keep their case (`STREAM_EXPORTER_ALERTING__THRESHOLDS__StreamUnhealthy=0.5`). Items of a list cannot be set one by one,
+but a whole list can be set as YAML (`STREAM_EXPORTER_UPSTREAMS='[{name: …}]'`).
+
+An empty variable counts as unset, and `null` removes the file's value. An unknown `STREAM_EXPORTER_` variable is an
+error, except for those that Kubernetes sets for a Service named `stream-exporter` and those named by an `…_env` key.
 """
 
 _AUTH = """\
-One of: nothing, `username` with a password, a bearer token, an API key. What a platform can't use is refused: see
-there.
+At most one of `username` with `password`, `bearer_token` and `api_key`. The platforms' sections list what they support.
 """
 
 _HOURS = """\
-One item of a list under `expected`. Hours that end before they begin pass midnight and belong to the day on which
-they began. They follow the wall clock: a local time that is skipped when the clock is set forward becomes the next
-existing minute; where a local time occurs twice, hours begin at the first occurrence and end at the second.
+An item of a list under `expected`. If `to` is before `from`, the hours end on the next day. Hours follow the wall
+clock: a local time that a clock change skips becomes the next existing minute; if a local time occurs twice, hours
+start at the first occurrence and end at the second.
 """
 
 _STREAMS = """\
-What may be said of each stream (or session) that an upstream names, besides what identifies it on its platform.
+Keys of each configured stream (or session), besides those that identify it on its platform.
 """
 
 _UPSTREAMS = """\
@@ -110,15 +109,15 @@ A list with at least one item. Each has the keys below, those of `defaults`, and
 """
 
 _THRESHOLDS = """\
-By the name of a rule: a number in the base unit of its metric, or this mapping.
+By rule name: a number in the base unit of the rule's metric, or this mapping.
 """
 
 
 def page(platforms: Mapping[str, type[UpstreamSettings]]) -> str:
-    """Return the whole page. ``platforms``: settings classes by platform name."""
+    """Return the page as Markdown. ``platforms`` are the settings classes by platform name."""
     parts = [
         _INTRODUCTION,
-        _section("## The file", Settings),
+        _section("## Top level", Settings),
         _section("## `defaults`", SharedSettings),
         _section("## `upstreams`", UpstreamSettings, _UPSTREAMS, without=SharedSettings),
         _section("### `auth`", AuthSettings, _AUTH),
@@ -138,7 +137,7 @@ def page(platforms: Mapping[str, type[UpstreamSettings]]) -> str:
 
 
 def undescribed(model: Model) -> Iterator[str]:
-    """The fields, here and below, that have no description."""
+    """Yield the fields of a model and its sections that have no description."""
     for name, info in model.model_fields.items():
         if not _description(model, name):
             yield f"{model.__name__}.{name}"
@@ -166,7 +165,7 @@ def _section(heading: str, model: Model, text: str = "", *, without: Model | Non
 
 
 def _is_same(model: Model, base: Model | None, name: str) -> bool:
-    """Whether the field is the base's, or `platform`, which the heading says."""
+    """Return whether the base documents the field already; `platform` is in the heading."""
     if base is None or name not in base.model_fields:
         return False
     return name == "platform" or model.model_fields[name].default == base.model_fields[name].default
@@ -198,7 +197,7 @@ def _default(info: FieldInfo, annotation: Any) -> str:
 
 
 def _metadata(annotation: Any) -> Iterator[Any]:
-    """What ``Annotated`` adds, at any depth of unions."""
+    """Yield the metadata of ``Annotated``, also inside unions."""
     if get_origin(annotation) is Annotated:
         inner, *items = get_args(annotation)
         yield from _metadata(inner)
@@ -218,7 +217,7 @@ def _sections(annotation: Any) -> Iterator[type[Section]]:
 
 
 def _description(model: Model, name: str) -> str:
-    """The field's, or what it overrides says."""
+    """Return the description of a field, or of the field that it overrides."""
     fields = [base.model_fields.get(name) for base in model.__mro__ if issubclass(base, BaseModel)]
     return next((field.description for field in fields if field and field.description), "")
 

@@ -1,4 +1,4 @@
-"""The settings of the whole configuration."""
+"""Settings of the whole configuration file."""
 
 from __future__ import annotations
 
@@ -33,34 +33,42 @@ from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
 from exporter.config.types import Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamName, UpstreamSettings
-from exporter.config.validation import ConfigSchema, Place, load_context, refuse, refuse_all, validate_with_errors
+from exporter.config.validation import (
+    ConfigSchema,
+    Place,
+    load_context,
+    refuse,
+    refuse_all,
+    refuse_because,
+    validate_with_errors,
+)
 from exporter.runtime.redaction import HIDDEN, MIN_TEXT_CHARACTERS
 
 FINGERPRINT_BYTES = 6
-"""Bytes of the fingerprint: the most that a float holds exactly."""
+"""Length of the fingerprint; a float represents 48 bits exactly."""
 
 
 class HistogramSettings(Section):
-    """What the histograms of sampled values tell apart."""
+    """Settings of the histograms of sampled values."""
 
     per_stream: Flag = Field(
-        default=False, description="Histograms of sampled values per stream, not only per upstream: many series."
+        default=False, description="Export histograms per stream, not only per upstream. This adds many series."
     )
 
 
 class _LayerSource(PydanticBaseSettingsSource):
-    """One of the layers that the settings are made from, as the current load has read it."""
+    """Settings source for one layer of the current load."""
 
     def __init__(self, settings_cls: type[BaseSettings], layer: Mapping[str, Any]) -> None:
         super().__init__(settings_cls)
         self._layer = layer
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the interface's
-        """Return the layer's value of one field."""
+        """Return the layer's value for a field."""
         return self._layer.get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the whole layer, including unknown keys, which are errors."""
+        """Return the whole layer, including unknown keys, which validation reports."""
         return dict(self._layer)
 
 
@@ -75,19 +83,19 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    defaults: Defaults = Field(default_factory=Defaults, description="What every upstream may override.")
+    defaults: Defaults = Field(default_factory=Defaults, description="Settings for all upstreams, unless overridden.")
     histograms: HistogramSettings = Field(
-        default_factory=HistogramSettings, description="What the histograms of sampled values tell apart."
+        default_factory=HistogramSettings, description="Histograms of sampled values."
     )
     upstreams: Annotated[tuple[SerializeAsAny[UpstreamSettings], ...], AfterValidator(_require_upstreams)] = Field(
-        description="The servers and accounts to watch."
+        description="Servers and accounts to watch."
     )
     retired: tuple[UpstreamName, ...] = Field(
         default=(),
-        description="Names of upstreams that were removed on purpose, so that no alert asks who watches them now.",
+        description="Names of upstreams that were removed on purpose; StreamUpstreamUnwatched does not fire for them.",
     )
     alerting: AlertingSettings = Field(
-        default_factory=AlertingSettings, description="Thresholds of the rules, and the sidecar that sends alerts."
+        default_factory=AlertingSettings, description="Alert thresholds, and the sidecar that sends alerts."
     )
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
@@ -98,14 +106,14 @@ class Settings(BaseSettings):
         return self._warnings
 
     def model_post_init(self, context: Any, /) -> None:
-        """Keep the warnings of the load."""
+        """Store the warnings of the current load."""
         super().model_post_init(context)
         load = load_context()
         short = (warning for upstream in self.upstreams for warning in _short_secrets(upstream))
         self._warnings = (*(load.schema.warnings if load.schema else ()), *load.warnings, *short)
 
     def redacted_yaml(self) -> str:
-        """Return the effective settings without secrets and, under ``stream_label: hash``, without stream ids."""
+        """Return the effective settings without secrets and, with ``stream_label: hash``, without stream ids."""
         dumped = self._redacted()
         dumped["upstreams"] = [
             {key: shown[key] for key in sorted(shown, key=lambda key: key in SharedSettings.known_keys())}
@@ -114,10 +122,10 @@ class Settings(BaseSettings):
         return yaml.safe_dump(dumped, sort_keys=False, allow_unicode=True, width=120)
 
     def fingerprint(self) -> int:
-        """Return 48 bits that tell configurations apart by what ``redacted_yaml`` shows, so that a float holds them.
+        """Return a 48-bit hash of what ``redacted_yaml`` shows; a float represents it exactly.
 
-        ``alerting.state_file`` does not count, because every process needs its own, nor do ``alerting.webhooks``, which
-        only one of several replicas has.
+        It ignores ``alerting.state_file``, which differs between processes, and ``alerting.webhooks``, which only one
+        of several replicas has.
         """
         shown = self._redacted()
         for key in ("state_file", "webhooks"):
@@ -141,7 +149,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Use the layers of the current load, strongest first; the library's own sources drop unknown keys."""
+        """Use the layers of the current load, because the library's own sources silently drop unknown keys."""
         del env_settings, dotenv_settings, file_secret_settings
         layers = (_LayerSource(settings_cls, layer) for layer in load_context().layers)
         return (init_settings, *layers)
@@ -149,19 +157,19 @@ class Settings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _validate_as_a_whole(cls, data: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        """Apply the defaults, and report errors that concern several parts together with the errors of each."""
+        """Apply ``defaults``, and report errors across sections together with errors within them."""
         data = {key: value for key, value in data.items() if value is not None or key not in cls.model_fields}
         return validate_with_errors(cls.__name__, lambda: validate(_apply_defaults(data)), dict(_cross_errors(data)))
 
 
 def _short_secrets(upstream: UpstreamSettings) -> Iterator[str]:
-    """Yield a warning if a secret that is sent to the upstream is too short to be found in what it answers."""
+    """Yield a warning if a secret sent to the upstream is too short to be redacted in its responses."""
     for secret in _sent_secrets(upstream):
         with suppress(SecretError):
             if len(secret.get()) < MIN_TEXT_CHARACTERS:
                 yield (
-                    f"the secret of upstream {upstream.name} has fewer than {MIN_TEXT_CHARACTERS} characters: it can't "
-                    "be hidden in texts of the platform"
+                    f"the secret of upstream {upstream.name} has fewer than {MIN_TEXT_CHARACTERS} characters, so it "
+                    "cannot be redacted in the platform's responses"
                 )
                 return
 
@@ -179,7 +187,7 @@ def _sent_secrets(section: Section) -> Iterator[Secret]:
 def _apply_defaults(data: dict[str, Any]) -> dict[str, Any]:
     """Copy each valid value of ``defaults`` into every upstream that does not set it.
 
-    Invalid values are not copied, so that they are reported only once.
+    Invalid values are not copied, because they would be reported for every upstream.
     """
     written = _as_mapping(data.get("defaults"))
     known = SharedSettings.known_keys()
@@ -211,20 +219,20 @@ def _without_nulls(dumped: Any) -> Any:
 
 
 def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCustomError]]:
-    """Yield contradictions between parts, from the data as written, so that they are reported with all other errors."""
+    """Yield errors across sections. They are found in the raw data, to be reported together with all others."""
     upstreams = [item if isinstance(item, dict) else {} for item in _as_list(data.get("upstreams"))]
     names: list[Any] = []
     for index, upstream in enumerate(upstreams):
         name = upstream.get("name")
         if isinstance(name, str) and name in names:
-            yield ("upstreams", index, "name"), refuse("a name that no other upstream has")
+            yield ("upstreams", index, "name"), refuse_because("another upstream has the same name")
         names.append(name)
     retired = _as_list(data.get("retired"))
     for index, name in enumerate(retired):
         if isinstance(name, str) and name in names:
-            yield ("retired", index), refuse("a name that no configured upstream has")
+            yield ("retired", index), refuse_because("this upstream is configured; remove it here or under upstreams")
         elif isinstance(name, str) and name in retired[:index]:
-            yield ("retired", index), refuse("each name once")
+            yield ("retired", index), refuse_because("duplicate name")
     target = _as_mapping(_as_mapping(data.get("alerting")).get("wave_events")).get("upstream")
     platforms = _event_platforms()
     targets = [item.get("name") for item in upstreams if item.get("platform") in platforms]
@@ -234,7 +242,7 @@ def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCust
 
 
 def _event_platforms() -> list[str]:
-    """Return the platforms that accept alerts as events; empty without a schema."""
+    """Return the platforms that accept alerts as events; none without a schema."""
     schema = load_context().schema
     models = schema.platforms if schema else {}
     return [
@@ -252,7 +260,7 @@ def _as_mapping(value: Any) -> dict[str, Any]:
 
 @cache
 def settings_class(schema: ConfigSchema) -> type[Settings]:
-    """Return ``Settings`` with upstreams of the schema's platforms."""
+    """Return the ``Settings`` class for the schema's platforms."""
     choices = schema.platforms
     tagged: Any = Union[tuple(Annotated[model, Tag(TAG_PREFIX + name)] for name, model in choices.items())]  # noqa: UP007
     item = Annotated[tagged, Discriminator(_platform_tag), BeforeValidator(_checking_platform(tuple(choices)))]

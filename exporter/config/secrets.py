@@ -1,4 +1,4 @@
-"""Secrets: read from files, variables or the configuration itself, and never shown."""
+"""Secrets from files, environment variables or the configuration itself; they are never shown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import structlog
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from exporter.config.validation import load_context, refuse, resolve
+from exporter.config.validation import load_context, refuse, refuse_because, resolve
 from exporter.runtime.files import (
     DEADLINE_SECONDS,
     KNOWN_FILE_SECONDS,
@@ -30,7 +30,7 @@ from exporter.runtime.redaction import HIDDEN, redactor
 log = structlog.get_logger()
 
 SOURCE_SUFFIXES = ("_file", "_env")
-"""A secret ``X`` is given as ``X``, ``X_file`` or ``X_env``."""
+"""Suffixes of a secret's keys: ``X`` may be given as ``X``, ``X_file`` or ``X_env``."""
 
 _MAX_BYTES = 65_536
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -38,17 +38,17 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class SecretError(Exception):
-    """A secret that can't be had. The message names its file or variable, never its content."""
+    """A secret that cannot be read. The message names its file or variable, never its content."""
 
 
 class Secret:
-    """A secret, or the place to read it from. Its text comes from its methods alone; repr and str are ``<secret>``.
+    """A secret, or where to read it. Only ``get`` and ``refresh`` return its text; repr and str are ``<secret>``.
 
-    Two secrets are equal when they come from the same file, the same value of a variable, or are the same inline
-    text: a file's new content is read by ``refresh``, and changes no settings.
+    Secrets are equal if they have the same file, the same variable and value, or the same inline text. New content of
+    a file does not change the settings; ``refresh`` reads it.
     """
 
-    __slots__ = ("_environ", "_is_answered", "_path", "_read", "_text", "_variable", "is_open")
+    __slots__ = ("_environ", "_is_answered", "_path", "_read", "_text", "_variable", "is_world_readable")
 
     def __init__(
         self,
@@ -66,29 +66,29 @@ class Secret:
         self._read: str | None = None
         """Last good content of the file."""
         self._is_answered = True
-        self.is_open = False
-        """Whether every user of the machine could read the file when it was last read."""
+        self.is_world_readable = False
+        """Whether the file was readable by every user when it was last read."""
 
     @classmethod
     def inline(cls, text: str) -> Secret:
-        """The secret itself."""
+        """Return a secret with this text."""
         redactor.add(text)
         return cls(text=text)
 
     @classmethod
     def from_file(cls, path: Path) -> Secret:
-        """The content of a file, without one newline at its end; ``refresh`` reads it again."""
+        """Return a secret that is the content of a file, without one newline at the end."""
         return cls(path=path)
 
     @classmethod
     def from_env(cls, variable: str, environ: Mapping[str, str] | None = None) -> Secret:
-        """The value of an environment variable."""
+        """Return a secret that is the value of an environment variable."""
         return cls(variable=variable, environ=os.environ if environ is None else environ)
 
     def get(self) -> str:
-        """The text; of a file, its content when it was last read. Raises ``SecretError``.
+        """Return the text; for a file, the content when it was last read. Raises ``SecretError``.
 
-        Blocks only for a file that was never read.
+        Blocks only if the file has not been read before.
         """
         if self._path is not None:
             return self._read_now(self._path) if self._read is None else self._read
@@ -97,9 +97,9 @@ class Secret:
         return self._text or ""
 
     async def refresh(self) -> str:
-        """Read a file again, and return the text. Raises ``SecretError``.
+        """Return the text; a file is read again. Raises ``SecretError``.
 
-        The last content is returned while the file system does not answer, because nothing is known of a new one.
+        While the file system does not answer, the last content is returned.
         """
         path = self._path
         if path is None:
@@ -111,9 +111,7 @@ class Secret:
             if self._read is None:
                 raise _unreadable(path, error.strerror) from None
             if self._is_answered:
-                log.warning(
-                    "secrets file can't be read; its last content is used", file=str(path), error=error.strerror
-                )
+                log.warning("cannot read secrets file; using its last content", file=str(path), error=error.strerror)
             self._is_answered = False
             return self._read
         except FileError as error:
@@ -128,7 +126,7 @@ class Secret:
 
     @property
     def spelling(self) -> tuple[str, str]:
-        """The suffix of its key in the configuration, and what may be shown of its value."""
+        """Suffix of its key in the configuration, and its value there (hidden if inline)."""
         if self._path is not None:
             return "_file", str(self._path)
         return ("", HIDDEN) if self._variable is None else ("_env", self._variable)
@@ -140,20 +138,20 @@ class Secret:
             raise _unreadable(path, error.strerror) from None
 
     def _accept(self, path: Path, file: File) -> str:
-        """Keep the content of the file, and return it. Raises ``SecretError``."""
+        """Store and return the content of the file. Raises ``SecretError``."""
         try:
             text = file.content.decode()
         except UnicodeDecodeError:
-            raise _unreadable(path, "it is not UTF-8") from None
-        self._read = _check_content(text.removesuffix("\n").removesuffix("\r"), f"the secrets file {path}")
-        self.is_open = file.is_open
+            raise _unreadable(path, "not UTF-8") from None
+        self._read = _check_content(text.removesuffix("\n").removesuffix("\r"), f"secrets file {path}")
+        self.is_world_readable = file.is_world_readable
         return self._read
 
     def _get_from_variable(self, variable: str) -> str:
         value = (self._environ or {}).get(variable)
         if value is None:
-            raise SecretError(f"the environment variable {variable} is not set")
-        return _check_content(value, f"the environment variable {variable}")
+            raise SecretError(f"environment variable {variable} is not set")
+        return _check_content(value, f"environment variable {variable}")
 
     def _identity(self) -> tuple[object, ...]:
         current = self._environ.get(self._variable) if self._environ is not None and self._variable else None
@@ -178,26 +176,26 @@ class Secret:
 
 
 def _unreadable(path: Path, cause: str | None) -> SecretError:
-    return SecretError(f"the secrets file {path} can't be read: {cause}")
+    return SecretError(f"cannot read secrets file {path}: {cause}")
 
 
 def _check_content(text: str, where: str) -> str:
     if not text:
         raise SecretError(f"{where} is empty")
     if _CONTROL.search(text):
-        raise SecretError(f"{where} holds more than one line, or a control character")
+        raise SecretError(f"{where} contains a line break or another control character")
     redactor.add(text)
     return text
 
 
 @dataclass(frozen=True)
 class SecretSource:
-    """One secret as a mapping spells it: the suffix of its key and the value there."""
+    """A secret as given in a mapping: the suffix of its key, and the value."""
 
     suffix: str = ""
     value: Any = field(default=None, repr=False)
     several: tuple[str, ...] = ()
-    """The keys, where more than one is given."""
+    """The keys, if more than one is given."""
 
 
 def _validate_secret(given: Any) -> Secret:
@@ -205,25 +203,25 @@ def _validate_secret(given: Any) -> Secret:
         return given
     source = given if isinstance(given, SecretSource) else SecretSource(value=given)
     if source.several:
-        raise refuse(f"one of {', '.join(source.several)}", found="more than one of them")
+        raise refuse_because(f"give only one of {', '.join(source.several)}")
     if not isinstance(source.value, str):
-        raise refuse("text (a number is put in quotes)", found="a value that is not text")
+        raise refuse("a string (put numbers in quotes)", found="another type")
     read = {"": _inline_secret, "_file": _file_secret, "_env": _variable_secret}[source.suffix]
     try:
         return read(source.value)
     except SecretError as error:
-        raise refuse("a secret of one line that can be read", found=str(error)) from None
+        raise refuse_because(str(error)) from None
 
 
 def _inline_secret(text: str) -> Secret:
     context = load_context()
-    if context.is_open and _contains(context.layers[-1], text):
-        context.warnings["a secret stands in the configuration file, which every user of the machine can read"] = None
-    return Secret.inline(_check_content(text, "the text"))
+    if context.is_world_readable and _contains(context.layers[-1], text):
+        context.warnings["the configuration file contains a secret and is readable by every user"] = None
+    return Secret.inline(_check_content(text, "the secret"))
 
 
 def _contains(data: Any, text: str) -> bool:
-    """Whether the document contains this value; otherwise it came from the environment."""
+    """Return whether the document contains this value; if not, it came from the environment."""
     if isinstance(data, Mapping):
         return any(_contains(value, text) for value in data.values())
     if isinstance(data, list):
@@ -233,22 +231,22 @@ def _contains(data: Any, text: str) -> bool:
 
 def _file_secret(text: str) -> Secret:
     if not text.isprintable():
-        raise refuse("the path of a file", found="text with control characters")
+        raise refuse_because("the path contains control characters")
     path = resolve(text)
     secret = Secret.from_file(path)
     secret.get()
-    if secret.is_open:
-        load_context().warnings[f"secrets file {path} can be read by every user of the machine"] = None
+    if secret.is_world_readable:
+        load_context().warnings[f"secrets file {path} is readable by every user"] = None
     return secret
 
 
 def _variable_secret(name: str) -> Secret:
-    # a name that is none, or that is not set, may be the secret itself at the wrong key: it is not shown
+    # a bad name is not shown, because it may be the secret itself under the wrong key
     if not _VARIABLE.fullmatch(name):
-        raise refuse("the name of an environment variable", found="text that is no such name")
+        raise refuse_because("not a valid name of an environment variable (it is not shown)")
     environ = load_context().environ
     if name not in environ:
-        raise refuse("the name of an environment variable that is set", found="one that is not set")
+        raise refuse_because("the environment variable named here is not set (the name is not shown)")
     secret = Secret.from_env(name, environ)
     secret.get()
     return secret

@@ -1,4 +1,4 @@
-"""What all mappings of the configuration have in common."""
+"""Base class of the mappings in the configuration."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from exporter.config.secrets import SOURCE_SUFFIXES, Secret, SecretSource
 
 
 class Section(BaseModel):
-    """A mapping of the configuration: frozen, without room for unknown keys. A null counts as an absent key.
+    """A mapping in the configuration. It is frozen and refuses unknown keys; null counts as an absent key.
 
-    A field ``X`` that holds a ``Secret`` is also spelled ``X_file`` and ``X_env``.
+    A field ``X`` of type ``Secret`` may also be given as ``X_file`` or ``X_env``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
@@ -27,7 +27,7 @@ class Section(BaseModel):
 
     @classmethod
     def known_keys(cls) -> dict[str, str]:
-        """Each key that may be written here, and the field that it belongs to."""
+        """Return the keys that may be given here, and the field that each of them sets."""
         keys: dict[str, str] = {}
         for name, info in cls.model_fields.items():
             keys[info.alias or name] = name
@@ -38,7 +38,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _join_secret_keys(cls, data: Any) -> Any:
-        """Drop nulls, and join the three keys of each secret into one."""
+        """Drop nulls, and combine the three keys of each secret."""
         if not isinstance(data, dict):
             return data
         known = cls.known_keys()
@@ -51,7 +51,7 @@ class Section(BaseModel):
 
     @model_serializer(mode="wrap")
     def _dump_secret_sources(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Dump a secret as its file or variable, under that key; an inline secret is hidden."""
+        """Dump a secret as its file or variable under the corresponding key; hide an inline secret."""
         dumped: dict[str, Any] = {}
         for key, value in serialise(self).items():
             secret = getattr(self, key) if key in self.secret_fields else None
@@ -61,7 +61,7 @@ class Section(BaseModel):
 
 
 def _is_secret(annotation: Any) -> bool:
-    """Whether a field of this type holds one secret, perhaps none."""
+    """Return whether a field of this type holds a secret (which may be optional)."""
     return annotation is Secret or (get_origin(annotation) in (Union, UnionType) and Secret in get_args(annotation))
 
 

@@ -1,4 +1,4 @@
-"""Settings of one stream: its name, and when it should be live."""
+"""Settings of one stream: its name, what is expected of it, and when."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _MIDNIGHT = datetime.time(0)
 
 
 def _read_days(value: Any) -> frozenset[int]:
-    allowed = f"a list of days of {', '.join(DAYS)}"
+    allowed = f"a list of days ({', '.join(DAYS)})"
     if not isinstance(value, list | tuple):
         raise refuse(allowed)
     unknown = [day for day in value if day not in DAYS]
     if unknown or not value:
-        raise refuse(allowed, found=f"the day {unknown[0]!r:.40}" if unknown else "an empty list")
+        raise refuse(allowed, found=f"{unknown[0]!r:.40}" if unknown else "an empty list")
     return frozenset(map(DAYS.index, value))
 
 
@@ -56,7 +56,7 @@ def _check_timezone(value: str) -> str:
     try:
         ZoneInfo(value)
     except (OSError, ValueError, LookupError):
-        raise refuse("a name of the IANA time zone database, such as Europe/Berlin") from None
+        raise refuse("a time zone of the IANA database, such as Europe/Berlin") from None
     return value
 
 
@@ -68,22 +68,22 @@ _Time = Annotated[datetime.time, PlainSerializer(_format_time), Described("time"
 
 
 class LiveHours(Section):
-    """Hours of certain days. Hours that end before they begin pass midnight and belong to the day they began."""
+    """Hours on certain days. If ``to`` is before ``from``, they end on the next day."""
 
     days: Annotated[
         frozenset[int],
         BeforeValidator(_read_days),
         PlainSerializer(lambda days: [DAYS[day] for day in sorted(days)]),
         Described("list of days: " + ", ".join(DAYS)),
-    ] = Field(description="The days on which the hours begin.")
+    ] = Field(description="The days on which the hours start.")
     from_: Annotated[_Time, BeforeValidator(_read_time)] = Field(
-        alias="from", description="When they begin, from `00:00` to `23:59`."
+        alias="from", description="Start, from `00:00` to `23:59`."
     )
     to: Annotated[_Time, BeforeValidator(_read_end)] = Field(
-        description="When they end, on the next day when that is before `from`; `24:00` is midnight."
+        description="End; if it is before `from`, on the next day. `24:00` is midnight."
     )
     timezone: Annotated[Text, AfterValidator(_check_timezone), Described("time zone")] = Field(
-        default="UTC", description="The time zone of both, by its name in the IANA database."
+        default="UTC", description="Time zone of `from` and `to`, as named in the IANA database."
     )
 
     @field_validator("to", mode="wrap")
@@ -91,7 +91,7 @@ class LiveHours(Section):
     def _check_end(cls, value: Any, read: Any, info: Any) -> datetime.time:
         to: datetime.time = read(value)
         if to == info.data.get("from_") and value != "24:00":
-            raise refuse("another time than `from`")
+            raise refuse("a time other than `from`")
         return to
 
 
@@ -104,7 +104,7 @@ def _read_always(value: Any) -> bool:
 
 def _require_hours(hours: tuple[LiveHours, ...]) -> tuple[LiveHours, ...]:
     if not hours:
-        raise refuse("hours, or false for a stream that should never be live", found="an empty list")
+        raise refuse("at least one entry, or false for a stream that should never be live", found="an empty list")
     return hours
 
 
@@ -125,7 +125,7 @@ class StreamSettings(Section):
     """One stream of an upstream. Platforms add the fields that identify it, and ``id``."""
 
     identity_fields: ClassVar[tuple[str, ...]] = ("id", "key")
-    """Fields that may be publish keys: shown in no error and no repr, and nowhere when labels are hashed."""
+    """Fields that may be publish keys: hidden in errors and repr, and everywhere if labels are hashed."""
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():
@@ -135,46 +135,48 @@ class StreamSettings(Section):
 
         @property
         def id(self) -> str:
-            """Its identity on the platform, as ``StreamReport.id`` has it."""
+            """Its id on the platform, as in ``StreamReport.id``."""
 
-    name: Text | None = Field(default=None, description="The value of its label `stream`.")
+    name: Text | None = Field(default=None, description="Value of the stream's label `stream`.")
     expected: Expected | None = Field(
         default=None,
-        description="Whether it should be live: always, never, or in hours. Absent: nothing is said.",
+        description="Whether the stream should be live: `true` (always), `false` (never), or a list of hours. "
+        "Without it, nothing is expected.",
     )
     expected_bitrate: Annotated[Bitrate, Between(125.0, 1.25e11, format_bitrate)] | None = Field(
-        default=None, description="The ingest bitrate it should have."
+        default=None, description="Expected ingest bitrate."
     )
     expected_frame_rate: Annotated[Number, Between(0.1, 1000)] | None = Field(
-        default=None, description="The frames per second it should have."
+        default=None, description="Expected frames per second."
     )
     start_grace: Annotated[Duration, Between(0, 86_400, format_duration)] = Field(
         default=0.0,
-        description="How long it may be missing after its hours began, and after the exporter's start. For so long "
-        "`stream_expected` is absent.",
+        description="How long the stream may be missing after its hours start, and after the exporter starts. "
+        "`stream_expected` is absent during this time.",
     )
     end_ok: Flag = Field(
-        default=False, description="Nobody is called when the platform says that it ended, although it is expected."
+        default=False,
+        description="Do not alert if the platform reports that the stream has ended during its expected hours.",
     )
 
 
 class ApplicationStream(StreamSettings):
     """A stream that is identified by the application it is published to and its key."""
 
-    application: Text = Field(description="The application that the stream is published to.")
-    key: Text = Field(description="The stream key.")
+    application: Text = Field(description="Application that the stream is published to.")
+    key: Text = Field(description="Stream key.")
 
     @property
     def id(self) -> str:
-        """The identity, ``application/key``."""
+        """Its id, ``application/key``."""
         return application_stream_id(self.application, self.key)
 
 
 def application_stream_id(application: str, key: str) -> str:
-    """Return the id of a stream that is identified by its application and its key; no two pairs have the same.
+    """Return the unique id of an application and key: ``application/key``.
 
-    It is ``application/key``. In a key with a slash, or with what stands for one here, ``%`` and ``/`` are written as
-    ``%25`` and ``%2F``: the application ends at the last slash.
+    If the key contains ``/``, ``%2F`` or ``%25``, its ``%`` and ``/`` are escaped as ``%25`` and ``%2F``, so that the
+    application ends at the last slash.
     """
     if "/" in key or "%2F" in key or "%25" in key:
         key = key.replace("%", "%25").replace("/", "%2F")

@@ -1,4 +1,4 @@
-"""Types of configuration values, each with a description of what is allowed: durations, sizes, bitrates, text, …"""
+"""Types of configuration values, with descriptions for errors: durations, sizes, bitrates, text, …"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator, GetCoreSchemaHandler, PlainSerializer
 from pydantic_core import CoreSchema, core_schema
 
-from exporter.config.validation import refuse, resolve
+from exporter.config.validation import refuse, refuse_because, resolve
 
 _DURATION_UNITS = {
     "y": 365 * 86_400_000,
@@ -23,10 +23,10 @@ _DURATION_UNITS = {
     "s": 1_000,
     "ms": 1,
 }
-"""Milliseconds by unit, in the order in which Prometheus wants them."""
+"""Milliseconds by unit, in the order that Prometheus requires."""
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _DURATION_UNITS))
 _WHOLE_ONLY = ("y", "w", "d")
-"""Units that are written only where nothing is left over: 90m is 1h30m, but 36h is not 1d12h."""
+"""Units that are used only without a remainder: 90m becomes 1h30m, but 36h does not become 1d12h."""
 
 _SIZE_UNITS = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(B|kB|KB|MB|GB|KiB|MiB|GiB)?")
@@ -36,7 +36,7 @@ _BITRATE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)(bps|[kKMG]bps)")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a duration as in Prometheus: ``500ms``, ``15s``, ``1h30m``, ``7d``, ``0``. Raises ``ValueError``."""
+    """Parse a Prometheus duration (``500ms``, ``15s``, ``1h30m``, ``7d``, ``0``) to seconds. Raises ``ValueError``."""
     match = _DURATION.fullmatch(text)
     if text == "0":
         return 0.0
@@ -47,7 +47,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """The duration as Prometheus writes it, to the millisecond."""
+    """Format seconds as a Prometheus duration, to the millisecond."""
     left = round(seconds * 1000)
     if left == 0:
         return "0s"
@@ -62,7 +62,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of ``16MiB``, ``10MB``, ``512kB`` or a plain number. Raises ``ValueError``."""
+    """Parse ``16MiB``, ``10MB``, ``512kB`` or a plain number to bytes. Raises ``ValueError``."""
     match = _SIZE.fullmatch(text)
     if match is None or ("." in match[1] and not match[2]):
         raise ValueError("not a size")
@@ -70,7 +70,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(size: float) -> str:
-    """The size in the largest unit that needs no fraction."""
+    """Format a size in the largest unit that needs no fraction."""
     for unit in ("GiB", "MiB", "KiB", "GB", "MB", "kB"):
         if size and size % _SIZE_UNITS[unit] == 0:
             return f"{int(size) // _SIZE_UNITS[unit]}{unit}"
@@ -78,7 +78,7 @@ def format_size(size: float) -> str:
 
 
 def parse_bitrate(text: str) -> float:
-    """Bytes per second of ``4Mbps``, ``2.5Mbps``, ``800kbps``, ``64000bps`` (bits). Raises ``ValueError``."""
+    """Parse ``4Mbps``, ``2.5Mbps``, ``800kbps`` or ``64000bps`` (bits) to bytes per second. Raises ``ValueError``."""
     match = _BITRATE.fullmatch(text)
     if match is None:
         raise ValueError("not a bitrate")
@@ -86,7 +86,7 @@ def parse_bitrate(text: str) -> float:
 
 
 def format_bitrate(rate: float) -> str:
-    """Bytes per second, written in bits."""
+    """Format bytes per second as bits per second."""
     bits = rate * 8
     for unit in ("Gbps", "Mbps", "kbps"):
         if bits >= _BITRATE_UNITS[unit]:
@@ -96,21 +96,21 @@ def format_bitrate(rate: float) -> str:
 
 @dataclass(frozen=True)
 class Described:
-    """Describe a type in plain words, for error lines and the reference page."""
+    """Description of a type in plain words, for errors and the reference page."""
 
     words: str
 
 
 @dataclass(frozen=True)
 class Computed:
-    """A default that depends on other keys, in plain words."""
+    """Description of a default that depends on other keys."""
 
     words: str
 
 
 @dataclass(frozen=True)
 class Between:
-    """Bounds of a number, both allowed. ``show`` writes them as the type does."""
+    """Inclusive bounds of a number. ``show`` formats them like values of the type."""
 
     low: float
     high: float
@@ -132,7 +132,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Matching:
-    """Text of a given form: ``pattern`` matches it whole, ``words`` say it."""
+    """A regular expression that must match the whole text, and its description."""
 
     pattern: str
     words: str
@@ -148,7 +148,7 @@ class Matching:
 
 def _reading_with(parse: Callable[[str], float], words: str) -> BeforeValidator:
     def read(value: Any) -> float:
-        # a plain 0 needs no unit; other numbers would leave the unit to be guessed
+        # 0 needs no unit; for any other number we would have to guess it
         text = "0" if type(value) is int and value == 0 else value
         try:
             return parse(text)
@@ -163,7 +163,7 @@ def _read_size(value: Any) -> int:
 
 
 def read_number(value: Any) -> float:
-    """Return a number, also from its text (environment variables); booleans are not accepted."""
+    """Return a number, also from text (environment variables). Raises ``TypeError`` and ``ValueError``."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise TypeError
     number = float(value)
@@ -183,7 +183,7 @@ _FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 
 
 def read_flag(value: Any) -> bool:
-    """A truth value, or its word. Raises ``ValueError``."""
+    """Return a boolean, also from text such as ``yes``. Raises ``ValueError``."""
     known = value if isinstance(value, bool) else _FLAGS.get(value.lower()) if isinstance(value, str) else None
     if known is None:
         raise refuse("true or false")
@@ -201,9 +201,9 @@ def _read_off_or_duration(value: Any) -> float | None:
 
 def _read_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise refuse("text (a number is put in quotes)" if isinstance(value, int | float) else "text")
+        raise refuse("a string (put numbers in quotes)" if isinstance(value, int | float) else "a string")
     if not value or len(value) > _MAX_TEXT or not value.isprintable():
-        raise refuse(f"1 to {_MAX_TEXT} characters, none of them a control character")
+        raise refuse(f"1 to {_MAX_TEXT} characters without control characters")
     return value
 
 
@@ -213,12 +213,12 @@ def _read_path(value: Any) -> Path:
 
 def _check_metric_prefix(prefix: str) -> str:
     if prefix.startswith(OWN_METRIC_PREFIXES):
-        raise refuse(f"a prefix that does not begin with {' or '.join(OWN_METRIC_PREFIXES)}")
+        raise refuse_because(f"must not start with {', '.join(OWN_METRIC_PREFIXES)}, the prefixes of our own metrics")
     return prefix
 
 
 OWN_METRIC_PREFIXES: Final = ("stream_", "process_", "python_")
-"""Prefixes of the exporter's own metrics; pass-through metrics can't have them."""
+"""Prefixes of the exporter's own metrics, which pass-through metrics must not have."""
 _MAX_TEXT = 1024
 _DURATION_WORDS = "a duration such as 500ms, 15s or 1m30s"
 _SIZE_WORDS = "a size such as 512kB, 10MB or 16MiB"
@@ -227,28 +227,28 @@ _BITRATE_WORDS = "a bitrate such as 800kbps, 2.5Mbps or 64000bps"
 Duration = Annotated[
     float, _reading_with(parse_duration, _DURATION_WORDS), PlainSerializer(format_duration), Described("duration")
 ]
-"""Seconds; written as in Prometheus."""
+"""Seconds; formatted as in Prometheus."""
 OffOrDuration = Annotated[
     float | None,
     BeforeValidator(_read_off_or_duration),
     PlainSerializer(lambda value: False if value is None else format_duration(value)),
     Described("duration, or false (off)"),
 ]
-"""Seconds, None for ``false``."""
+"""Seconds; None for ``false``."""
 ByteSize = Annotated[int, _reading_with(_read_size, _SIZE_WORDS), PlainSerializer(format_size), Described("size")]
 Bitrate = Annotated[
     float, _reading_with(parse_bitrate, _BITRATE_WORDS), PlainSerializer(format_bitrate), Described("bitrate")
 ]
-"""BYTES per second; written in bits per second."""
+"""BYTES per second; formatted as bits per second."""
 Count = Annotated[int, _reading_with(_read_count, "a whole number"), Described("whole number")]
 Number = Annotated[float, _reading_with(read_number, "a number"), Described("number")]
 Flag = Annotated[bool, BeforeValidator(read_flag), Described("true or false")]
-Text = Annotated[str, BeforeValidator(_read_text), Described("text")]
+Text = Annotated[str, BeforeValidator(_read_text), Described("string")]
 ConfigPath = Annotated[Path, BeforeValidator(_read_path), PlainSerializer(str), Described("path")]
-"""A file; a relative path begins at the configuration file."""
+"""Path of a file, resolved against the folder of the configuration file."""
 MetricPrefix = Annotated[
     Text,
-    Matching("[a-zA-Z_:][a-zA-Z0-9_:]*", "the beginning of a metric name"),
+    Matching("[a-zA-Z_:][a-zA-Z0-9_:]*", "the start of a metric name"),
     AfterValidator(_check_metric_prefix),
 ]
 """Prefix of the names of pass-through metrics."""

@@ -1,4 +1,4 @@
-"""The settings that every upstream has; platforms subclass them in their own modules."""
+"""Settings that all upstreams have; platforms subclass them in their own modules."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
+from exporter.config.introspection import join_or
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.streams import LiveHours, StreamSettings
@@ -26,7 +27,7 @@ from exporter.config.types import (
     format_duration,
     format_size,
 )
-from exporter.config.validation import Place, load_context, refuse, refuse_all
+from exporter.config.validation import Place, load_context, refuse, refuse_all, refuse_because
 from exporter.runtime.suggestions import similar_words
 
 __all__ = [
@@ -42,15 +43,15 @@ _DAY = 86_400.0
 
 
 def http_url(text: str) -> str:
-    """A base URL without credentials, query and fragment, and without the slash at its end."""
+    """Return a base URL without trailing slashes. Refuses credentials, a query and a fragment."""
     check_http_url(text)
     if "?" in text or "#" in text:
-        raise refuse("a URL without a query and a fragment")
+        raise refuse("a URL without query and fragment")
     return text.rstrip("/")
 
 
 def check_http_url(text: str) -> None:
-    """Refuse what is not an HTTP URL, and one with credentials."""
+    """Refuse anything but an HTTP URL without credentials."""
     try:
         parts = urlsplit(text)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -59,11 +60,11 @@ def check_http_url(text: str) -> None:
     if not usable or any(char.isspace() or char == "\\" for char in text):
         raise refuse("an http:// or https:// URL with a host")
     if parts.username is not None or parts.password is not None:
-        raise refuse("a URL without user and password (they belong under auth)", found="a URL with credentials")
+        raise refuse_because("the URL contains credentials; use auth instead")
 
 
 HttpUrl = Annotated[Text, AfterValidator(http_url), Described("URL (http or https)")]
-UpstreamName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 of letters, digits, _ . and -")]
+UpstreamName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 characters (letters, digits, _ . -)")]
 
 
 def _default_timeout(data: dict[str, Any]) -> float:
@@ -75,13 +76,13 @@ def _default_stale_after(data: dict[str, Any]) -> float:
 
 
 def _matching_families(patterns: Iterable[str], families: Iterable[str]) -> frozenset[str]:
-    """Return the names that at least one of these globs matches."""
+    """Return the names that match at least one of these globs."""
     patterns = tuple(patterns)
     return frozenset(name for name in families if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def _similar_families(pattern: str, families: Sequence[str]) -> list[str]:
-    """Return names that a pattern without a match may have been meant for."""
+    """Return suggestions for a pattern that matches nothing."""
     bare = pattern.strip("*")
     containing = [name for name in families if bare and bare.removesuffix("s") in name]
     return (similar_words(bare, families, _MAX_SUGGESTIONS) or containing)[:_MAX_SUGGESTIONS]
@@ -91,8 +92,8 @@ def _check_family_pattern(pattern: str) -> str:
     schema = load_context().schema
     if schema is not None and not _matching_families([pattern], schema.families):
         near = _similar_families(pattern, schema.families)
-        such_as = f", such as {', '.join(near)}" if near else ""
-        raise refuse(f"a glob that matches families of streams, not of upstreams{such_as}")
+        hint = f"; did you mean {join_or(near)}?" if near else ""
+        raise refuse_because(f'no metric family of streams matches "{pattern:.60}"{hint}')
     return pattern
 
 
@@ -100,83 +101,89 @@ FamilyPattern = Annotated[Text, AfterValidator(_check_family_pattern)]
 
 
 class SharedSettings(Section):
-    """What `defaults` gives and every upstream may override."""
+    """Settings that `defaults` can set for all upstreams, and that each upstream may override."""
 
     default_interval: ClassVar[float] = DEFAULT_INTERVAL
 
     interval: Annotated[Duration, Between(0.5, _DAY, format_duration)] = Field(
-        default=DEFAULT_INTERVAL, description="How often the upstream is polled."
+        default=DEFAULT_INTERVAL, description="Time between polls."
     )
     timeout: Annotated[
         Duration, Between(0.1, _DAY, format_duration), Computed("the smaller of 10s and 0.8 × `interval`")
     ] = Field(
-        default_factory=_default_timeout, description="The time that one whole poll may take; not above `interval`."
+        default_factory=_default_timeout,
+        description="Maximum duration of a poll with all its requests; at most `interval`.",
     )
     stale_after: Annotated[Duration, Between(0.5, 30 * _DAY, format_duration), Computed("3 × `interval`")] = Field(
         default_factory=_default_stale_after,
-        description="How long what was seen last is served when nothing newer comes; not below `interval` + `timeout`.",
+        description="How long the last data is served while no newer data arrives; at least `interval` + `timeout`.",
     )
     ended_ttl: Annotated[Duration, Between(0, 30 * _DAY, format_duration)] = Field(
-        default=300.0, description="How long a stream that ended stays, with `stream_live` 0."
+        default=300.0, description="How long a stream is served after it has ended, with `stream_live` 0."
     )
     health_grace: Annotated[Duration, Between(0, _DAY, format_duration)] = Field(
-        default=60.0, description="A new publish has no derived health score for so long."
+        default=60.0, description="Time after the start of a publish without a derived health score."
     )
     max_streams: Annotated[Count, Between(1, 1_000_000)] = Field(
-        default=10_000, description="Beyond so many streams, the expected and the live ones are kept."
+        default=10_000,
+        description="Maximum number of streams. If there are more, configured streams are kept first, then live ones.",
     )
     max_concurrent_requests: Annotated[Count, Between(1, 1000)] = Field(
-        default=10, description="Requests to the upstream at one time."
+        default=10, description="Maximum number of concurrent requests to the upstream."
     )
     max_body_bytes: Annotated[ByteSize, Between(1024, 2**30, format_size)] = Field(
-        default=16 * 2**20, description="The longest answer that is read, after decompression."
+        default=16 * 2**20, description="Maximum size of a response, after decompression."
     )
     stream_label: Literal["name", "id", "hash"] = Field(
         default="name",
-        description="What the label `stream` shows of a stream without a configured name: the platform's own name for "
-        "it, its id, or a keyed hash of the id, for ids that are publish keys.",
+        description="Value of the label `stream` for streams without a configured name: the platform's name, the id, "
+        "or a keyed hash of the id. Use `hash` where ids are publish keys.",
     )
     stream_hash_key: Secret | None = Field(
-        default=None, validate_default=True, description="The key of `stream_label: hash`."
+        default=None, validate_default=True, description="Key for `stream_label: hash`."
     )
-    tls: TlsSettings = Field(default_factory=TlsSettings, description="How the certificate of the upstream is checked.")
+    tls: TlsSettings = Field(default_factory=TlsSettings, description="How the upstream's certificate is verified.")
     include: tuple[Text, ...] = Field(
-        default=(), description="Of the discovered streams, only those whose name or id matches one of these globs."
+        default=(),
+        description="Globs on name or id: only matching streams are watched. Applies to discovered streams, not to "
+        "configured ones.",
     )
     exclude: tuple[Text, ...] = Field(
-        default=(), description="Of the discovered streams, none whose name or id matches one of these globs."
+        default=(),
+        description="Globs on name or id: matching streams are not watched. Applies to discovered streams, not to "
+        "configured ones.",
     )
     exclude_families: tuple[FamilyPattern, ...] = Field(
         default=(),
-        description="Families of streams that `/metrics` leaves out, by globs on their names, `stream_rendition*`. The "
-        "page and the sidecar still know what they say.",
+        description="Globs on the names of stream metric families that `/metrics` leaves out, such as "
+        "`stream_rendition*`. The page and the sidecar still use this data.",
     )
 
 
 class Defaults(SharedSettings):
-    """The block `defaults`: a value here beats a platform's own default, and an upstream's own value beats both."""
+    """The block `defaults`. It overrides the platforms' defaults; each upstream's own keys override both."""
 
 
 class UpstreamSettings(SharedSettings):
     """One upstream. A platform's class adds `platform: Literal[...]` and its own keys."""
 
     auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, BEARER, API_KEY, LOGIN})
-    """The kinds of ``auth`` that the platform can use."""
+    """Kinds of ``auth`` that the platform supports."""
     accepts_alert_events: ClassVar[bool] = False
     """Whether alerts can be written to the upstream as events (``alerting.wave_events``)."""
 
-    name: UpstreamName = Field(description="The value of the label `upstream`; no two upstreams share one.")
-    platform: str = Field(description="The name of its platform: one of those below.")
-    url: HttpUrl = Field(description="The base URL of its API.")
-    auth: AuthSettings = Field(default_factory=AuthSettings, description="How requests prove who they are.")
+    name: UpstreamName = Field(description="Unique name; the value of the label `upstream`.")
+    platform: str = Field(description="Name of its platform, see below.")
+    url: HttpUrl = Field(description="Base URL of its API.")
+    auth: AuthSettings = Field(default_factory=AuthSettings, description="Authentication.")
 
     _excluded_families: frozenset[str] = PrivateAttr(default=frozenset())
 
     @property
     def excluded_families(self) -> frozenset[str]:
-        """Names of the metric families that ``exclude_families`` leaves out.
+        """Names of the metric families that match ``exclude_families``.
 
-        In settings made in code, the patterns themselves are the names: only a load knows which families exist.
+        In settings created in code, which have no schema, the patterns themselves are taken as names.
         """
         return self._excluded_families
 
@@ -188,11 +195,11 @@ class UpstreamSettings(SharedSettings):
         self._excluded_families = _matching_families(self.exclude_families, families)
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
-        """The streams that the configuration names, sessions among them."""
+        """Return the streams (and sessions) that the configuration names."""
         return ()
 
     def includes(self, stream_id: str, name: str) -> bool:
-        """Return whether ``include`` and ``exclude`` let a discovered stream through."""
+        """Return whether a discovered stream passes ``include`` and ``exclude``."""
 
         def matches(pattern: str) -> bool:
             return fnmatchcase(name, pattern) or fnmatchcase(stream_id, pattern)
@@ -216,7 +223,7 @@ class UpstreamSettings(SharedSettings):
     def _check_timeout(cls, timeout: float, info: ValidationInfo) -> float:
         interval = info.data.get("interval", timeout)
         if timeout > interval:
-            raise refuse(f"at most the interval, {format_duration(interval)}", found=format_duration(timeout))
+            raise refuse(f"at most the interval ({format_duration(interval)})", found=format_duration(timeout))
         return timeout
 
     @field_validator("stale_after")
@@ -224,7 +231,7 @@ class UpstreamSettings(SharedSettings):
     def _check_stale_after(cls, stale_after: float, info: ValidationInfo) -> float:
         least = info.data.get("interval", 0.0) + info.data.get("timeout", 0.0)
         if stale_after < least:
-            allowed = f"at least interval + timeout, {format_duration(least)}"
+            allowed = f"at least interval + timeout ({format_duration(least)})"
             raise refuse(allowed, found=format_duration(stale_after))
         return stale_after
 
@@ -232,22 +239,23 @@ class UpstreamSettings(SharedSettings):
     @classmethod
     def _check_auth_kind(cls, auth: AuthSettings) -> AuthSettings:
         if auth.kind not in cls.auth_kinds:
-            words = {NONE: "nothing", BEARER: "bearer_token", API_KEY: "api_key", LOGIN: "username with password"}
+            words = {BEARER: "bearer_token", API_KEY: "api_key", LOGIN: "username with password", NONE: "no auth"}
             usable = " or ".join(words[kind] for kind in words if kind in cls.auth_kinds)
-            raise refuse(f"{usable} on this platform", found=words[auth.kind])
+            raise refuse_because(f"this platform does not support {words[auth.kind]}; use {usable}")
         return auth
 
     @field_validator("stream_hash_key")
     @classmethod
     def _require_hash_key(cls, key: Secret | None, info: ValidationInfo) -> Secret | None:
         if key is None and info.data.get("stream_label") == "hash":
-            raise refuse("stream_hash_key_file or stream_hash_key_env, for stream_label: hash", found="nothing")
+            message = "missing; stream_label: hash requires stream_hash_key_file or stream_hash_key_env"
+            raise refuse_because(message)
         return key
 
     @field_validator("*")
     @classmethod
     def _check_streams_differ(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse a stream that is configured twice, in any of the platform's lists of streams."""
+        """Refuse duplicate streams within and between the platform's lists of streams."""
         streams = _as_streams(value)
         if streams:
             seen = {
@@ -256,7 +264,7 @@ class UpstreamSettings(SharedSettings):
             errors: dict[Place, PydanticCustomError] = {}
             for index, stream in enumerate(value):
                 for kind, _ in sorted(seen & _unique_keys(stream)):
-                    errors[index,] = refuse(_ONCE[kind], found=f"the {kind} of another stream")
+                    errors[index,] = refuse_because(_DUPLICATE[kind])
                 seen |= _unique_keys(stream)
             if errors:
                 raise refuse_all("streams", errors)
@@ -270,11 +278,11 @@ def _as_streams(value: Any) -> tuple[StreamSettings, ...]:
 
 
 def _unique_keys(stream: StreamSettings) -> set[tuple[str, str]]:
-    """Return what no other stream of the upstream may have; people can't tell names apart by blanks at their ends."""
+    """Return what must be unique within an upstream; outer blanks of names are ignored, as nobody can see them."""
     return {("id", stream.id)} | ({("name", stream.name.strip())} if stream.name else set())
 
 
-_ONCE = {
-    "id": "each id once in an upstream",
-    "name": "each name once in an upstream (leading and trailing blanks do not count)",
+_DUPLICATE = {
+    "id": "another stream of this upstream has the same id",
+    "name": "another stream of this upstream has the same name (leading and trailing blanks are ignored)",
 }

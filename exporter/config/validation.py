@@ -1,4 +1,4 @@
-"""What validation of a configuration needs to know, and the errors that it raises."""
+"""Context and errors of configuration validation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Place = tuple[str | int, ...]
 T = TypeVar("T")
 
 REFUSED = "refused"
-"""Type of the errors that this package raises; their context says what was found and what is allowed."""
+"""Type of the errors that this package raises. Their context has either ``allowed`` and ``found``, or ``message``."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +28,18 @@ class RuleLimits:
     """Default threshold; None if the rule has no threshold."""
     threshold_max: float
     has_for: bool
-    """Whether the rule has a ``for`` time; otherwise it looks back over a window."""
+    """Whether the rule has a ``for`` time; otherwise it evaluates a window."""
 
 
 @dataclass(frozen=True, eq=False)
 class ConfigSchema:
-    """Everything that names in a configuration may refer to. Compared by identity."""
+    """Platforms, rules and metric families that a configuration may refer to. Compared by identity."""
 
     platforms: Mapping[str, type[BaseModel]]
     """Settings classes (subclasses of ``UpstreamSettings``) by platform name."""
     rules: Mapping[str, RuleLimits]
     families: tuple[str, ...]
-    """Metric families that ``exclude_families`` can leave out."""
+    """Metric families that ``exclude_families`` can exclude."""
     health_histogram: str
     health_bounds: tuple[float, ...]
     """Name and bucket bounds of the health score histogram; ``alerting.health_slo.goal`` is one of the bounds."""
@@ -49,19 +49,19 @@ class ConfigSchema:
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What validation needs besides the values themselves. Settings made in code get the default context."""
+    """What validators need besides the value. Settings created in code get the default context."""
 
     folder: Path = Path()
-    """Folder of the configuration file; relative paths start here."""
+    """Folder of the configuration file; relative paths are resolved against it."""
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     schema: ConfigSchema | None = None
-    """None for settings made in code: names of rules and families are then not checked."""
+    """None for settings created in code; rule and family names are then not checked."""
     warnings: dict[str, None] = field(default_factory=dict)
     """Warnings found during validation, without duplicates and in order."""
     layers: tuple[Mapping[str, Any], ...] = ()
-    """The mappings that the settings are made from, strongest first; the last is the file's."""
-    is_open: bool = False
-    """Whether every user of the machine may read the file."""
+    """Mappings to merge, highest precedence first; the last one comes from the file."""
+    is_world_readable: bool = False
+    """Whether the file is readable by every user."""
 
 
 _load_context: ContextVar[LoadContext | None] = ContextVar("load_context", default=None)
@@ -74,7 +74,7 @@ def load_context() -> LoadContext:
 
 @contextmanager
 def using_load_context(context: LoadContext) -> Iterator[None]:
-    """Validate in this context. A context variable, because the constructor of pydantic-settings takes no context."""
+    """Validate in this context. A context variable is needed because pydantic-settings accepts no context."""
     token = _load_context.set(context)
     try:
         yield
@@ -83,20 +83,28 @@ def using_load_context(context: LoadContext) -> Iterator[None]:
 
 
 def resolve(path: str) -> Path:
-    """Return the path relative to the configuration file; ``~`` is not expanded."""
+    """Resolve a path against the folder of the configuration file; ``~`` is not expanded."""
     return load_context().folder / path
 
 
 def refuse(allowed: str, *, found: str | None = None) -> PydanticCustomError:
-    """Return the error for a value that is not allowed. ``found`` replaces the value; neither may contain a secret."""
+    """Return the error ``expected {allowed}, got {found}``; ``found`` defaults to the value.
+
+    ``found="nothing"`` means that a key is missing. Neither text may contain a secret.
+    """
     context: dict[str, Any] = {"allowed": allowed}
     if found is not None:
         context["found"] = found
-    return PydanticCustomError(REFUSED, "allowed: {allowed}", context)
+    return PydanticCustomError(REFUSED, "expected {allowed}", context)
+
+
+def refuse_because(message: str) -> PydanticCustomError:
+    """Return an error with this text, which must not contain a secret."""
+    return PydanticCustomError(REFUSED, "{message}", {"message": message})
 
 
 def refuse_all(title: str, errors: Mapping[Place, PydanticCustomError]) -> ValidationError:
-    """Return several refusals as one error, by their place below the model that raises it."""
+    """Combine errors into one. The keys are locations relative to the model that raises it."""
     return ValidationError.from_exception_data(title, _error_lines(errors), hide_input=True)
 
 
@@ -107,7 +115,7 @@ def validate_with_errors(title: str, validate: Callable[[], T], errors: Mapping[
     except ValidationError as error:
         lines = [
             InitErrorDetails(
-                # pydantic's own error types need their complete context; a custom error takes any
+                # pydantic's own error types require their complete context; a custom error accepts any
                 type=PydanticCustomError(_as_literal(line["type"]), _as_literal(line["msg"]), line.get("ctx")),
                 loc=line["loc"],
                 input=None,
@@ -125,5 +133,5 @@ def _error_lines(errors: Mapping[Place, PydanticCustomError]) -> list[InitErrorD
 
 
 def _as_literal(text: str) -> Any:
-    """Return text where pydantic's types require a string literal."""
+    """Return the text as ``Any``, because pydantic's type stubs require a string literal."""
     return text

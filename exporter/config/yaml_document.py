@@ -1,8 +1,8 @@
-"""YAML text as plain data, with the position of every key and value.
+"""Parse YAML to plain data, with the position of every key and value.
 
 Scalars follow the YAML 1.2 core schema: only ``true`` and ``false`` are booleans, ``14:00`` is text, keys are always
-text. Nodes are expanded here rather than by PyYAML's constructor, to keep positions, to report every repeated key at
-once, and to bound aliases. Error texts never quote the file.
+text. Nodes are expanded here rather than by PyYAML's constructor, to keep positions, to report all duplicate keys at
+once, and to limit aliases. Error messages never quote the file, because it may contain secrets.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 MAX_CHARACTERS = 16 * 2**20
 MAX_DEPTH = 32
 MAX_VALUES, MAX_GROWTH = 100_000, 10
-"""Maximum number of values after aliases are expanded: this many, or this multiple of the nodes in the text."""
+"""Maximum number of values after expanding aliases: the larger of this number and this multiple of the nodes."""
 
 _TAG = "tag:yaml.org,2002:"
 _MERGE_TAG = f"{_TAG}merge"
@@ -37,7 +37,9 @@ _CONVERSIONS = {_TAG + name: convert for name, (_, convert) in _CORE_SCHEMA.item
 
 _QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
 _MAX_QUOTED = len("','")
-"""Longest quote that is kept in an error message: single characters are the parser's, more may be the file's text."""
+"""Maximum length of a quotation kept in an error message; anything longer may come from the file."""
+
+_TOO_MANY_VALUES = "aliases (*) expand without end or to too many values; use fewer of them"
 
 Path = tuple[str | int, ...]
 Place = tuple[int, int]
@@ -45,41 +47,40 @@ Place = tuple[int, int]
 
 
 class DocumentError(Exception):
-    """Text that is not one YAML mapping. ``found`` and ``allowed`` never quote it."""
+    """Text that is not one YAML document. The message never quotes it."""
 
-    def __init__(self, place: Place, found: str, allowed: str) -> None:
-        super().__init__(f"found {found}, allowed {allowed}")
+    def __init__(self, place: Place, message: str) -> None:
+        super().__init__(message)
         self.place = place
-        self.found = found
-        self.allowed = allowed
 
 
 @dataclass
 class Document:
-    """The data of a text, and the positions of its parts."""
+    """Parsed data, and the positions of its keys and values."""
 
     data: Any = None
     values: dict[Path, Place] = field(default_factory=dict)
     keys: dict[Path, Place] = field(default_factory=dict)
     repeated: list[tuple[Path, Place]] = field(default_factory=list)
-    """Repeated keys; the first one of each mapping counts."""
+    """Duplicate keys; the first one in each mapping is used."""
 
 
 def read(text: str) -> Document:
-    """Return the text's data and positions. Raises ``DocumentError``."""
+    """Parse a YAML text. Raises ``DocumentError``."""
     if len(text) > MAX_CHARACTERS:
-        raise DocumentError((1, 1), f"{len(text)} characters", f"at most {MAX_CHARACTERS}")
+        raise DocumentError((1, 1), f"the text is too long: {len(text)} characters, maximum {MAX_CHARACTERS}")
     try:
         composer = _LOADER(text)
         root = composer.get_single_node()
     except yaml.composer.ComposerError as error:
         # the only remaining case, because _Composer handles unknown and repeated anchors
-        raise DocumentError(_place_of_mark(error.problem_mark), "a second document", "one YAML document") from None
+        message = "a second YAML document starts here; only one is allowed"
+        raise DocumentError(_place_of_mark(error.problem_mark), message) from None
     except yaml.MarkedYAMLError as error:
         place = _place_of_mark(error.problem_mark or error.context_mark)
-        raise DocumentError(place, f"a YAML error ({_describe_problem(error)})", "YAML") from None
+        raise DocumentError(place, f"invalid YAML: {_describe_problem(error)}") from None
     except (yaml.YAMLError, ValueError):
-        raise DocumentError(_first_bad_place(text), "a character that YAML does not allow", "YAML") from None
+        raise DocumentError(_first_bad_place(text), "invalid YAML: character that YAML does not allow") from None
     document = Document()
     if root is not None:
         document.data = _Expander(document, max(MAX_VALUES, MAX_GROWTH * composer.nodes)).expand(root, (), 0)
@@ -87,7 +88,7 @@ def read(text: str) -> Document:
 
 
 class _Composer(yaml.composer.Composer):
-    """PyYAML's composer without tags and with bounded nesting; that of its C extension can't be extended."""
+    """PyYAML's composer without tags and with limited nesting. (The C extension's composer cannot be subclassed.)"""
 
     anchors: dict[str, Any]
     peek_event: Callable[[], Any]
@@ -100,19 +101,17 @@ class _Composer(yaml.composer.Composer):
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if self._depth > MAX_DEPTH:
-            raise DocumentError(_place(event), f"more than {MAX_DEPTH} levels", "less nesting")
+            raise DocumentError(_place(event), f"nested more than {MAX_DEPTH} levels deep")
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise DocumentError(
-                    _place(event), "an alias (*) without its anchor (&)", "text in quotes, or a known anchor"
-                )
+                raise DocumentError(_place(event), "alias (*) without an anchor (&); quote text that starts with *")
             return super().compose_node(parent, index)
         if event.tag not in (None, "!", _TEXT_TAG):
-            raise DocumentError(_place(event), "a YAML tag (!)", "text in quotes, or a value without a tag")
+            raise DocumentError(_place(event), "YAML tags (!) are not supported; quote text that starts with !")
         if event.tag == "!":
-            # PyYAML resolves it as if it were not there
+            # PyYAML ignores this tag, which makes any scalar text
             event.tag = _TEXT_TAG
-        # YAML allows an anchor to be defined again, PyYAML does not
+        # YAML allows redefining an anchor, PyYAML does not
         self.anchors.pop(event.anchor, None)
         self.nodes += 1
         self._depth += 1
@@ -122,7 +121,7 @@ class _Composer(yaml.composer.Composer):
 
 
 def _core_loader(parser: Any) -> Any:
-    """Return the composer on top of this parser; it resolves scalars by the core schema."""
+    """Return a composer class for this parser that resolves scalars by the core schema."""
     members = {"__init__": parser.__init__, "yaml_implicit_resolvers": {}}
     loader: Any = type("CoreLoader", (_Composer, parser), members)
     for name, (pattern, _) in _CORE_SCHEMA.items():
@@ -134,7 +133,7 @@ _LOADER = _core_loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def _describe_problem(error: yaml.MarkedYAMLError) -> str:
-    """Return the parser's message without its quotes: to it, a secret that starts with ``*`` or ``!`` is a name."""
+    """Return the parser's message without quotations: an unquoted secret with ``*`` or ``!`` looks like a name."""
     words = ", ".join(part for part in (error.context, error.problem) if part)
     return " ".join(_QUOTED.sub(lambda quoted: quoted[0] if len(quoted[0]) <= _MAX_QUOTED else "…", words).split())
 
@@ -157,7 +156,7 @@ def _place_of_mark(mark: Any) -> Place:
 
 
 class _Expander:
-    """Turns nodes into data, following aliases and merges."""
+    """Converts nodes to data and resolves aliases and merges."""
 
     def __init__(self, document: Document, max_values: int) -> None:
         self._document = document
@@ -166,7 +165,7 @@ class _Expander:
     def expand(self, node: Any, path: Path, depth: int) -> Any:
         self._left -= 1
         if depth > MAX_DEPTH or self._left < 0:
-            raise DocumentError(_place(node), "aliases (*) that expand without end or to too much", "fewer aliases")
+            raise DocumentError(_place(node), _TOO_MANY_VALUES)
         self._document.values[path] = _place(node)
         if isinstance(node, yaml.SequenceNode):
             return [self.expand(item, (*path, index), depth + 1) for index, item in enumerate(node.value)]
@@ -179,7 +178,7 @@ class _Expander:
         merges: list[Any] = []
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise DocumentError(_place(key), "a key that is a list or a mapping", "keys that are text")
+                raise DocumentError(_place(key), "a key must be text, not a list or mapping")
             is_merge = key.tag == _MERGE_TAG
             if key.value in chosen or (is_merge and merges):
                 self._document.repeated.append(((*path, key.value), _place(key)))
@@ -194,12 +193,14 @@ class _Expander:
         return {name: self.expand(value, (*path, name), depth + 1) for name, (_, value) in chosen.items()}
 
     def _merge(self, merged: Any, chosen: dict[str, tuple[Any, Any]], depth: int = 0) -> None:
-        """Add the pairs of the mappings that ``<<`` names, except keys that the mapping has itself."""
+        """Add the entries of the mappings that ``<<`` names; the mapping's own keys take precedence."""
         sources = merged.value if isinstance(merged, yaml.SequenceNode) else [merged]
         for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                raise DocumentError(_place(merged), "the value of << must be a mapping or a list of mappings")
             self._left -= 1 + len(source.value)
-            if not isinstance(source, yaml.MappingNode) or depth > MAX_DEPTH or self._left < 0:
-                raise DocumentError(_place(merged), "something else after <<", "a mapping, or a list of mappings")
+            if depth > MAX_DEPTH or self._left < 0:
+                raise DocumentError(_place(merged), _TOO_MANY_VALUES)
             for key, value in source.value:
                 if key.tag == _MERGE_TAG:
                     self._merge(value, chosen, depth + 1)

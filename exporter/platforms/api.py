@@ -25,7 +25,7 @@ from exporter.config.types import (
     format_duration,
 )
 from exporter.config.upstream import HttpUrl, UpstreamSettings
-from exporter.config.validation import refuse, refuse_all
+from exporter.config.validation import refuse, refuse_all, refuse_because
 from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
@@ -175,6 +175,7 @@ __all__ = [
     "read_file_within",
     "refuse",
     "refuse_all",
+    "refuse_because",
     "require_list",
     "slim_report",
 ]  # fmt: skip

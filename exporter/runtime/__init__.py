@@ -1,1 +1,1 @@
-"""What everything else builds on: clock, logging, redaction, memory tuning."""
+"""Foundations without dependencies on other packages of ours: clock, files, logging, redaction, memory tuning."""

@@ -1,4 +1,4 @@
-"""Time as a dependency, so that tests move it instead of waiting for it."""
+"""A clock that is passed as a dependency, so that tests can advance time instead of waiting."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 LONGEST_SLEEP_SECONDS = 5.0
-"""Sleeps are split, because the event loop's own timers stand still while the machine is suspended."""
+"""Maximum length of one sleep: the event loop's timers do not advance while the machine is suspended."""
 _STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Instant(NamedTuple):
-    """One moment on both clocks."""
+    """A moment on both clocks."""
 
     wall: float
     """Unix seconds."""
@@ -23,14 +23,14 @@ class Instant(NamedTuple):
 
 
 class Clock:
-    """The machine's clocks."""
+    """The system's clocks."""
 
     def now(self) -> float:
-        """Unix time in seconds, which an operator or NTP may set: for timestamps only."""
+        """Return Unix time in seconds. It may be set at any time, so use it only for timestamps."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds that never step and go on while the machine is suspended: for ages, durations and deadlines."""
+        """Return the steady clock's seconds, for ages, durations and deadlines. It also counts suspended time."""
         return time.clock_gettime(_STEADY)
 
     def instant(self) -> Instant:
@@ -38,14 +38,14 @@ class Clock:
         return Instant(self.now(), self.monotonic())
 
     def boot_id(self) -> str:
-        """Return what identifies the time since the last boot, in which ``monotonic`` counts; empty if unknown."""
+        """Return the id of the current boot, within which ``monotonic`` is comparable; empty if unknown."""
         try:
             return _BOOT_ID.read_text(encoding="ascii").strip()
         except (OSError, ValueError):
             return ""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; returns at once for zero and negative times."""
+        """Sleep for a time; zero or less only yields to the event loop."""
         end = self.monotonic() + seconds
         while True:
             left = end - self.monotonic()

@@ -1,4 +1,4 @@
-"""The process's limit of open file descriptors."""
+"""The process's limit on open file descriptors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit to the hard limit: the usual 1,024 exists only for programs that call ``select``."""
+    """Raise the soft limit to the hard limit. The usual 1,024 exists only for programs that use ``select``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return
@@ -23,6 +23,6 @@ def raise_descriptor_limit() -> None:
 
 
 def descriptor_limit() -> int:
-    """Return how many file descriptors the process may open."""
+    """Return the maximum number of open file descriptors."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft

@@ -1,8 +1,8 @@
-"""Reading the files that users configure: regular files up to a size, and never longer than a deadline.
+"""Read files that users configure: only regular files, up to a size, and with a deadline.
 
-A FIFO would block whoever opens it, a device may have no end, and a hung network mount blocks any call for as long as
-it hangs: the kernel can't be interrupted, so such calls are made in a thread that is left behind. It is a thread of
-its own, because a few hung calls would occupy all threads of the event loop's executor.
+Opening a FIFO blocks, a device may be endless, and a call to a hung network mount blocks until the mount answers. Such
+a call cannot be interrupted, so it runs in a thread that is abandoned after the deadline. Each path has a thread of its
+own; in the event loop's executor, a few hung calls would occupy all threads.
 """
 
 from __future__ import annotations
@@ -25,39 +25,39 @@ from typing import Any, Final, NamedTuple, TypeVar
 T = TypeVar("T")
 
 DEADLINE_SECONDS: Final = 5.0
-"""Time for a call to the file system."""
+"""Maximum time for a call to the file system."""
 KNOWN_FILE_SECONDS: Final = 0.5
-"""Time to wait for a file whose last content may be used instead."""
+"""Maximum time to wait for a file whose last content can be used instead."""
 LEAST_SECONDS: Final = 0.2
-"""Time for each call after the time of ``shared_deadline`` is over."""
+"""Time for each call after the ``shared_deadline`` has passed."""
 _READ_FLAGS: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 _PART_BYTES: Final = 2**16
 
 
 class FileError(OSError):
-    """A file that can't be read. Its ``strerror`` is the cause, always set: ``it is a directory``."""
+    """A file that cannot be read. ``strerror`` is always set, for example ``is a directory``."""
 
 
 class NoAnswerError(FileError):
-    """The file system has not answered in time: nothing is known about the file."""
+    """The file system did not answer in time, so nothing is known about the file."""
 
 
 class File(NamedTuple):
-    """A file that was read."""
+    """Content and status of a file."""
 
     content: bytes
     status: os.stat_result
 
     @property
-    def is_open(self) -> bool:
-        """Whether every user of the machine may read it."""
+    def is_world_readable(self) -> bool:
+        """Whether the file is readable by every user."""
         return bool(self.status.st_mode & stat.S_IROTH)
 
 
 def read_file(path: Path, max_bytes: int) -> File:
     """Read a regular file. Blocks while the file system does not answer. Raises ``FileError``."""
     try:
-        # looked at before it is opened, because opening a device or a FIFO may have an effect
+        # checked before opening, because opening a device or FIFO may have side effects
         _require_regular(os.stat(path))
         with open(os.open(path, _READ_FLAGS), "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
@@ -65,7 +65,7 @@ def read_file(path: Path, max_bytes: int) -> File:
             if status.st_size > max_bytes:
                 raise _too_long(max_bytes)
             parts: list[bytes] = []
-            # one byte more than allowed, because the file may grow, and some have no size in their status
+            # read one byte more than allowed: the file may grow, and special file systems report size 0
             left = max_bytes + 1
             while left and (part := file.read(min(left, max(status.st_size + 1, _PART_BYTES)))):
                 parts.append(part)
@@ -75,7 +75,7 @@ def read_file(path: Path, max_bytes: int) -> File:
     except OSError as error:
         raise FileError(error.errno or errno.EIO, error.strerror or type(error).__name__) from None
     except ValueError:
-        raise FileError(errno.EINVAL, "it is no path") from None
+        raise FileError(errno.EINVAL, "not a valid path") from None
     if not left:
         raise _too_long(max_bytes)
     return File(b"".join(parts), status)
@@ -87,12 +87,12 @@ def read_file_within(path: Path, max_bytes: int, seconds: float = DEADLINE_SECON
 
 
 def call_within(path: Path, function: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
-    """Call a function that may block because of this file; blocks for at most ``seconds``.
+    """Call a function that may block because of this file, and wait for at most ``seconds``.
 
-    There is one thread for each path: a second call waits for the first one, and fails at once if that one has been
-    running for ``seconds``. Raises ``NoAnswerError``, and what the function raises.
+    There is one thread per path: a second call waits for the first one, and fails at once if that has been running for
+    ``seconds``. Raises ``NoAnswerError`` and the function's exceptions.
     """
-    seconds = _allowed(seconds)
+    seconds = _remaining(seconds)
     future = _submit(path, function, seconds)
     wait([future], seconds)
     if future.done():
@@ -102,8 +102,8 @@ def call_within(path: Path, function: Callable[[], T], seconds: float = DEADLINE
 
 
 async def call_within_async(path: Path, function: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
-    """Call a function as ``call_within`` does, without blocking the event loop."""
-    seconds = _allowed(seconds)
+    """Like ``call_within``, without blocking the event loop."""
+    seconds = _remaining(seconds)
     waiter = asyncio.wrap_future(_submit(path, function, seconds))
     try:
         await asyncio.wait({waiter}, timeout=seconds)
@@ -111,12 +111,12 @@ async def call_within_async(path: Path, function: Callable[[], T], seconds: floa
             return waiter.result()
         raise _no_answer(seconds)
     finally:
-        # also the call itself, as long as it waits for its turn
+        # this cancels the call too, if it has not started yet
         waiter.cancel()
 
 
 class WatchedFile:
-    """A file that is read again when it changes, and whose last content may be used until it can be read again."""
+    """A file that is read again when it changes. The caller may use the last content until then."""
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path = path
@@ -125,7 +125,7 @@ class WatchedFile:
         self._was_read = False
 
     async def read_if_changed(self) -> File | None:
-        """Return None if the file is still the one that was returned last. Raises ``FileError``."""
+        """Read the file; returns None if it has not changed since the last call. Raises ``FileError``."""
         seconds = KNOWN_FILE_SECONDS if self._was_read else DEADLINE_SECONDS
         try:
             file = await call_within_async(self._path, partial(self._read_if_changed, self._version), seconds)
@@ -146,13 +146,13 @@ class WatchedFile:
 
 
 def file_version(status: os.stat_result) -> tuple[int, ...]:
-    """Return what differs when a file was changed or replaced."""
+    """Return a value that differs if the file was changed or replaced."""
     return status.st_mtime_ns, status.st_ino, status.st_size, status.st_dev
 
 
 @contextmanager
 def shared_deadline(seconds: float) -> Iterator[None]:
-    """Let all calls in this context share ``seconds``: many files of one hung mount cost no more than one of them."""
+    """Limit the total time of all calls in this context, so that many files on a hung mount cost no more than one."""
     token = _shared_end.set(time.monotonic() + seconds)
     try:
         yield
@@ -163,8 +163,8 @@ def shared_deadline(seconds: float) -> Iterator[None]:
 _shared_end: ContextVar[float | None] = ContextVar("shared_end", default=None)
 
 
-def _allowed(seconds: float) -> float:
-    """Return what the shared deadline, if there is one, leaves of these seconds."""
+def _remaining(seconds: float) -> float:
+    """Limit a timeout to what is left of the shared deadline, if there is one."""
     shared_end = _shared_end.get()
     return seconds if shared_end is None else min(seconds, max(LEAST_SECONDS, shared_end - time.monotonic()))
 
@@ -174,26 +174,26 @@ def _no_answer(seconds: float) -> NoAnswerError:
 
 
 def _too_long(max_bytes: int) -> FileError:
-    return FileError(errno.EFBIG, f"it is longer than {max_bytes} bytes")
+    return FileError(errno.EFBIG, f"longer than {max_bytes} bytes")
 
 
 def _require_regular(status: os.stat_result) -> None:
     if stat.S_ISDIR(status.st_mode):
-        raise FileError(errno.EISDIR, "it is a directory")
+        raise FileError(errno.EISDIR, "is a directory")
     if not stat.S_ISREG(status.st_mode):
-        raise FileError(errno.EINVAL, "it is not a regular file")
+        raise FileError(errno.EINVAL, "not a regular file")
 
 
-# -- a thread for each path --------------------------------------------------------------------------------------------
+# -- one thread per path -----------------------------------------------------------------------------------------------
 
 
 class _Calls:
-    """The calls for one path, which its thread makes one by one; the thread ends with the last of them."""
+    """Calls for one path. Its thread makes them one by one, and ends after the last one."""
 
     def __init__(self) -> None:
         self.waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self.began = time.monotonic()
-        """When the running call began."""
+        """Start of the running call."""
 
 
 _calls: dict[Path, _Calls] = {}
@@ -201,7 +201,7 @@ _lock = threading.Lock()
 
 
 def _submit(path: Path, function: Callable[[], T], seconds: float) -> Future[T]:
-    """Let the path's thread call the function. Raises ``FileError``, also if its running call took that long."""
+    """Queue a call for the path's thread. Raises ``FileError`` if the running call has taken ``seconds`` already."""
     future: Future[T] = Future()
     with _lock:
         calls = _calls.get(path)
@@ -212,7 +212,7 @@ def _submit(path: Path, function: Callable[[], T], seconds: float) -> Future[T]:
             try:
                 thread.start()
             except RuntimeError:
-                raise FileError(errno.EAGAIN, "no thread is left to read it") from None
+                raise FileError(errno.EAGAIN, "cannot start a thread to read it") from None
             _calls[path] = calls
         elif time.monotonic() - calls.began >= seconds:
             raise _no_answer(seconds)

@@ -1,8 +1,8 @@
-"""Logging: structlog events and the standard library's records, as one stream of logfmt or JSON lines.
+"""Logging of structlog events and standard library records as logfmt or JSON lines.
 
-Redaction comes first: known secrets are replaced wherever they occur, and values under a key that names a secret
-completely. Keys and values may come from a platform, so control characters are escaped: one event is one line, and no
-line controls a terminal.
+Known secrets are replaced wherever they occur, and values under keys such as ``token`` are replaced completely. Keys
+and values may come from a platform, so control characters are escaped: each event is one line and cannot affect a
+terminal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from exporter.runtime.redaction import HIDDEN, redactor
 
-_TELLING_KEY = re.compile(r"token|passw|secret|authorization|api_?key|credential|cookie", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"token|passw|secret|authorization|api_?key|credential|cookie", re.IGNORECASE)
 _FIRST_KEYS = ("ts", "level", "msg")
 _NOT_IN_LOGFMT_KEYS = re.compile(r'[\s\x00-\x20="]')
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -29,7 +29,7 @@ _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\
 
 
 def configure(level: str = "info", format: str = "logfmt", stream: TextIO | None = None) -> None:  # noqa: A002
-    """Send structlog's events, the standard library's records and warnings to ``stream`` (default: stderr)."""
+    """Send structlog events, standard library records and warnings to ``stream`` (default: stderr)."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*_common_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -55,9 +55,9 @@ def configure(level: str = "info", format: str = "logfmt", stream: TextIO | None
 
 
 def describe_exception(error: BaseException) -> str:
-    """Return class and place of an exception: ``KeyError in livepeer.py:42 (_sample)``.
+    """Return class and location of an exception: ``KeyError in livepeer.py:42 (_sample)``.
 
-    Its text is left out because it may hold anything that a platform sent.
+    Its message is left out because it may contain data from a platform.
     """
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
@@ -72,7 +72,7 @@ def _common_processors() -> list[Processor]:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
         structlog.processors.StackInfoRenderer(),
-        # The plain traceback: no local variables, which hold tokens and bodies.
+        # A traceback without local variables, which may contain tokens and bodies.
         structlog.processors.format_exc_info,
     ]
 
@@ -84,7 +84,7 @@ def _renderers(format: str) -> list[Processor]:  # noqa: A002
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replace known secrets in values, and every value whose key names a secret; put time, level and message first."""
+    """Redact secrets, and move time, level and message to the front."""
     keys = [*_FIRST_KEYS, *(key for key in event if key not in _FIRST_KEYS)]
     return {key: _redacted(key, event[key]) for key in keys if key in event}
 
@@ -92,7 +92,7 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 def _redacted(key: str, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    if _TELLING_KEY.search(key):
+    if _SECRET_KEY.search(key):
         return HIDDEN
     if isinstance(value, int | float):
         return value
@@ -104,7 +104,7 @@ def _redacted(key: str, value: Any) -> Any:
 
 
 def flatten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Prepare an event for logfmt: lists and mappings become JSON text, and keys hold nothing that would end them."""
+    """Prepare an event for logfmt: convert lists and mappings to JSON, and replace separators in keys."""
     return {
         _NOT_IN_LOGFMT_KEYS.sub("_", key): json.dumps(value, ensure_ascii=False)
         if isinstance(value, dict | list)
@@ -114,5 +114,5 @@ def flatten(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict
 
 
 def escape_control_characters(_logger: WrappedLogger, _method: str, line: Any) -> str:
-    """Write as ``\\uXXXX`` what would end the line or control a terminal; JSON readers get the character back."""
+    """Escape control characters as ``\\uXXXX``, which is valid in JSON too."""
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

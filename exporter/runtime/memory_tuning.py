@@ -1,9 +1,9 @@
-"""Settings of Python's garbage collector and of the C library's heap.
+"""Tune Python's garbage collector and glibc's allocator.
 
-Memory that a scrape has freed stays for the next one, and goes back to the system once a minute. glibc by itself gives
-back what is free at the end of a heap after every scrape, and a quarter of the next one's time goes into making these
-pages again. What is free elsewhere it keeps for good; and what stays from poll to poll lies between what scrapes need:
-at 10,000 streams 170 MB became 200 MB within minutes, more than a quarter of it free.
+Memory freed by a scrape is kept for the next one and returned to the system once a minute. By default, glibc returns
+the free end of a heap after every scrape, and a quarter of the next scrape's time is spent on getting these pages back.
+Free memory elsewhere in the heap is never returned: with 10,000 streams, 170 MB grew to 200 MB within minutes, with
+more than a quarter of it free.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Final, NamedTuple
 
 from exporter.runtime.clock import Clock
 
-GIVEN_BACK_EVERY_SECONDS: Final = 60.0
+TRIM_INTERVAL_SECONDS: Final = 60.0
 
 
 def freeze_startup_objects() -> None:
-    """Leave the objects that exist now out of all further collections.
+    """Exclude all current objects from garbage collection.
 
-    Modules and classes, several hundred thousand objects, stay until the end. A full collection that includes them
-    holds the event loop for 50 ms.
+    These are several hundred thousand objects, mostly of modules and classes. A full collection of them would block the
+    event loop for 50 ms.
     """
     gc.collect()
     gc.freeze()
@@ -33,7 +33,7 @@ def freeze_startup_objects() -> None:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Switch automatic collections off while many objects are created, which would take three times as long."""
+    """Disable automatic collections while many objects are created, which makes that three times as fast."""
     is_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -45,23 +45,23 @@ def without_garbage_collection() -> Iterator[None]:
 
 class _Option(NamedTuple):
     number: int
-    """In glibc's malloc.h."""
+    """Number of the option in glibc's malloc.h."""
     value: int
     variable: str
-    """Where people set it, which goes before."""
+    """Environment variable that overrides the value."""
 
 
 _OPTIONS: Final = (
     _Option(-1, 1 << 30, "MALLOC_TRIM_THRESHOLD_"),
-    # the most there may be: larger blocks are a mapping of their own
+    # glibc's maximum; larger blocks are mapped separately
     _Option(-3, 32 << 20, "MALLOC_MMAP_THRESHOLD_"),
-    # with a heap for each thread that writes scrapes, each of them would hold what one scrape needs
+    # with a heap per thread, each thread that renders would keep the memory of a scrape
     _Option(-8, 1, "MALLOC_ARENA_MAX"),
 )
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library of this process; None when it is another one: musl and macOS manage by themselves."""
+    """Return the C library if it is glibc; musl and macOS need no tuning."""
     try:
         library = ctypes.CDLL(None)
     except (OSError, TypeError):
@@ -70,7 +70,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def tune_allocator() -> None:
-    """To be called before there are threads; ``mallopt(3)``."""
+    """Set the options with ``mallopt(3)``. Call this before any thread starts."""
     library = _glibc()
     if library is not None:
         for option in _OPTIONS:
@@ -79,8 +79,8 @@ def tune_allocator() -> None:
 
 
 async def trim_periodically(clock: Clock) -> None:
-    """Give back what is free once a minute, outside the event loop, for as long as the process serves."""
+    """Return free memory to the system once a minute, in a thread. Runs until cancelled, or returns without glibc."""
     library = _glibc()
     while library is not None:
-        await clock.sleep(GIVEN_BACK_EVERY_SECONDS)
+        await clock.sleep(TRIM_INTERVAL_SECONDS)
         await asyncio.to_thread(library.malloc_trim, ctypes.c_size_t(0))

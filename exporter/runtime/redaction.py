@@ -1,4 +1,4 @@
-"""Keeping secrets out of every text that leaves the process."""
+"""Redaction of secrets in all texts that leave the process."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from urllib.parse import quote, quote_plus
 
 HIDDEN: Final = "<secret>"
 _MIN_CHARACTERS = 4
-"""Shorter secrets are not replaced, because they are part of too many ordinary words."""
+"""Secrets shorter than this are not replaced, because they occur in too many ordinary words."""
 MIN_TEXT_CHARACTERS: Final = 8
-"""Shorter secrets are replaced in logs and our own messages only, because a platform's texts may contain such words."""
+"""Secrets shorter than this are replaced in our own texts only, because a platform may use them as ordinary words."""
 MIN_NAME_PART_CHARACTERS: Final = 16
-"""Shorter secrets are replaced in a platform's names and ids only if they are the whole name."""
+"""Secrets shorter than this are replaced in a platform's names and ids only if they are the whole name."""
 
 
 class _Replacements(NamedTuple):
-    """Search patterns for all forms of all secrets."""
+    """Strings to replace. Longer strings come first, because they may contain shorter ones."""
 
     anywhere: re.Pattern[str] | None
+    """Pattern for our own texts."""
     marks: tuple[str, ...]
-    """Parts that every form of a secret contains, of those that are replaced in a platform's texts."""
+    """Substrings by which to find out quickly whether a platform's text contains any secret."""
     in_texts: tuple[str, ...]
-    """Longest first, as in all of these."""
     names: frozenset[str]
-    """Names that are replaced as a whole."""
+    """Names to replace if the whole name is equal."""
     in_names: tuple[str, ...]
 
 
 class Redactor:
-    """Replaces the secrets that were read so far, in any text. Thread-safe."""
+    """Replaces known secrets in texts. Thread-safe."""
 
     def __init__(self) -> None:
         self._forms: dict[str, set[str]] = {}
-        """The encoded forms of each secret."""
+        """Encoded forms of each secret."""
         self._replacements: _Replacements | None = None
-        """None until they are needed: each secret changes them, and a configuration may have hundreds."""
+        """Built when first needed, because every new secret changes them."""
         self._lock = threading.Lock()
 
     def add(self, text: str) -> None:
-        """Replace this text from now on, and its encoded forms in URLs, headers and JSON."""
+        """Start replacing a secret, also in its encoded forms in URLs, headers and JSON."""
         if len(text) < _MIN_CHARACTERS:
             return
         with self._lock:
@@ -52,24 +52,24 @@ class Redactor:
                 self._replacements = None
 
     def forget(self, text: str) -> None:
-        """Stop replacing an expired secret: tokens change every few minutes, and each makes the pattern longer."""
+        """Stop replacing a secret that has expired, such as a short-lived token."""
         with self._lock:
             if self._forms.pop(text, None) is not None:
                 self._replacements = None
 
     def scrub(self, text: str) -> str:
-        """Return one of our own texts, such as a log line, with ``<secret>`` in place of every known secret."""
+        """Replace all known secrets in one of our own texts, such as a log line."""
         pattern = self._current().anywhere
         return pattern.sub(HIDDEN, text) if pattern else text
 
     def scrub_text(self, text: str) -> str:
-        """Return a platform's text with ``<secret>`` in place of every known secret of 8 or more characters."""
+        """Replace known secrets of 8 or more characters in a platform's text."""
         return _replace(text, self._current().in_texts) if self.occurs_in(text) else text
 
     def scrub_name(self, text: str) -> str:
-        """Return a platform's name or id: one that is a secret is replaced, and secrets of 16 or more characters in it.
+        """Replace secrets of 16 or more characters in a platform's name or id, and a name that is itself a secret.
 
-        Others stay, so that the password ``live-events`` does not rewrite ``live-events/final``.
+        Shorter secrets stay, so that the password ``live-events`` does not change ``live-events/final``.
         """
         if not self.occurs_in(text):
             return text
@@ -77,9 +77,9 @@ class Redactor:
         return HIDDEN if text in replacements.names else _replace(text, replacements.in_names)
 
     def occurs_in(self, text: str) -> bool:
-        """Return whether a text, or one of many that are joined, may contain a secret of 8 or more characters.
+        """Return whether a text may contain a secret of 8 or more characters.
 
-        It takes microseconds for the texts of a whole poll.
+        This is fast (microseconds) even for all texts of a poll joined into one.
         """
         return any(mark in text for mark in self._current().marks)
 
@@ -88,19 +88,19 @@ class Redactor:
         if current is None:
             with self._lock:
                 current = self._replacements = _replacements(self._forms)
-                # re caches the last 512 compiled patterns, and each contains every secret
+                # re caches compiled patterns, and each of these contains all secrets
                 re.purge()
         return current
 
 
 redactor = Redactor()
-"""The process-wide redactor; every log line, and every result of a poll, passes through it."""
+"""The process-wide redactor, applied to log lines and poll results."""
 
 
 def _replacements(forms_by_secret: dict[str, set[str]]) -> _Replacements:
     in_names = [forms for text, forms in forms_by_secret.items() if len(text) >= MIN_NAME_PART_CHARACTERS]
     named = [forms for text, forms in forms_by_secret.items() if len(text) >= MIN_TEXT_CHARACTERS]
-    # some platforms' words are read in lower case
+    # some values of platforms are converted to lower case before they get here
     in_texts = [forms | {form.lower() for form in forms} for forms in named]
     all_forms = _longest_first(forms_by_secret.values())
     return _Replacements(
@@ -117,7 +117,7 @@ def _longest_first(sets: Iterable[set[str]]) -> tuple[str, ...]:
 
 
 def _without_longer(forms: set[str]) -> set[str]:
-    """Return the forms without those that contain another one."""
+    """Return the forms that do not contain another form."""
     return {form for form in forms if not any(other in form for other in forms if other != form)}
 
 

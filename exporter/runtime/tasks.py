@@ -1,4 +1,4 @@
-"""Ending asyncio tasks."""
+"""Helpers to cancel asyncio tasks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 async def cancel_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks and wait until they have ended."""
+    """Cancel tasks and wait for them."""
     tasks = list(tasks)
     for task in tasks:
         task.cancel()
@@ -16,7 +16,7 @@ async def cancel_tasks(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
 
 async def run_within(seconds: float, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Run these concurrently, and cancel those that take longer; run none if ``seconds`` is 0."""
+    """Run functions concurrently and cancel those that take longer; 0 seconds runs none."""
     tasks = [asyncio.create_task(function()) for function in functions] if seconds else []
     if tasks:
         _, late = await asyncio.wait(tasks, timeout=seconds)

@@ -111,13 +111,13 @@ def test_fifo_in_place_of_each_file_affects_only_users_of_the_file(tmp_path: Pat
             for name in ("web.yml", "sessions", "token", "ca.pem"):
                 put_obstacle(tmp_path / name, "FIFO")
             run.exporter.wait_for(r'msg="failed to reload web configuration".*web.yml: cannot read the file')
-            run.exporter.wait_for(r'msg="sessions file not read" .*it is not a regular file')
+            run.exporter.wait_for(r'msg="sessions file not read" .*not a regular file')
             run.exporter.wait_for(r'msg="upstream is failing" .*upstream=protected .*reason=auth .*not a regular file')
             errors = reload(run)
             for name in ("sessions", "token", "ca.pem"):
-                assert len(re.findall(rf"{name}\b[^,]*: it is not a regular file", errors)) == 1, errors
+                assert len(re.findall(rf"{name}\b[^,]*: not a regular file", errors)) == 1, errors
             put_obstacle(tmp_path / "config.yaml", "FIFO")
-            assert "config.yaml: found no file to read (it is not a regular file), allowed a YAML file" in reload(run)
+            assert "config.yaml: cannot read the file: not a regular file" in reload(run)
             assert is_up(run, "wave"), "with the sessions that were read last"
             assert not is_up(run, "protected")
         for message in ("failed to reload web configuration", "sessions file not read"):
@@ -130,13 +130,13 @@ def test_hung_mount_affects_only_updates_of_its_files(tmp_path: Path, platform: 
         threads = thread_count(run)
         with run.under_attack():
             (tmp_path / "hang").touch()
-            run.exporter.wait_for(r"msg=\"secrets file can't be read; its last content is used\"")
+            run.exporter.wait_for(r"msg=\"cannot read secrets file; using its last content\"")
             run.exporter.wait_for(
                 r'msg="failed to reload web configuration".*no answer from the file system within 5 s'
             )
-            assert "token can't be read: no answer from the file system" in reload(run)
+            assert "token: no answer from the file system" in reload(run)
             assert is_up(run, "protected"), "with the token that was read last"
-        assert run.exporter.said.count("its last content is used") == 1
+        assert run.exporter.said.count("using its last content") == 1
         assert run.exporter.said.count("failed to reload web configuration") == 1
         assert thread_count(run) <= threads + 4, "one for each file, and those that load the configuration"
         (tmp_path / "hang").unlink()
@@ -161,4 +161,4 @@ def test_start_without_a_regular_file_fails_with_one_error(tmp_path: Path, kind:
     with Exporter(arguments, tmp_path, limits, "prlimit", measured=False) as started:
         assert started.ended() == 1
         assert started.said.count("level=error") == 1
-        assert f"found no file to read ({cause}), allowed a YAML file" in started.said
+        assert f"cannot read the file: {cause}" in started.said

@@ -88,5 +88,5 @@ def test_reload_with_many_unknown_keys_logs_the_first_ones_and_their_number(tmp_
                 file.writelines(f"unknown_{number}: 1\n" for number in range(UNKNOWN_KEYS))
             run.exporter.send(signal.SIGHUP)
             line = run.exporter.wait_for("configuration not reloaded.*").group()
-        assert line.count("found an unknown key") == 50
+        assert line.count("unknown key;") == 50
         assert f"{UNKNOWN_KEYS - 50} more errors" in line

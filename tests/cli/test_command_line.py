@@ -51,7 +51,7 @@ def test_version_prints_version_revision_and_python_version(capsys: pytest.Captu
 
 
 @pytest.mark.parametrize("command", [[], ["demo"], ["metrics"]])
-def test_help_names_every_flag_with_its_default(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
     assert ended.value.code == 0
@@ -72,35 +72,37 @@ def test_help_names_every_flag_with_its_default(command: list[str], capsys: pyte
         (["--web.telemetry-path=/{x}"], "must start with /"),
         (["--log.level=loud"], "invalid choice"),
         (["--log.format=xml"], "invalid choice"),
-        (["--web.max-requests=many"], "'many': allowed: a whole number"),
+        (["--web.max-requests=many"], "'many': expected a whole number"),
         (["--web.external-url=ftp://a"], "expected http://HOST[:PORT][/PATH]"),
         (["--config.f=x"], "unrecognized arguments"),
         (["nonsense"], 'unknown command "nonsense"; the commands are demo, alerts,'),
         (["alrts"], 'unknown command "alrts"; did you mean "alerts"?'),
         (["--config.file", "demo", "alrts"], 'unknown command "alrts"; did you mean "alerts"?'),
-        (["--log.level=debug", "demo"], "give options after the command: stream-exporter demo …"),
+        (["--log.level=debug", "demo"], "options must follow the command: stream-exporter demo …"),
         (["demo", "--log.l=debug"], "stream-exporter demo: error: unrecognized arguments: --log.l=debug"),
-        (["demo", "--streams=0"], "'0': allowed: a whole number from 1 on"),
-        (["demo", "--streams=many"], "allowed: a whole number from 1 on"),
-        (["demo", "--speed=0"], "'0': allowed: a number above 0"),
-        (["demo", "--speed=inf"], "allowed: a number above 0"),
-        (["demo", "--speed=nan"], "allowed: a number above 0"),
-        (["demo", "--speed=fast"], "allowed: a number above 0"),
+        (["demo", "--streams=0"], "'0': expected a whole number of at least 1"),
+        (["demo", "--streams=many"], "expected a whole number of at least 1"),
+        (["demo", "--speed=0"], "'0': expected a number above 0"),
+        (["demo", "--speed=inf"], "expected a number above 0"),
+        (["demo", "--speed=nan"], "expected a number above 0"),
+        (["demo", "--speed=fast"], "expected a number above 0"),
         (["demo", "--config.file=x"], "unrecognized arguments"),
         (["metrics", "all"], "unrecognized arguments"),
     ],
 )
-def test_bad_usage_says_what_is_allowed(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_error_states_what_is_expected(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert said in usage_error(capsys, *arguments)
 
 
 @pytest.mark.parametrize("command", [[], ["demo"]])
-def test_probes_are_disabled_by_their_flag_only(command: list[str]) -> None:
+def test_probes_are_disabled_only_by_their_flag(command: list[str]) -> None:
     for flags in ([], ["--web.disable-probe"]):
         assert web_options(make_parser().parse_args([*command, *flags])).disable_probe is bool(flags)
 
 
-def test_check_says_what_a_configuration_costs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_requests_per_minute(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(LIVEPEER)
     assert main(["--config.check"]) == 0
     first, second, *rest = capsys.readouterr().out.splitlines()
@@ -109,16 +111,16 @@ def test_check_says_what_a_configuration_costs(capsys: pytest.CaptureFixture[str
     assert not rest
 
 
-def test_check_warns_above_a_platform_s_limit(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_warns_above_the_request_limit_of_a_platform(capsys: pytest.CaptureFixture[str]) -> None:
     sessions = ", ".join(f"sess_{number}" for number in range(200))
     Path("own.yaml").write_text(GREEDY_WAVE.replace("SESSIONS", sessions))
     assert main(["--config.check", "--config.file", "own.yaml"]) == 0
     out = capsys.readouterr().out
     assert "own.yaml: configuration is valid" in out
-    assert re.search(r"^warning: upstream wave: [0-9.e+]+ requests per minute are above", out, re.MULTILINE)
+    assert re.search(r"^warning: upstream wave: [0-9.e+]+ requests per minute exceed", out, re.MULTILINE)
 
 
-def test_check_warns_of_a_secret_that_everybody_can_read(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_warns_about_a_secret_readable_by_every_user(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(LIVEPEER)
     Path("token").chmod(0o644)
     assert main(["--config.check"]) == 0
@@ -127,14 +129,14 @@ def test_check_warns_of_a_secret_that_everybody_can_read(capsys: pytest.CaptureF
     assert "canary" not in out
 
 
-def test_check_warns_of_a_costly_password_hash(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_warns_about_a_costly_password_hash(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(LIVEPEER)
     Path("web.yml").write_text(f"basic_auth_users: {{alice: $2b$15${'.' * 53}}}")
     assert main(["--config.check", "--web.config.file=web.yml"]) == 0
     assert "warning: web.yml:1:27: basic_auth_users.alice: checking a hash of cost 15" in capsys.readouterr().out
 
 
-def test_check_prints_every_error_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_prints_one_line_per_error(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(LIVEPEER.replace("name: studio", "name: not a name").replace("http:", "ftp:"))
     assert main(["--config.check"]) == 1
     captured = capsys.readouterr()
@@ -143,7 +145,7 @@ def test_check_prints_every_error_on_a_line(capsys: pytest.CaptureFixture[str]) 
     assert all(re.match(r"config\.yaml:\d+:\d+: upstreams", line) for line in captured.err.splitlines())
 
 
-def test_metrics_prints_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+def test_metrics_command_prints_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["metrics"]) == 0
     out = capsys.readouterr().out
     assert "stream_live" in out

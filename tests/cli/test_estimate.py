@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import main
-from exporter.cli.estimate import estimate, finds_streams, size
+from exporter.cli.estimate import estimate, has_discovery, size
 from exporter.cli.settings import load_settings
 
 CONFIGURATION = """
@@ -24,7 +24,7 @@ def _directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("config.yaml").write_text(CONFIGURATION.replace("PER_STREAM", "false"))
 
 
-def test_each_upstream_has_its_line_and_the_sum_is_theirs(capsys: pytest.CaptureFixture[str]) -> None:
+def test_estimate_has_a_line_per_upstream_and_a_total(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["metrics", "--estimate", "--streams", "20"]) == 0
     heads, *lines, total = capsys.readouterr().out.splitlines()
     assert heads.split() == ["upstream", "streams", "series", "per", "stream", "bytes", "gzip"]
@@ -39,17 +39,17 @@ def test_each_upstream_has_its_line_and_the_sum_is_theirs(capsys: pytest.Capture
     assert total.split()[:2] == ["total", "63"]
 
 
-def test_what_is_left_out_is_not_counted() -> None:
-    def of_studio() -> int:
+def test_excluded_families_are_not_counted() -> None:
+    def studio_series() -> int:
         return estimate(load_settings(Path("config.yaml"), {}), 20)[1].series
 
-    whole = of_studio()
+    whole = studio_series()
     with Path("config.yaml").open("a") as file:
         file.write("defaults: {exclude_families: [stream_viewers]}\n")
-    assert of_studio() == whole - 20
+    assert studio_series() == whole - 20
 
 
-def test_more_streams_than_are_made_up_count_in_proportion() -> None:
+def test_estimate_is_scaled_up_above_the_generated_streams() -> None:
     settings = load_settings(Path("config.yaml"), {})
     few, many = (estimate(settings, streams)[1] for streams in (400, 4000))
     assert few.name == many.name == "studio"
@@ -59,19 +59,19 @@ def test_more_streams_than_are_made_up_count_in_proportion() -> None:
     assert few.compressed < few.bytes_ / 3
 
 
-def test_histograms_of_every_stream_show() -> None:
+def test_histograms_per_stream_add_series() -> None:
     shared = estimate(load_settings(Path("config.yaml"), {}), 50)[0]
     Path("config.yaml").write_text(CONFIGURATION.replace("PER_STREAM", "true"))
     single = estimate(load_settings(Path("config.yaml"), {}), 50)[0]
     assert single.series - shared.series >= 49 * 12
 
 
-def test_who_finds_streams() -> None:
+def test_upstreams_with_discovery_are_recognized() -> None:
     settings = load_settings(Path("config.yaml"), {})
-    assert [finds_streams(upstream) for upstream in settings.upstreams] == [True, True, False, False, True]
+    assert [has_discovery(upstream) for upstream in settings.upstreams] == [True, True, False, False, True]
 
 
-def test_a_bad_configuration_is_told_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_configuration_is_reported_by_the_estimate(capsys: pytest.CaptureFixture[str]) -> None:
     Path("other.yaml").write_text("upstreams: []\n")
     assert main(["metrics", "--estimate", "--config.file", "other.yaml"]) == 1
     assert "other.yaml:1:" in capsys.readouterr().err
@@ -80,5 +80,5 @@ def test_a_bad_configuration_is_told_as_ever(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (4_900_000, "4.9 MB"), (2e9, "2 GB")]
 )
-def test_sizes(count: float, text: str) -> None:
+def test_size_is_formatted(count: float, text: str) -> None:
     assert size(count) == text

@@ -1,4 +1,4 @@
-"""``stream-exporter session``, against the simulated platforms on a port of their own."""
+"""``stream-exporter session`` with the simulated platforms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cli import main
-from exporter.cli.session_text import failure, platform_words, shown_answer
+from exporter.cli.session_text import failure, platform_message, shown_answer
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
 from exporter.platforms.capabilities import CommandOption, ManualRequest, SessionAction, SessionCommand, SessionCommands
@@ -33,14 +33,14 @@ Output = pytest.CaptureFixture[str]
 
 
 class Terminal(io.StringIO):
-    """Standard input with somebody in front of it."""
+    """Standard input that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
 
 class Simulated:
-    """The simulated platforms, and the commands that are given to the exporter."""
+    """Simulated platforms, and a configuration with upstreams on them."""
 
     def __init__(self, url: str, fleet: Fleet, now: float) -> None:
         self.fleet = fleet
@@ -79,7 +79,7 @@ class Simulated:
 
 
 async def broken(request: web.Request) -> web.Response:
-    """Takes a request and hangs up."""
+    """Close the connection instead of responding."""
     assert request.transport is not None
     request.transport.close()
     return web.Response()
@@ -110,7 +110,7 @@ def answered(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 # -- showing -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_session_of_wave_by_its_configured_name(simulated: Simulated, capsys: Output) -> None:
+def test_show_finds_a_wave_session_by_its_configured_name(simulated: Simulated, capsys: Output) -> None:
     stream = simulated.live(Platform.WAVE)
     assert main(["session", "show", "--upstream", "wave", "keynote"]) == 0
     printed = capsys.readouterr()
@@ -120,13 +120,13 @@ def test_a_session_of_wave_by_its_configured_name(simulated: Simulated, capsys: 
     assert TOKEN not in printed.out + printed.err
 
 
-def test_an_id_goes_before_a_name(simulated: Simulated, capsys: Output) -> None:
+def test_id_takes_precedence_over_a_name(simulated: Simulated, capsys: Output) -> None:
     stream = simulated.live(Platform.WAVE)
     assert main(["session", "show", "--upstream", "wave", stream.id]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "live"
 
 
-def test_a_stream_of_storm_after_a_login(simulated: Simulated, capsys: Output) -> None:
+def test_show_logs_in_to_storm(simulated: Simulated, capsys: Output) -> None:
     stream = simulated.live(Platform.STORM)
     assert main(["session", "show", "--upstream", "edge", f"{stream.application}/{stream.name}"]) == 0
     printed = capsys.readouterr()
@@ -134,7 +134,7 @@ def test_a_stream_of_storm_after_a_login(simulated: Simulated, capsys: Output) -
     assert PASSWORD not in printed.out + printed.err
 
 
-def test_a_session_or_a_stream_of_livepeer_without_its_key(simulated: Simulated, capsys: Output) -> None:
+def test_show_finds_a_livepeer_stream_and_hides_its_key(simulated: Simulated, capsys: Output) -> None:
     stream = simulated.live(Platform.LIVEPEER)
     assert main(["session", "show", "--upstream", "studio", stream.id]) == 0
     printed = capsys.readouterr()
@@ -143,21 +143,21 @@ def test_a_session_or_a_stream_of_livepeer_without_its_key(simulated: Simulated,
     assert [line.split("/api/")[1].split("/")[0] for line in printed.err.splitlines()] == ["session", "stream"]
 
 
-def test_what_is_not_there(simulated: Simulated, capsys: Output) -> None:
+def test_missing_session_is_reported(simulated: Simulated, capsys: Output) -> None:
     assert main(["session", "show", "--upstream", "studio", "nobody"]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.splitlines()[-3:] == [
-        "there is no such session or stream",
+        "no such session or stream",
         "GET /stream/{id}: status 404",
-        "the platform says: not found",
+        "message of the platform: not found",
     ]
 
 
 # -- changing ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_update_is_shown_and_asked_about(
+def test_update_is_printed_and_must_be_confirmed(
     simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(monkeypatch, "y\n")
@@ -178,7 +178,7 @@ def test_an_update_is_shown_and_asked_about(
 
 
 @pytest.mark.parametrize("answer", ["\n", "n\n", "", "yesterday\n"])
-def test_what_is_not_agreed_to_is_not_sent(
+def test_unconfirmed_request_is_not_sent(
     answer: str, simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(monkeypatch, answer)
@@ -188,15 +188,15 @@ def test_what_is_not_agreed_to_is_not_sent(
     assert json.loads(capsys.readouterr().out)["status"] == "live"
 
 
-def test_nobody_is_asked_without_a_terminal(
+def test_change_without_a_terminal_requires_yes(
     simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
     assert main(["session", "end", "--upstream", "wave", "keynote"]) == 2
-    assert "--yes sends without asking" in capsys.readouterr().err
+    assert "use --yes" in capsys.readouterr().err
 
 
-def test_a_live_session_is_ended_and_then_deleted(simulated: Simulated, capsys: Output) -> None:
+def test_live_session_must_be_ended_before_it_is_deleted(simulated: Simulated, capsys: Output) -> None:
     assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 1
     refused = capsys.readouterr().err.splitlines()
     assert refused[0].startswith("DELETE http://")
@@ -204,37 +204,39 @@ def test_a_live_session_is_ended_and_then_deleted(simulated: Simulated, capsys: 
         "A live session can't be deleted; end it first.",
         'WAVE refused to delete the session; if it is live, end it first with "session end"',
         "DELETE /streaming/sessions/{id}: status 409",
-        "the platform says: Cannot delete active session",
+        "message of the platform: Cannot delete active session",
     ]
     assert main(["session", "end", "--upstream", "wave", "keynote", "--yes"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "ended"
     assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 0
     assert "deletedAt" in json.loads(capsys.readouterr().out)
     assert main(["session", "delete", "--upstream", "wave", "keynote", "--yes"]) == 1
-    assert "there is no such session" in capsys.readouterr().err
+    assert "no such session" in capsys.readouterr().err
 
 
-def test_a_change_whose_answer_is_lost_may_have_been_made(simulated: Simulated, capsys: Output) -> None:
+def test_lost_response_to_a_change_leaves_the_outcome_open(simulated: Simulated, capsys: Output) -> None:
     assert main(["session", "end", "--upstream", "other", "s", "--yes"]) == 1
-    assert capsys.readouterr().err.endswith("it may have been done all the same: look with `session show`\n")
+    assert capsys.readouterr().err.endswith("the change may have been made; check with `session show`\n")
 
 
-# -- what can't be meant -----------------------------------------------------------------------------------------------
+# -- invalid usage -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["show", "--upstream", "nobody", "x"], "no upstream 'nobody' in config.yaml: there are wave, edge"),
-        (["show", "--upstream", "origin", "x"], "show works on livepeer, storm, wave alone"),
-        (["end", "--upstream", "edge", "a/b"], "end works on wave alone, and edge is of storm"),
+        (["show", "--upstream", "nobody", "x"], "no upstream 'nobody' in config.yaml; its upstreams are wave, edge"),
+        (["show", "--upstream", "origin", "x"], "show works only on livepeer, storm, wave"),
+        (["end", "--upstream", "edge", "a/b"], "end works only on wave, but edge is on platform storm"),
         (["show", "--upstream", "edge", "no-slash"], "application/key"),
         (["show", "--upstream", "edge", "/key"], "application/key"),
-        (["show", "--upstream", "wave", ".."], "'..' is no id"),
+        (["show", "--upstream", "wave", ".."], "'..' is not a valid id"),
         (["update", "--upstream", "wave", "keynote", "--yes"], "nothing to update"),
     ],
 )
-def test_usage(arguments: list[str], said: str, simulated: Simulated, capsys: Output) -> None:
+def test_invalid_arguments_are_usage_errors(
+    arguments: list[str], said: str, simulated: Simulated, capsys: Output
+) -> None:
     assert main(["session", *arguments]) == 2
     assert said in capsys.readouterr().err
 
@@ -252,7 +254,7 @@ def test_usage(arguments: list[str], said: str, simulated: Simulated, capsys: Ou
         ["update", "--upstream", "wave", "x", "--metadata", "a=\x1b[2J"],
     ],
 )
-def test_usage_that_the_parser_sees(arguments: list[str], capsys: Output) -> None:
+def test_invalid_syntax_is_a_usage_error(arguments: list[str], capsys: Output) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["session", *arguments])
     assert ended.value.code == 2
@@ -261,7 +263,7 @@ def test_usage_that_the_parser_sees(arguments: list[str], capsys: Output) -> Non
 
 @pytest.fixture
 def storm_with_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give Storm an update with an option of its own."""
+    """Add an update command with its own option to Storm."""
 
     def requests(stream_id: str, options: Mapping[str, Any]) -> tuple[ManualRequest]:
         return (ManualRequest("PATCH /titles/{id}", {"id": stream_id}, options["title"], notice="Viewers see it."),)
@@ -272,7 +274,7 @@ def storm_with_update(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("storm_with_update")
-def test_any_platform_can_bring_commands_and_options(
+def test_platform_can_add_commands_and_options(
     simulated: Simulated, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answered(monkeypatch, "n\n")
@@ -287,7 +289,7 @@ def test_any_platform_can_bring_commands_and_options(
 
 
 @pytest.mark.usefixtures("storm_with_update")
-def test_the_help_names_the_platforms_of_each_action(capsys: Output) -> None:
+def test_help_names_the_platforms_of_each_action(capsys: Output) -> None:
     with pytest.raises(SystemExit):
         main(["session", "--help"])
     text = " ".join(capsys.readouterr().out.split())
@@ -296,14 +298,14 @@ def test_the_help_names_the_platforms_of_each_action(capsys: Output) -> None:
     assert "`end` and `delete` work on wave." in text
 
 
-def test_a_bad_configuration(tmp_path: Path, capsys: Output) -> None:
+def test_invalid_configuration_is_reported(tmp_path: Path, capsys: Output) -> None:
     (tmp_path / "bad.yaml").write_text("upstreams: []\n")
     path = str(tmp_path / "bad.yaml")
     assert main(["session", "show", "--upstream", "wave", "x", "--config.file", path]) == 1
     assert "at least one upstream" in capsys.readouterr().err
 
 
-# -- words -------------------------------------------------------------------------------------------------------------
+# -- messages ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -330,8 +332,8 @@ def test_a_bad_configuration(tmp_path: Path, capsys: Output) -> None:
         ([], ""),
     ],
 )
-def test_a_platform_s_own_words(answer: Any, words: str) -> None:
-    assert platform_words(json.dumps(answer).encode()) == words
+def test_message_of_the_platform_is_extracted(answer: Any, words: str) -> None:
+    assert platform_message(json.dumps(answer).encode()) == words
 
 
 @given(
@@ -343,8 +345,8 @@ def test_a_platform_s_own_words(answer: Any, words: str) -> None:
         ),
     ).map(lambda data: json.dumps(data).encode())
 )
-def test_no_refusal_raises(body: bytes) -> None:
-    words = platform_words(body)
+def test_any_error_response_is_handled(body: bytes) -> None:
+    words = platform_message(body)
     assert words.isprintable()
     assert len(words) <= 500
 
@@ -352,7 +354,7 @@ def test_no_refusal_raises(body: bytes) -> None:
 SHOW = ManualRequest("GET /stream/{id}", {"id": "known-key"})
 
 
-def test_secrets_in_an_answer_are_hidden_wherever_they_stand_again() -> None:
+def test_secrets_in_a_response_are_hidden_wherever_they_occur() -> None:
     data = {
         "streamKey": "abcd-1234",
         "name": "of abcd-1234",
@@ -367,7 +369,7 @@ def test_secrets_in_an_answer_are_hidden_wherever_they_stand_again() -> None:
 
 @pytest.mark.parametrize("reason", Reason)
 @pytest.mark.parametrize("order", [SHOW, end_session("s"), delete_session("s")])
-def test_every_failure_has_words(reason: Reason, order: ManualRequest) -> None:
+def test_every_failure_has_a_meaning(reason: Reason, order: ManualRequest) -> None:
     first, second, *_ = failure(UpstreamError(reason, "GET /x: it failed"), order)
     assert first
     assert second == "GET /x: it failed"
@@ -383,6 +385,6 @@ def test_every_failure_has_words(reason: Reason, order: ManualRequest) -> None:
         ),
     ],
 )
-def test_a_refusal_is_told_as_one(order: Callable[[], ManualRequest], meaning: str) -> None:
+def test_refusal_has_the_meaning_of_its_request(order: Callable[[], ManualRequest], meaning: str) -> None:
     error = UpstreamError(Reason.BAD_RESPONSE, "status 400", status=400)
     assert failure(error, order()) == [meaning, "status 400"]

@@ -1,7 +1,7 @@
-"""One file per rule in bad/: what is wrong with it stands at its end, as the error lines that it must give.
+"""Invalid configurations in ``bad/``, each with the errors that it must cause.
 
-``# expect:`` lines, with FILE for the file's path, DIR for its folder and PLATFORMS for the names of all platforms;
-``# env:`` lines set variables. Beside the file are the folder secrets/ and what is in it.
+``# expect:`` lines are the errors, with FILE for the file's path, DIR for its folder and PLATFORMS for the names of all
+platforms. ``# env:`` lines set environment variables. The folder ``secrets`` next to the file is created here.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ def make_secrets(folder: Path) -> None:
     (folder / "long").write_text("s3cr3t-t0ken" * 10_000)
 
 
-def marked(file: Path, mark: str) -> list[str]:
-    return [line.removeprefix(mark) for line in file.read_text().splitlines() if line.startswith(mark)]
+def lines_after(file: Path, prefix: str) -> list[str]:
+    return [line.removeprefix(prefix) for line in file.read_text().splitlines() if line.startswith(prefix)]
 
 
 def expected_errors(file: Path) -> list[str]:
     *names, last = platforms()
-    return [line.replace("PLATFORMS", f"{', '.join(names)} or {last}") for line in marked(file, "# expect: ")]
+    return [line.replace("PLATFORMS", f"{', '.join(names)} or {last}") for line in lines_after(file, "# expect: ")]
 
 
 def errors_of(file: Path, folder: Path) -> list[str]:
     make_secrets(folder / "secrets")
     copy = Path(shutil.copy(file, folder / "config.yaml"))
-    environ = dict(line.split("=", 1) for line in marked(file, "# env: "))
+    environ = dict(line.split("=", 1) for line in lines_after(file, "# env: "))
     with pytest.raises(ConfigError) as caught:
         load_settings(copy, environ)
     assert str(caught.value) == "\n".join(caught.value.errors)
@@ -48,7 +48,7 @@ def errors_of(file: Path, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("file", BAD, ids=lambda file: file.stem)
-def test_every_error_of_a_bad_file_is_reported_with_its_place(file: Path, tmp_path: Path) -> None:
+def test_all_errors_in_a_bad_file_are_reported_with_their_location(file: Path, tmp_path: Path) -> None:
     assert errors_of(file, tmp_path) == expected_errors(file)
 
 

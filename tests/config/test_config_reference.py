@@ -1,4 +1,4 @@
-"""The reference page and the example say what the settings' classes say."""
+"""The reference page and the example agree with the settings classes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def sections(annotation: object) -> Iterator[type[BaseModel]]:
 
 
 def keys(annotation: object) -> set[str]:
-    """Every key of every mapping; of a secret, any of its spellings will do."""
+    """Return patterns of all keys in all mappings; for a secret, any of its spellings matches."""
     found = set()
     for model in sections(annotation):
         secrets = model.secret_fields if issubclass(model, Section) else frozenset()
@@ -66,7 +66,7 @@ def keys(annotation: object) -> set[str]:
 
 
 def places() -> dict[str, list[Path]]:
-    """Where each key may be shown: in the example, and on the page of a platform that has it for itself."""
+    """Return the files that may show each key: the example, and the page of the platform that defines it."""
     found = {key: [EXAMPLE] for key in {"for", *keys(settings_class(config_schema()))}}
     for name, platform in platforms().items():
         for key in keys(platform.settings_class) - keys(UpstreamSettings):
@@ -81,7 +81,7 @@ def test_every_key_is_shown_in_an_example(key: str, files: list[Path]) -> None:
     assert shown or key == "discover"
 
 
-def test_the_example_is_valid(tmp_path: Path) -> None:
+def test_example_is_valid(tmp_path: Path) -> None:
     (tmp_path / EXAMPLE.name).touch(0o600)
     shutil.copyfile(EXAMPLE, tmp_path / EXAMPLE.name)
     (tmp_path / "secrets").mkdir()

@@ -38,19 +38,19 @@ from exporter.config.yaml_document import DocumentError, read
         ("a: 123456789012345678901234567890", 1.2345678901234568e29),
     ],
 )
-def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
+def test_scalars_follow_the_yaml_1_2_core_schema(text: str, value: Any) -> None:
     assert read(text).data == {"a": value}
 
 
-def test_not_a_number_is_a_number() -> None:
+def test_nan_is_a_number() -> None:
     assert math.isnan(read("a: .nan").data["a"])
 
 
-def test_keys_are_text() -> None:
+def test_keys_are_always_text() -> None:
     assert read("{1: a, true: b, null: c, on: d}").data == {"1": "a", "true": "b", "null": "c", "on": "d"}
 
 
-def test_every_key_and_value_has_its_place() -> None:
+def test_keys_and_values_have_positions() -> None:
     found = read("upstreams:\n  - name: studio\n    auth: {token: x}\n")
     assert found.keys[("upstreams", 0, "auth", "token")] == (3, 12)
     assert found.values[("upstreams", 0, "auth", "token")] == (3, 19)
@@ -58,7 +58,7 @@ def test_every_key_and_value_has_its_place() -> None:
     assert found.values[()] == (1, 1)
 
 
-def test_aliases_and_merges() -> None:
+def test_aliases_and_merges_are_expanded() -> None:
     text = "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [{z: 1}, {z: 2, w: 3}]}\nd: *a\ne: {<<: {<<: *a, v: 1}}"
     assert read(text).data == {
         "a": {"x": 1, "y": 2},
@@ -69,11 +69,11 @@ def test_aliases_and_merges() -> None:
     }
 
 
-def test_a_quoted_merge_key_is_a_key() -> None:
+def test_quoted_merge_key_is_an_ordinary_key() -> None:
     assert read("{'<<': {a: 1}}").data == {"<<": {"a": 1}}
 
 
-def test_repeated_keys_are_found_everywhere_and_the_first_counts() -> None:
+def test_all_duplicate_keys_are_found_and_the_first_value_is_used() -> None:
     found = read("a: 1\nb: {c: 1, c: 2}\na: 3\n<<: {x: 1}\n<<: {y: 1}\n")
     assert found.data == {"a": 1, "b": {"c": 1}, "x": 1}
     assert sorted(found.repeated) == [(("<<",), (5, 1)), (("a",), (3, 1)), (("b", "c"), (2, 11))]
@@ -86,28 +86,28 @@ def test_deep_nesting_is_refused_before_it_overflows_the_stack(opening: str) -> 
         read(text)
 
 
-def test_an_anchor_may_be_defined_again() -> None:
+def test_anchor_can_be_redefined() -> None:
     assert read("a: &x 1\nb: *x\nc: &x 2\nd: *x\n").data == {"a": 1, "b": 1, "c": 2, "d": 2}
 
 
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: *a}", "a: &a {<<: *a}", "&a [[[*a, *a]]]"])
-def test_an_alias_within_its_own_anchor_is_refused(text: str) -> None:
+def test_recursive_alias_is_refused(text: str) -> None:
     with pytest.raises(DocumentError):
         read(text)
 
 
-def test_nothing_is_nothing() -> None:
+def test_empty_document_is_none() -> None:
     assert read("").data is None
     assert read("# only words").data is None
 
 
-def test_a_long_text_is_refused_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_long_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "MAX_CHARACTERS", 10)
-    with pytest.raises(DocumentError, match="found 11 characters"):
+    with pytest.raises(DocumentError, match="11 characters"):
         read("a" * 11)
 
 
-def test_without_libyaml_the_same_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parser_without_libyaml_gives_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "_LOADER", document._core_loader(yaml.SafeLoader))
     assert read("a: [1, 'x', 14:00]").data == {"a": [1, "x", "14:00"]}
     with pytest.raises(DocumentError) as caught:
@@ -118,7 +118,7 @@ def test_without_libyaml_the_same_is_read(monkeypatch: pytest.MonkeyPatch) -> No
     assert caught.value.place == (2, 4)
 
 
-def test_an_error_of_the_parser_quotes_nothing_of_the_text() -> None:
+def test_parser_error_does_not_quote_the_text() -> None:
     with pytest.raises(DocumentError) as caught:
         read("a: {%canary-directive: [}")
     assert "canary" not in str(caught.value)
@@ -137,5 +137,5 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         max_leaves=20,
     )
 )
-def test_what_is_dumped_is_read_back(value: Any) -> None:
+def test_dumped_value_is_read_back(value: Any) -> None:
     assert read(yaml.safe_dump(value)).data == value

@@ -32,12 +32,12 @@ from exporter.config.types import (
         ("1y2w3d4h5m6s7ms", 31_536_000 + 1_209_600 + 259_200 + 14_400 + 300 + 6 + 0.007),
     ],
 )
-def test_durations_are_those_of_prometheus(text: str, seconds: float) -> None:
+def test_prometheus_duration_is_parsed(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "15", "1.5s", "-1s", "30s1m", "1s1s", "15 s", "15S", "s", "1m\n", "١s"])
-def test_what_prometheus_refuses_is_no_duration(text: str) -> None:
+def test_invalid_prometheus_duration_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
 
@@ -45,17 +45,17 @@ def test_what_prometheus_refuses_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0s"), (90, "1m30s"), (86_400, "1d"), (90_000, "25h"), (604_800, "1w"), (0.25, "250ms")]
 )
-def test_durations_are_written_as_prometheus_writes_them(seconds: float, text: str) -> None:
+def test_duration_is_formatted_like_prometheus(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
 
 
 @given(st.integers(min_value=0, max_value=10**14))
-def test_a_duration_survives_being_written(milliseconds: int) -> None:
+def test_formatted_duration_parses_to_the_same_value(milliseconds: int) -> None:
     assert parse_duration(format_duration(milliseconds / 1000)) == milliseconds / 1000
 
 
 @given(st.text())
-def test_any_text_is_a_quantity_or_refused(text: str) -> None:
+def test_any_text_is_parsed_or_refused_with_value_error(text: str) -> None:
     for parse in (parse_duration, parse_size, parse_bitrate):
         with contextlib.suppress(ValueError):
             assert parse(text) >= 0
@@ -75,18 +75,18 @@ def test_any_text_is_a_quantity_or_refused(text: str) -> None:
         ("3KiB", 3072),
     ],
 )
-def test_sizes(text: str, size: int) -> None:
+def test_size_is_parsed(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "1.5", "MB", "1 MB", "1mb", "-1B", "1TB", "1e3"])
-def test_what_is_no_size(text: str) -> None:
+def test_invalid_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a size"):
         parse_size(text)
 
 
 @given(st.integers(min_value=0, max_value=2**40))
-def test_a_size_survives_being_written(size: int) -> None:
+def test_formatted_size_parses_to_the_same_value(size: int) -> None:
     assert parse_size(format_size(size)) == size
 
 
@@ -94,20 +94,20 @@ def test_a_size_survives_being_written(size: int) -> None:
     ("text", "rate"),
     [("4Mbps", 500_000), ("2.5Mbps", 312_500), ("800kbps", 100_000), ("64000bps", 8000), ("1Gbps", 125e6)],
 )
-def test_bitrates_are_bits_and_become_bytes(text: str, rate: float) -> None:
+def test_bitrate_is_parsed_to_bytes_per_second(text: str, rate: float) -> None:
     assert parse_bitrate(text) == rate
 
 
 @pytest.mark.parametrize("text", ["", "4", "4MBps", "4mbps", "4 Mbps", "-1bps", "4Mbit"])
-def test_what_is_no_bitrate(text: str) -> None:
+def test_invalid_bitrate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a bitrate"):
         parse_bitrate(text)
 
 
 @given(st.integers(min_value=1, max_value=999_999))
-def test_a_bitrate_survives_being_written(kilobits: int) -> None:
+def test_formatted_bitrate_parses_to_the_same_value(kilobits: int) -> None:
     assert parse_bitrate(format_bitrate(kilobits * 125)) == pytest.approx(kilobits * 125)
 
 
-def test_a_small_bitrate_is_written_in_bits() -> None:
+def test_small_bitrate_is_formatted_in_bits() -> None:
     assert format_bitrate(100) == "800bps"

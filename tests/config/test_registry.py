@@ -18,11 +18,11 @@ from exporter.platforms.parsing import DropCounter
 
 GROUP = registry.GROUP
 SHIPPED = sorted(page.stem for page in (Path(__file__).parents[2] / "docs" / "platforms").glob("*.md"))
-"""Names of the shipped platforms: each has a page."""
+"""Names of the shipped platforms, each of which has a page."""
 
 
 class MediaSettings(UpstreamSettings):
-    """Written with pydantic's own types, as another package may."""
+    """Settings with pydantic's own types, as another package may use."""
 
     platform: Literal["media"] = "media"
     default_interval: ClassVar[float] = 60.0
@@ -37,13 +37,13 @@ class MediaSettings(UpstreamSettings):
     @classmethod
     def _not_all(cls, share: float) -> float:
         if share == 1:
-            raise ValueError("less than 1")
+            raise ValueError("must be less than 1")
         return share
 
     @model_validator(mode="after")
     def _fits(self) -> MediaSettings:
         if self.retries and not self.codes:
-            raise ValueError("codes, where there are retries")
+            raise ValueError("retries require codes")
         return self
 
 
@@ -76,12 +76,12 @@ def point(name: str, value: str) -> EntryPoint:
     return EntryPoint(name, value, GROUP)
 
 
-def test_the_shipped_platforms_are_found() -> None:
+def test_shipped_platforms_are_found() -> None:
     assert list(registry.platforms()) == SHIPPED
     assert all(platform.name == name for name, platform in registry.platforms().items())
 
 
-def test_another_package_brings_a_platform() -> None:
+def test_platform_of_another_package_is_found() -> None:
     found = registry.find(registry.shipped(), [point("media", f"{__name__}:Media")])
     assert list(found.platforms) == sorted([*SHIPPED, "media"])
     assert found.warnings == ()
@@ -99,7 +99,7 @@ def test_another_package_brings_a_platform() -> None:
         ("exits_when_imported:Platform", "SystemExit"),
     ],
 )
-def test_a_broken_one_is_left_out_with_a_warning(
+def test_broken_platform_is_left_out_with_a_warning(
     value: str, cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "exits_when_imported.py").write_text("raise SystemExit('canary')\n")
@@ -111,7 +111,7 @@ def test_a_broken_one_is_left_out_with_a_warning(
 
 @pytest.fixture
 def with_media(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The platform above is installed, and a broken one."""
+    """Install the platform above, and a broken one."""
     points = [point("media", f"{__name__}:Media"), point("broken", "no_such_module:Platform")]
     monkeypatch.setattr(registry, "entry_points", lambda group: points if group == GROUP else [])
     registry.registry.cache_clear()
@@ -122,7 +122,7 @@ def with_media(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("with_media")
-def test_the_settings_of_another_package_are_part_of_the_configuration(tmp_path: Path) -> None:
+def test_settings_of_another_package_are_part_of_the_configuration(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("upstreams: [{name: a, platform: media, url: http://a}, {name: b, platform: livepeer}]")
     settings = load_settings(path, {})
@@ -132,7 +132,7 @@ def test_the_settings_of_another_package_are_part_of_the_configuration(tmp_path:
 
 
 @pytest.mark.usefixtures("with_media")
-def test_errors_of_pydantics_own_types_read_like_ours(tmp_path: Path) -> None:
+def test_errors_of_pydantic_types_are_formatted_like_ours(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(
         """upstreams:
@@ -144,14 +144,14 @@ def test_errors_of_pydantics_own_types_read_like_ours(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_settings(path, {})
     assert [line.removeprefix(f"{path}:") for line in caught.value.errors] == [
-        "2:56: upstreams[0].retries: found -1, allowed greater than or equal to 0",
-        "2:68: upstreams[0].codes[0]: found \"A1\", allowed pattern '^[a-z]+$'",
-        '2:79: upstreams[0].mode: found "sometimes", allowed true or false or auto or whole number',
-        "2:97: upstreams[0].share: found 0, allowed greater than 0",
-        "2:107: upstreams[0].token: found a value that is not shown, allowed a value of another kind",
-        '3:56: upstreams[1].retries: found "many", allowed a whole number',
-        "3:69: upstreams[1].codes: found text, allowed a list of texts",
-        "3:78: upstreams[1].mode: found a mapping, allowed true or false or auto or whole number",
-        "3:93: upstreams[1].share: found 1, allowed less than 1",
-        "4:5: upstreams[2]: found settings that do not fit together, allowed codes, where there are retries",
+        "2:56: upstreams[0].retries: expected greater than or equal to 0, got -1",
+        "2:68: upstreams[0].codes[0]: expected pattern '^[a-z]+$', got \"A1\"",
+        '2:79: upstreams[0].mode: expected true or false or auto or whole number, got "sometimes"',
+        "2:97: upstreams[0].share: expected greater than 0, got 0",
+        "2:107: upstreams[0].token: expected a value of another type (the value is not shown)",
+        '3:56: upstreams[1].retries: expected a whole number, got "many"',
+        "3:69: upstreams[1].codes: expected a list of strings, got a string",
+        "3:78: upstreams[1].mode: expected true or false or auto or whole number, got a mapping",
+        "3:93: upstreams[1].share: must be less than 1",
+        "4:5: upstreams[2]: retries require codes",
     ]

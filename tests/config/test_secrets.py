@@ -17,7 +17,7 @@ from exporter.runtime.redaction import HIDDEN, Redactor, redactor
 from tests.file_obstacles import OBSTACLES, HungMount, put_obstacle
 
 
-def test_a_secret_shows_itself_nowhere(tmp_path: Path) -> None:
+def test_secret_is_hidden_in_str_and_repr(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("canary-of-a-file\n")
     all_secrets = [Secret.inline("canary-inline"), Secret.from_file(path), Secret.from_env("X", {"X": "canary-of-env"})]
@@ -31,13 +31,13 @@ def test_a_secret_shows_itself_nowhere(tmp_path: Path) -> None:
     ("content", "text"),
     [("abcd", "abcd"), ("abcd\n", "abcd"), ("abcd\r\n", "abcd"), (" ab cd ", " ab cd "), ("ä\n", "ä")],
 )
-def test_one_newline_at_the_end_of_a_file_is_left_out(tmp_path: Path, content: str, text: str) -> None:
+def test_one_newline_at_the_end_of_a_file_is_ignored(tmp_path: Path, content: str, text: str) -> None:
     path = tmp_path / "token"
     path.write_bytes(content.encode())
     assert Secret.from_file(path).get() == text
 
 
-async def test_refresh_reads_a_file_again(tmp_path: Path) -> None:
+async def test_refresh_reads_the_file_again(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first-token")
     secret = Secret.from_file(path)
@@ -56,14 +56,14 @@ async def test_refresh_reads_a_file_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", OBSTACLES)
-async def test_anything_but_a_file_in_its_place_is_an_error(tmp_path: Path, kind: str) -> None:
+async def test_anything_but_a_regular_file_is_an_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "token"
     path.write_text("first-token")
     secret = Secret.from_file(path)
     secret.get()
     cause = put_obstacle(path, kind)
     for read in (secret.refresh, Secret.from_file(path).refresh):
-        with pytest.raises(SecretError, match=f"the secrets file {path} can't be read: {cause}"):
+        with pytest.raises(SecretError, match=f"cannot read secrets file {path}: {cause}"):
             await read()
     with pytest.raises(SecretError, match=cause):
         Secret.from_file(path).get()
@@ -82,7 +82,7 @@ async def test_last_content_is_used_while_the_file_system_does_not_answer(
     try:
         with structlog.testing.capture_logs() as logs:
             assert [await known.refresh() for _ in range(3)] == ["first-token"] * 3
-        assert [entry["event"] for entry in logs] == ["secrets file can't be read; its last content is used"]
+        assert [entry["event"] for entry in logs] == ["cannot read secrets file; using its last content"]
         with pytest.raises(SecretError, match=r"no answer from the file system within 0\.01 s"):
             await unknown.refresh()
         assert mount.asked == 1
@@ -96,7 +96,7 @@ async def test_last_content_is_used_while_the_file_system_does_not_answer(
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"two-of\nthem", b"two-of\n\n", b"nul-of\0", b"no-utf8\xff", b"x" * 70_000]
 )
-def test_a_file_that_is_no_secret_is_an_error_that_does_not_show_it(tmp_path: Path, content: bytes) -> None:
+def test_invalid_content_is_an_error_that_does_not_show_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "token"
     path.write_bytes(content)
     with pytest.raises(SecretError) as caught:
@@ -106,7 +106,7 @@ def test_a_file_that_is_no_secret_is_an_error_that_does_not_show_it(tmp_path: Pa
     assert "of" not in str(caught.value).replace(str(path), "").replace("longer than 65536 bytes", "")
 
 
-def test_a_variable_that_is_not_set_is_an_error() -> None:
+def test_unset_variable_is_an_error() -> None:
     with pytest.raises(SecretError, match="X is not set"):
         Secret.from_env("X", {}).get()
 
@@ -116,7 +116,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     assert Secret.from_env("SOME_TOKEN").get() == "token-of-the-process"
 
 
-def test_secrets_are_equal_by_where_they_come_from(tmp_path: Path) -> None:
+def test_secrets_are_equal_if_their_source_is(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("first-token")
     first = Secret.from_file(path)
@@ -130,7 +130,7 @@ def test_secrets_are_equal_by_where_they_come_from(tmp_path: Path) -> None:
     assert len({Secret.from_file(path), first, copy.copy(first)}) == 1
 
 
-def test_what_was_read_is_scrubbed_from_texts(tmp_path: Path) -> None:
+def test_secret_and_its_encoded_forms_are_scrubbed(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("p@ss/w ord+ü")
     secret = Secret.from_file(path).get()
@@ -138,13 +138,13 @@ def test_what_was_read_is_scrubbed_from_texts(tmp_path: Path) -> None:
     assert redactor.scrub(" ".join(forms)) == " ".join([HIDDEN] * len(forms))
 
 
-def test_short_texts_are_not_scrubbed() -> None:
+def test_short_secret_is_not_scrubbed() -> None:
     own = Redactor()
     own.add("abc")
     assert own.scrub("abcabc") == "abcabc"
 
 
-def test_a_token_that_is_good_for_nothing_any_more_is_forgotten() -> None:
+def test_forgotten_secret_is_not_scrubbed() -> None:
     redactor = Redactor()
     for text in ("first-token", "second-token"):
         redactor.add(text)
@@ -155,7 +155,7 @@ def test_a_token_that_is_good_for_nothing_any_more_is_forgotten() -> None:
     assert redactor.scrub("first-token second-token") == "first-token second-token"
 
 
-def test_the_longest_secret_is_scrubbed_first() -> None:
+def test_longest_secret_is_scrubbed_first() -> None:
     own = Redactor()
     own.add("token")
     own.add("token-of-two")
@@ -168,13 +168,13 @@ def test_no_secret_survives_scrubbing(secret: str, before: str, after: str) -> N
     own = Redactor()
     own.add(secret)
     scrubbed = own.scrub(f"{before}{secret}{after}")
-    # the mark itself, and what it stands beside, may spell a secret again: "<" before "secret>" for instance
+    # the placeholder and the text around it may form the secret again, such as "<" before "secret>"
     assert secret in HIDDEN or secret not in scrubbed.split(HIDDEN) or secret in before + after
     assert HIDDEN in scrubbed
 
 
 TEXTS = st.text(st.characters(exclude_characters="<>", exclude_categories=["Cs"]))
-"""Without the characters of the mark: with what it stands beside, it may spell a secret again."""
+"""Without the placeholder's < and >: together with the text around it, it might form a secret again."""
 
 
 @given(st.lists(TEXTS.filter(lambda text: len(text) >= 8), min_size=1, max_size=4), st.lists(TEXTS, max_size=5))
@@ -207,24 +207,23 @@ def test_secret_of_sixteen_characters_is_replaced_anywhere_in_a_name(secret: str
 
 
 @pytest.mark.parametrize("name", ["live/final", "live", "alive", "live-password"])
-def test_short_password_rewrites_nothing_of_a_platform(name: str) -> None:
+def test_short_password_does_not_change_texts_of_a_platform(name: str) -> None:
     own = Redactor()
     own.add("live")
     assert own.scrub_name(name) == own.scrub_text(name) == name
     assert own.scrub("the password is live") == f"the password is {HIDDEN}"
 
 
-def test_secret_that_a_platform_writes_in_another_way_is_replaced() -> None:
+def test_escaped_and_lowercase_secret_of_a_platform_is_replaced() -> None:
     own = Redactor()
     own.add('Pass"w\\ördliness')
     forms = ['Pass"w\\ördliness', r"Pass\"w\\ördliness", r"Pass\"w\\\u00f6rdliness", 'pass"w\\ördliness']
     assert own.scrub_text(" ".join(forms)) == " ".join([HIDDEN] * len(forms))
 
 
-def test_clean_text_is_returned_as_it_is() -> None:
+def test_text_without_secrets_is_unchanged() -> None:
     own = Redactor()
     assert not own.occurs_in("anything")
     own.add("some-secret-of-a-platform")
     text = "nothing to hide"
-    assert own.scrub_text(text) is text
-    assert own.scrub_name(text) is text
+    assert own.scrub_text(text) == own.scrub_name(text) == text

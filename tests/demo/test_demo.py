@@ -1,4 +1,4 @@
-"""The demo as somebody meets it who has just fetched the project."""
+"""The demo as a new user runs it."""
 
 import json
 import re
@@ -22,7 +22,7 @@ PLATFORMS = {"livepeer", "storm", "wave"}
 
 
 class Demo:
-    """A running demo, known by what it printed."""
+    """A running demo. Its URL is taken from its output."""
 
     def __init__(self, process: Exporter, directory: Path) -> None:
         self.process = process
@@ -35,7 +35,7 @@ class Demo:
         return text
 
     def wait_for(self, pattern: str) -> None:
-        """Until the metrics hold a line that matches."""
+        """Wait until a line of the metrics matches."""
         wait_until(lambda: re.search(pattern, self.get("/metrics"), re.MULTILINE), f"a line matches {pattern}")
 
 
@@ -51,7 +51,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         assert "level=error" not in process.said
 
 
-def test_the_three_platforms_are_polled_and_their_histograms_fill(demo: Demo) -> None:
+def test_all_platforms_are_polled_and_their_histograms_fill(demo: Demo) -> None:
     for platform in PLATFORMS:
         demo.wait_for(rf'^stream_upstream_up{{platform="{platform}",.*}} 1$')
         demo.wait_for(rf'^stream_live{{platform="{platform}",.*}} 1$')
@@ -62,7 +62,7 @@ def test_the_three_platforms_are_polled_and_their_histograms_fill(demo: Demo) ->
     assert page.count('<span class="up">up</span>') == 3
 
 
-def test_what_it_prints_to_make_a_fault_makes_one(demo: Demo) -> None:
+def test_printed_command_injects_a_fault(demo: Demo) -> None:
     command = demo.process.wait_for(r"curl -X POST (http://\S+) -d '(.*)'$")
     fault = json.loads(command[2])
     demo.wait_for(rf'^stream_healthy{{.*stream="{fault["stream"]}".*}} 1$')
@@ -73,7 +73,7 @@ def test_what_it_prints_to_make_a_fault_makes_one(demo: Demo) -> None:
     assert re.search(searched, demo.get("/metrics"), re.MULTILINE)
 
 
-def test_the_prometheus_configuration_scrapes_it(demo: Demo) -> None:
+def test_written_prometheus_configuration_scrapes_the_demo(demo: Demo) -> None:
     written = demo.process.wait_for(r"--config.file=(\S+)")[1]
     content = yaml.safe_load((demo.directory / written).read_text())
     assert written == "stream-exporter-demo/prometheus.yml"
@@ -82,14 +82,14 @@ def test_the_prometheus_configuration_scrapes_it(demo: Demo) -> None:
     assert job["metrics_path"] == "/metrics"
 
 
-def test_a_reload_changes_nothing(demo: Demo) -> None:
+def test_reload_succeeds(demo: Demo) -> None:
     demo.process.send(signal.SIGHUP)
     wait_until(lambda: "last_reload_successful 1" in demo.get("/metrics?collect[]=exporter"), "the reload succeeds")
     assert demo.process.process.poll() is None
 
 
 @pytest.mark.real
-def test_promtool_finds_nothing_to_say(demo: Demo) -> None:
+def test_promtool_accepts_metrics_and_configuration(demo: Demo) -> None:
     for platform in PLATFORMS:
         demo.wait_for(rf'^stream_live{{platform="{platform}",.*}} 1$')
     check_metrics(demo.get("/metrics"))
@@ -98,13 +98,13 @@ def test_promtool_finds_nothing_to_say(demo: Demo) -> None:
 
 
 @pytest.mark.real
-def test_a_real_prometheus_scrapes_it(demo: Demo, prometheus: Prometheus) -> None:
+def test_prometheus_scrapes_the_demo(demo: Demo, prometheus: Prometheus) -> None:
     with prometheus.scraping("demo", demo.url.removeprefix("http://")):
         prometheus.wait_for('count(count by (platform) (stream_live{job="demo"})) == 3')
         assert prometheus.value('up{job="demo"}') == 1
 
 
-def test_the_stream_of_the_example_is_on_the_air_and_stays() -> None:
+def test_stream_in_the_printed_command_is_live_and_stays_live() -> None:
     fleet = Fleet(12)
     for now in range(1_790_000_000, 1_790_086_400, 1800):
         text = announcement(fleet, now, "http://127.0.0.1:1", "/metrics", Path("out"))
@@ -115,7 +115,7 @@ def test_the_stream_of_the_example_is_on_the_air_and_stays() -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 2, 3, 60, 5000])
-def test_a_fleet_of_any_size_makes_a_configuration_that_is_valid(streams: int, tmp_path: Path) -> None:
+def test_fleet_of_any_size_has_a_valid_configuration(streams: int, tmp_path: Path) -> None:
     fleet = Fleet(streams)
     file = tmp_path / "config.yaml"
     file.write_text(yaml.safe_dump(exporter_configuration(fleet, "http://127.0.0.1:1/simulator")))
@@ -143,7 +143,7 @@ IPV6_ONLY = pytest.param("[::1]:0", "[::1]", marks=pytest.mark.skipif(not has_ip
 @pytest.mark.parametrize(
     ("listen", "own"), [("127.0.0.1:0", "127.0.0.1"), (":0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), IPV6_ONLY]
 )
-def test_it_reaches_itself_whatever_it_listens_on(listen: str, own: str, tmp_path: Path) -> None:
+def test_demo_reaches_itself_at_any_listen_address(listen: str, own: str, tmp_path: Path) -> None:
     with Exporter(["demo", "--streams", "3", "--web.listen-address", listen], tmp_path) as process:
         url = Demo(process, tmp_path).url
         assert url.rpartition(":")[0] == f"http://{own}"

@@ -1,4 +1,4 @@
-"""The first command of the README shows every family that the platforms can feed."""
+"""The demo exports every metric family that its platforms can provide."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from exporter.metrics.families.upstream_families import PASSTHROUGH_SERIES_DROPP
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 
 ABSENT = {
-    # of a healthy minute
+    # not in a healthy minute
     "stream_former_label": "no stream is renamed",
     "stream_end_timestamp_seconds": "no stream has ended yet",
-    "stream_health_reason": "no stream need be ill",
-    "stream_status_last_change_timestamp_seconds": "no status need change",
+    "stream_health_reason": "all streams may be healthy",
+    "stream_status_last_change_timestamp_seconds": "no status may have changed",
     "stream_upstream_failing": "no upstream fails",
-    # of the platforms
-    "stream_system_clients": "Storm tells it of single streams only, the demo's come from its list",
+    # not from these platforms
+    "stream_system_clients": "Storm reports it only for single streams, and the demo uses the list",
 }
 
 
@@ -35,12 +35,12 @@ def families(url: str) -> set[str]:
         return {family.name for family in text_string_to_metric_families(answer.read().decode())}
 
 
-def test_every_family_that_can_be_fed_is_there_and_the_histograms_are_filled(tmp_path: Path) -> None:
+def test_demo_exports_every_family_that_its_platforms_can_feed(tmp_path: Path) -> None:
     analytics: tuple[Family, ...] = (*ANALYTICS_FAMILIES, PLATFORM_METRIC, PASSTHROUGH_SERIES_DROPPED)
     families_: tuple[Family, ...] = (*STREAM_FAMILIES, *analytics, *SAMPLED_FAMILIES, *UPSTREAM_FAMILIES)
     named = {family.name for family in families_}
     named |= {"wave_streaming_viewers", "wave_streaming_bandwidth_bytes_total", "wave_streaming_latency_seconds"}
-    # the parser names a counter without its suffix
+    # the parser removes the suffix of counters
     wanted = {name.removesuffix("_total") for name in named - ABSENT.keys()}
     with Exporter(["demo", "--web.listen-address", "127.0.0.1:0"], tmp_path) as process:
         url = process.wait_for(r"^  (http://\S+:[1-9][0-9]*)/$")[1]

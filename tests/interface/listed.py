@@ -1,7 +1,7 @@
-"""What users rely on besides metric families, as sorted lines: configuration keys, flags, keys of JSON answers.
+"""Lists of what users rely on besides metric families: configuration keys, flags, keys of JSON responses.
 
-``python -m tests.interface.listed`` (in ``make generate``) adds new keys and flags to the committed lists; it takes
-none away: that is for somebody to decide.
+``python -m tests.interface.listed`` (in ``make generate``) adds new keys and flags to the committed lists. It removes
+none, because that needs a decision.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _flags_of(parser: argparse.ArgumentParser, command: str) -> Iterator[str]:
 
 
 def json_keys(data: Any, path: str = "") -> Iterator[str]:
-    """``data.alerts[].labels``; what stands below a key in ``data`` that is a list is of all its items."""
+    """Yield paths such as ``data.alerts[].labels``."""
     if isinstance(data, Mapping):
         for key, value in data.items():
             place = f"{path}.{key}".removeprefix(".")
@@ -78,18 +78,18 @@ def json_keys(data: Any, path: str = "") -> Iterator[str]:
 
 
 def changes(committed: Path, found: Iterable[str]) -> str:
-    """What to say when a list is not what was found; "" when it is."""
-    listed, there = set(committed.read_text().splitlines()), set(found)
-    told = []
-    if removed := sorted(listed - there):
-        told.append(f"gone, which breaks what users have written, an interface change: {removed}")
-    if added := sorted(there - listed):
-        told.append(f"new, to be listed (make generate does it for keys and flags): {added}")
-    return "".join(f"{committed.name}: {line}\n" for line in told)
+    """Describe how a list differs from what was found; empty if it does not."""
+    listed, present = set(committed.read_text().splitlines()), set(found)
+    lines = []
+    if removed := sorted(listed - present):
+        lines.append(f"removed, which is a breaking change: {removed}")
+    if added := sorted(present - listed):
+        lines.append(f"new, to be added to the list (make generate does this for keys and flags): {added}")
+    return "".join(f"{committed.name}: {line}\n" for line in lines)
 
 
 def add(committed: Path, found: Iterable[str]) -> None:
-    """List what is new."""
+    """Add new lines to a list."""
     listed = committed.read_text().splitlines() if committed.exists() else []
     committed.write_text("".join(f"{line}\n" for line in sorted({*listed, *found})))
 

@@ -1,4 +1,4 @@
-"""What users have written into files, scripts and pages of their own goes on working: see the lists beside this."""
+"""Configuration keys, flags and JSON keys that users rely on do not disappear; see the lists in this folder."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tests.page.states import stream_state, upstream_state
 from tests.sidecar.sidecar_harness import UNHEALTHY, sidecar_harness
 
 
-def test_no_key_of_the_configuration_goes_away_unnoticed() -> None:
+def test_no_configuration_key_disappears_unnoticed() -> None:
     assert changes(CONFIGURATION, configuration_keys()) == ""
 
 
-def test_no_command_or_flag_goes_away_unnoticed() -> None:
+def test_no_command_or_flag_disappears_unnoticed() -> None:
     assert changes(FLAGS, flags()) == ""
 
 
-async def test_no_key_of_an_answer_goes_away_unnoticed(tmp_path: Path) -> None:
-    """Those of /api/v1/streams are tests/page/keys.txt."""
+async def test_no_response_key_disappears_unnoticed(tmp_path: Path) -> None:
+    """The keys of /api/v1/streams are in tests/page/keys.txt."""
     found = {key async for key in sidecar_keys()}
     async with serve_app(tmp_path) as served:
         served.service.store.publish(upstream_state([stream_state("one", live=True)]))
@@ -40,14 +40,14 @@ async def test_no_key_of_an_answer_goes_away_unnoticed(tmp_path: Path) -> None:
 
 
 def facts() -> Iterable[str]:
-    """The keys of a stream of which everything is known."""
+    """Return the keys of a stream with all fields set."""
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
     return stream_facts(stream_state("one", report=StreamReport(**everything), **known))
 
 
 async def sidecar_keys() -> AsyncIterator[str]:
-    """Of alerts of every phase; their labels and annotations are told by other tests."""
+    """Yield the keys of alerts in all phases, except labels and annotations, which other tests check."""
     async with sidecar_harness(thresholds={"StreamUnhealthy": {"for": "0s"}}) as running:
         await running.publish(UNHEALTHY)
         await running.wait_until_sent()

@@ -46,15 +46,15 @@ def test_nobody_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert check(tmp_path, f"--web.listen-address=:{port}") == 1
-    assert capsys.readouterr().out == "not healthy: ConnectionRefusedError\n"
+    assert capsys.readouterr().out == "unhealthy: ConnectionRefusedError\n"
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "not healthy: 503\n"),
-        (b"", "not healthy: RemoteDisconnected\n"),
-        (b"SSH-2.0-OpenSSH\r\n", "not healthy: BadStatusLine\n"),
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "unhealthy: status 503\n"),
+        (b"", "unhealthy: RemoteDisconnected\n"),
+        (b"SSH-2.0-OpenSSH\r\n", "unhealthy: BadStatusLine\n"),
     ],
 )
 def test_an_answer_that_is_none(answer: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,4 +83,4 @@ def test_it_runs_as_a_module() -> None:
     """Here process 1 is no exporter: it is looked for at the usual port, and may even be there."""
     done = subprocess.run([sys.executable, "-m", "exporter.healthcheck"], capture_output=True, text=True, check=False)
     assert done.stderr == ""
-    assert done.stdout.startswith("healthy\n" if done.returncode == 0 else "not healthy: ")
+    assert done.stdout.startswith("healthy\n" if done.returncode == 0 else "unhealthy: ")

@@ -89,7 +89,7 @@ async def test_page_survives_a_restart_of_the_exporter(tmp_path: Path) -> None:
     arguments = ["demo", "--streams", "6", "--speed", str(FROZEN_SPEED), "--web.listen-address", f"127.0.0.1:{port}"]
     async with launch_chromium() as browser:
         with Exporter(arguments, tmp_path) as process:
-            process.wait_for("Ctrl-C ends it")
+            process.wait_for("Press Ctrl-C to stop")
             async with open_page(browser, f"http://127.0.0.1:{port}/") as page:
                 await expect(stream_titles(page).first).to_be_visible()
                 seen = await stream_titles(page).all_text_contents()
@@ -100,7 +100,7 @@ async def test_page_survives_a_restart_of_the_exporter(tmp_path: Path) -> None:
                 assert await stream_titles(page).all_text_contents() == seen
                 await asyncio.to_thread(process.ended)
                 with Exporter(arguments, tmp_path) as again:
-                    again.wait_for("Ctrl-C ends it")
+                    again.wait_for("Press Ctrl-C to stop")
                     await expect(page.locator("#banner")).to_be_hidden()
                     await expect(page.locator("#connection")).to_contain_text("connected, updated")
                     await expect(stream_titles(page).first).to_be_visible()

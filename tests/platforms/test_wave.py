@@ -769,7 +769,7 @@ async def test_file_that_becomes_unreadable_keeps_the_last_sessions(
         assert [entry["error"] for entry in logs] == [f"{path}: {cause}"]
     with pytest.raises(ValidationError) as error:
         settings(sessions_file=str(path))
-    assert error.value.errors()[0]["ctx"]["found"] == f"{path}: {cause}"
+    assert error.value.errors()[0]["msg"] == f"{path}: {cause}"
 
 
 async def test_poll_fails_until_the_file_is_read(api: ScriptedApi, tmp_path: Path) -> None:
@@ -797,7 +797,7 @@ def test_bad_lines_of_a_file_are_listed_in_the_error(tmp_path: Path) -> None:
         settings(sessions_file=str(path))
     (found,) = error.value.errors()
     assert found["loc"][0] == "sessions_file"
-    lines = found["ctx"]["found"].splitlines()
+    lines = found["msg"].split("; ")
     assert [line.partition(": ")[0] for line in lines[:5]] == [f"{path}:{number}" for number in (2, 3, 4, 5, 6)]
     assert lines[5] == "and 8 more lines"
     assert "nme" in lines[1]

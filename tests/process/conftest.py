@@ -1,4 +1,4 @@
-"""What the processes under test talk to."""
+"""Fixtures for tests of the exporter process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process under fault stands between: a platform that can misbehave, and an Alertmanager that remembers."""
+"""The environment of an exporter process: a platform that can misbehave, and an Alertmanager that records alerts."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ sys.exit(cli.main())
 
 
 class Platform:
-    """node-media-server 2 with one stream. It closes each connection after its answer."""
+    """node-media-server 2 with one stream. It closes each connection after the response."""
 
     def __init__(self, streams: dict[str, Any]) -> None:
         self.streams = json.dumps(streams).encode()
         self.status = 200
         self.hangs = threading.Event()
-        """While set, answers to the list do not come."""
-        self.asked = threading.Event()
+        """While set, requests for the list are not answered."""
+        self.requested = threading.Event()
         self.ended = threading.Event()
         self.url = ""
 
     def answer(self, path: str) -> tuple[int, bytes]:
         if path.endswith("/streams"):
-            self.asked.set()
+            self.requested.set()
             while self.hangs.is_set() and not self.ended.wait(0.05):
                 pass
             return self.status, self.streams
@@ -57,18 +57,18 @@ class Platform:
 
 
 class Alertmanager:
-    """Takes everything."""
+    """Accepts and records all alerts."""
 
     def __init__(self) -> None:
         self.url = ""
-        self._told: list[dict[str, Any]] = []
+        self._received: list[dict[str, Any]] = []
 
-    def take(self, alerts: list[dict[str, Any]]) -> None:
-        self._told.extend(alerts)
+    def accept(self, alerts: list[dict[str, Any]]) -> None:
+        self._received.extend(alerts)
 
-    def told(self, name: str) -> list[dict[str, Any]]:
-        """What was said of the alerts of this name, oldest first."""
-        return [alert for alert in list(self._told) if alert["labels"]["alertname"] == name]
+    def received(self, name: str) -> list[dict[str, Any]]:
+        """Return what was received for the alerts of this name, oldest first."""
+        return [alert for alert in list(self._received) if alert["labels"]["alertname"] == name]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(*self.platform.answer(self.path.partition("?")[0]))
 
     def do_POST(self) -> None:
-        self.alertmanager.take(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.alertmanager.accept(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self._answer(200, b"")
 
     def _answer(self, status: int, body: bytes) -> None:
@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -99,12 +99,12 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is none of our concern."""
+        """Ignore errors of clients that were killed."""
 
 
 @contextmanager
 def running_environment(streams: dict[str, Any]) -> Iterator[tuple[Platform, Alertmanager]]:
-    """Both, on one free port of the loopback."""
+    """Run both on one free port of the loopback interface."""
     platform, alertmanager = Platform(streams), Alertmanager()
     handler = type("Handler", (_Handler,), {"platform": platform, "alertmanager": alertmanager})
     with _Server(("127.0.0.1", 0), handler) as server:
@@ -137,7 +137,7 @@ def running(directory: Path) -> Exporter:
 
 
 def metric(text: str, name: str) -> float | None:
-    """Return the value of the sample whose name and labels match; None if there is none."""
+    """Return the value of the series that the pattern matches; None if there is none."""
     found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
     return float(found[1]) if found else None
 
@@ -148,7 +148,7 @@ WRITE_FAILURES = "stream_exporter_alert_state_write_failures_total"
 
 
 class Running:
-    """A process that lives through several faults, and the one connection that its Prometheus keeps."""
+    """A process that is put through several faults, with a kept-alive connection for scrapes."""
 
     def __init__(self, process: Exporter) -> None:
         self.process = process
@@ -167,12 +167,12 @@ class Running:
 
         wait_until(ask, what, otherwise=lambda: self.process.said)
 
-    def polled_on(self) -> None:
-        """Polls go on."""
+    def wait_for_polls(self) -> None:
+        """Wait until polls continue."""
         before = metric(self.scrape(), POLLS) or 0.0
-        self.wait(POLLS, lambda now: now >= before + 2, "polls go on")
+        self.wait(POLLS, lambda now: now >= before + 2, "polls continue")
 
     def limit(self, which: int, value: int | None) -> None:
-        """Set a soft limit of the process; None takes it back."""
+        """Set a soft limit of the process; None resets it."""
         hard = resource.prlimit(self.process.process.pid, which)[1]
         resource.prlimit(self.process.process.pid, which, (hard if value is None else value, hard))

@@ -1,4 +1,4 @@
-"""The budgets of the process: what a command imports, memory at rest, CPU until the first poll."""
+"""Budgets of the process: imports of a command, memory at rest, CPU until the first poll."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ MAX_CPU_SECONDS = 1.0
 CPU_ATTEMPTS = 8
 LIBRARIES = ("aiohttp.web", "pydantic_settings", "prometheus_client", "yaml", "structlog", "msgspec", "orjson")
 MAX_LIBRARY_RATIO = 2.5
-"""The budget as a multiple of the CPU that the libraries take, 0.4 s on an idle machine."""
+"""CPU budget as a multiple of the CPU time for importing the libraries, 0.4 s on an idle machine."""
 STREAMS = 60
 POLLS = 4
 MEMORY_SAMPLES = 10
 HEAVY = {"aiohttp", "pydantic", "yaml"}
-TELLING_IMPORTS = """
+PRINTING_IMPORTS = """
 import sys
 from exporter.cli import main
 try:
@@ -43,24 +43,24 @@ finally:
 """
 AS_INSTALLED = """
 import sys
-# structlog imports them if they are installed, and here they are: for the tools of the development
+# structlog imports these development dependencies if they are installed
 sys.modules.update(rich=None, greenlet=None)
 from exporter.cli import main
 from exporter.runtime import memory_tuning
-memory_tuning.GIVEN_BACK_EVERY_SECONDS = 1.0  # a minute's wait would show the same
+memory_tuning.TRIM_INTERVAL_SECONDS = 1.0  # to save time
 sys.exit(main())
 """
 
 
 def commands() -> list[list[str]]:
-    """All but ``session``, whose flags come from the platforms."""
+    """Return all commands except ``session``, whose flags come from the platforms."""
     actions = [action for action in make_parser()._actions if action.dest == "command"]
     return [[], *([name] for name in actions[0].choices or () if name != "session")]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], *([*command, "--help"] for command in commands())], ids=" ".join)
 def test_version_and_help_import_nothing_heavy(arguments: list[str]) -> None:
-    command = [sys.executable, "-c", TELLING_IMPORTS, *arguments]
+    command = [sys.executable, "-c", PRINTING_IMPORTS, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GENEROUS_SECONDS)
     assert (done.returncode, bool(done.stdout)) == (0, True)
     imported = set(done.stderr.split())
@@ -70,7 +70,7 @@ def test_version_and_help_import_nothing_heavy(arguments: list[str]) -> None:
 
 @pytest.fixture(autouse=True)
 def _bytecode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed exporter has its bytecode; compiling would cost a second, and memory."""
+    """Use bytecode, as an installed exporter does; compiling would take a second, and memory."""
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
 
 
@@ -102,7 +102,7 @@ def test_sixty_streams_of_three_upstreams_fit_into_the_memory_budget(tmp_path: P
                 watch.scrape()
                 samples.append(resident_bytes(process.process.pid))
     print(f"{min(samples) / 2**20:.1f} to {max(samples) / 2**20:.1f} MB after {len(watch.scrapes)} scrapes")
-    # what a scrape has freed goes back to the system now and then
+    # memory freed by a scrape is returned to the system only periodically
     assert min(samples) <= MAX_RESIDENT_BYTES
 
 
@@ -115,7 +115,7 @@ def scrape_compressed(url: str) -> None:
 
 @contextmanager
 def simulator(directory: Path) -> Iterator[str]:
-    """The base URL of the simulated platforms, in a process of their own."""
+    """Run the simulated platforms in a process and return their base URL."""
     command = [sys.executable, "-m", "exporter.simulator", "--streams", str(STREAMS), "--wave-rate-limit", "100000"]
 
     def start(port: int) -> Program:
@@ -133,19 +133,19 @@ def resident_bytes(pid: int) -> int:
 # -- CPU ---------------------------------------------------------------------------------------------------------------
 
 
-def test_the_first_poll_begins_within_the_cpu_budget(tmp_path: Path) -> None:
+def test_first_poll_starts_within_the_cpu_budget(tmp_path: Path) -> None:
     seconds = [cpu_until_first_request(tmp_path)]
     while min(seconds) > MAX_CPU_SECONDS and len(seconds) < CPU_ATTEMPTS:
-        # A neighbour that takes the processor's caches makes the same work cost more of its time.
+        # other processes that use the processor's caches make the same work slower
         seconds.append(cpu_until_first_request(tmp_path))
     libraries = cpu_of_libraries()
     print(f"CPU until the first request: {', '.join(f'{each:.2f} s' for each in seconds)}; libraries {libraries:.2f} s")
-    # where other processes slow the processor down, the same work takes more of its time: the libraries' share tells
+    # on a busy machine, the same work takes more CPU time, so compare it with that of the libraries
     assert min(seconds) <= max(MAX_CPU_SECONDS, MAX_LIBRARY_RATIO * libraries)
 
 
 def cpu_of_libraries() -> float:
-    """CPU seconds that importing the libraries takes now, in a process of their own."""
+    """Return the CPU seconds that importing the libraries in a new process takes."""
     code = f"import resource, {', '.join(LIBRARIES)}; print(sum(resource.getrusage(resource.RUSAGE_SELF)[:2]))"
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
 
@@ -165,7 +165,7 @@ def cpu_until_first_request(directory: Path) -> float:
             self.do_GET()
 
         def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base class's name
-            """Say nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever).start()
@@ -179,6 +179,6 @@ def cpu_until_first_request(directory: Path) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of all threads so far."""
+    """Return the user and system time of all threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

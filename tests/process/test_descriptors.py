@@ -1,4 +1,4 @@
-"""The limit of file descriptors."""
+"""The limit on open file descriptors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def hard_limit() -> Iterator[int]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_soft_limit_is_raised_to_the_hard_one(hard_limit: int) -> None:
+def test_soft_limit_is_raised_to_the_hard_limit(hard_limit: int) -> None:
     for _ in range(2):
         raise_descriptor_limit()
         assert descriptor_limit() == hard_limit
@@ -40,6 +40,6 @@ def test_limit_that_cannot_be_raised_is_a_warning(hard_limit: int, monkeypatch: 
     ]
 
 
-def test_no_limit_is_a_large_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlimited_descriptors_are_a_large_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert descriptor_limit() == sys.maxsize

@@ -1,4 +1,4 @@
-"""Faults of the process itself, made to a real one: killed, stopped, no disk, no descriptors, endless requests."""
+"""Faults of a real exporter process: killed, stopped, full disk, no file descriptors, endless requests."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def exporter(environment: tuple[Platform, Alertmanager], tmp_path_factory: pytes
 
 @contextmanager
 def disk(place: Path) -> Iterator[Path]:
-    """A file system of its own of 256 kB where that may be made, else a folder."""
+    """Mount a file system of 256 kB if permitted; otherwise use a folder."""
     place.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=256k", "none", place], capture_output=True, check=False
@@ -71,18 +71,20 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
     state = tmp_path / "alerts.json"
     configure(tmp_path, platform, state)
     platform.status = 503
-    already = len(alertmanager.told(DOWN))
+    already = len(alertmanager.received(DOWN))
     try:
         with running(tmp_path) as first:
-            wait_until(lambda: len(alertmanager.told(DOWN)) > already, "it alerts", otherwise=lambda: first.said)
-            wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "that is remembered")
+            wait_until(lambda: len(alertmanager.received(DOWN)) > already, "it alerts", otherwise=lambda: first.said)
+            wait_until(lambda: state.exists() and '"firing"' in state.read_text(), "the alert is saved")
             first.process.kill()
             first.ended()
         [remembered] = saved(state, DOWN)
-        before = alertmanager.told(DOWN)
+        before = alertmanager.received(DOWN)
         with running(tmp_path) as second:
             wait_until(
-                lambda: len(alertmanager.told(DOWN)) > len(before), "it is told on", otherwise=lambda: second.said
+                lambda: len(alertmanager.received(DOWN)) > len(before),
+                "it sends the alert again",
+                otherwise=lambda: second.said,
             )
             one = Running(second)
             firing = rf'stream_exporter_alerts\{{alertname="{DOWN}",state="firing"\}}'
@@ -90,17 +92,17 @@ def test_killed_exporter_resumes_its_alerts_after_a_restart(
             platform.status = 200
             one.wait(UP, lambda up: up == 1, "it is up again")
             one.wait(r"stream_live\{.*\}", lambda live: live == 1, "its stream is back")
-            told = alertmanager.told(DOWN)[already:]
-            assert len({json.dumps(alert["labels"], sort_keys=True) for alert in told}) == 1
-            assert len({alert["startsAt"] for alert in told}) == 1
-            assert all(alert["endsAt"] > told[-1]["startsAt"] for alert in told)
+            received = alertmanager.received(DOWN)[already:]
+            assert len({json.dumps(alert["labels"], sort_keys=True) for alert in received}) == 1
+            assert len({alert["startsAt"] for alert in received}) == 1
+            assert all(alert["endsAt"] > received[-1]["startsAt"] for alert in received)
             [after] = saved(state, DOWN)
             assert (after.active_at, after.fired_at) == (remembered.active_at, remembered.fired_at)
             one.kept.close()
             second.send(signal.SIGTERM)
             assert second.ended() == 0
             assert "level=error" not in second.said
-        # nothing is left but the memory and its lock
+        # only the state file and its lock remain
         assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "alerts.json", "alerts.json.lock"}
     finally:
         platform.status = 200
@@ -139,7 +141,7 @@ def test_state_file_is_complete_after_a_kill_while_writing(tmp_path: Path) -> No
 
 def test_full_file_system_costs_only_the_alert_state_until_there_is_room(exporter: Running) -> None:
     state = Path(yaml.safe_load(exporter.process.ask("/config")[1])["alerting"]["state_file"])
-    wait_until(state.exists, "it is remembered once")
+    wait_until(state.exists, "the state is saved")
     assert_refused_then_recovered(
         exporter,
         state,
@@ -147,26 +149,26 @@ def test_full_file_system_costs_only_the_alert_state_until_there_is_room(exporte
         lambda: exporter.limit(resource.RLIMIT_FSIZE, None),
     )
     ballast = state.parent / "ballast"
-    # else it is the disk of the machine
+    # without the mount, this would fill the disk of the machine
     if os.path.ismount(state.parent):
         assert_refused_then_recovered(exporter, state, lambda: fill(ballast), ballast.unlink)
 
 
 def saved(state: Path, rule: str) -> list[Alert]:
-    """The alerts of a rule in the state file."""
+    """Return the alerts of a rule in the state file."""
     return [alert for alert in restore_state(state.read_bytes(), time.time()).alerts if alert.key.rule == rule]
 
 
 def assert_refused_then_recovered(
     exporter: Running, state: Path, begin: Callable[[], object], end: Callable[[], object]
 ) -> None:
-    """One time without room, from ``begin`` to ``end``."""
+    """Check that failed writes between ``begin`` and ``end`` are logged once and do not stop polls."""
     said = len(exporter.process.said)
     failures = metric(exporter.scrape(), WRITE_FAILURES) or 0.0
     begin()
     try:
         exporter.wait(WRITE_FAILURES, lambda now: now >= failures + 2, "it can't write")
-        exporter.polled_on()
+        exporter.wait_for_polls()
         restore_state(state.read_bytes(), time.time())
     finally:
         end()
@@ -178,7 +180,7 @@ def assert_refused_then_recovered(
 
 
 def fill(file: Path) -> None:
-    """Until there is no room for a byte."""
+    """Fill the file system to the last byte."""
     with file.open("wb", buffering=0) as ballast:
         for size in (4096, 1):
             try:
@@ -189,7 +191,7 @@ def fill(file: Path) -> None:
 
 
 def test_polls_without_file_descriptors_fail_with_their_reason_and_metrics_are_served(exporter: Running) -> None:
-    exporter.polled_on()
+    exporter.wait_for_polls()
     process = exporter.process
     in_use = len(os.listdir(f"/proc/{process.process.pid}/fd"))
     failed = r'stream_upstream_poll_failures_total\{.*reason="connect".*\}'
@@ -203,19 +205,19 @@ def test_polls_without_file_descriptors_fail_with_their_reason_and_metrics_are_s
             assert metric(exporter.scrape(), UP) == 0
         finally:
             exporter.limit(resource.RLIMIT_NOFILE, None)
-        # who came meanwhile is taken as soon as there is room
+        # the waiting connection is accepted as soon as there are descriptors
         assert waiting.recv(100).startswith(b"HTTP/1.1 200 OK")
-    told = process.said[said:]
-    assert told.count("cannot accept connections") == 1
-    assert "logger=asyncio" not in told
-    assert "Too many open files" in told
+    lines = process.said[said:]
+    assert lines.count("cannot accept connections") == 1
+    assert "logger=asyncio" not in lines
+    assert "Too many open files" in lines
     exporter.wait(UP, lambda up: up == 1, "it is up again")
-    # a new connection is taken too
+    # new connections are accepted too
     assert process.ask("/-/healthy")[0] == 200
 
 
 def test_client_that_never_ends_a_request_is_disconnected(exporter: Running) -> None:
-    """Ten times as many as are answered at one time, some of whom go on sending a byte now and then."""
+    """Use ten times the number of concurrent requests; some clients keep sending single bytes."""
     port = exporter.process.port
     heads = (b"", b"GET", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ")
     slow = [socket.create_connection(("127.0.0.1", port), timeout=GENEROUS_SECONDS) for _ in range(30)]
@@ -230,18 +232,18 @@ def test_client_that_never_ends_a_request_is_disconnected(exporter: Running) -> 
             for client in list(open_ones):
                 if is_disconnected(client):
                     open_ones.discard(client)
-            # who asks in time keeps the connection
+            # a client that sends requests in time keeps its connection
             exporter.scrape()
             time.sleep(0.1)
         assert not open_ones
-        exporter.polled_on()
+        exporter.wait_for_polls()
     finally:
         for client in slow:
             client.close()
 
 
 def is_disconnected(client: socket.socket) -> bool:
-    """Whether the other end has closed; if not, a byte more is sent, as those do who want to stay."""
+    """Return whether the server has closed the connection; if not, send another byte."""
     client.setblocking(False)
     try:
         if client.recv(1) == b"":
@@ -263,15 +265,15 @@ def test_exporter_stopped_during_a_poll_exits_cleanly(
 ) -> None:
     platform, _ = environment
     configure(tmp_path, platform, tmp_path / "alerts.json", timeout="30s", interval="40s", stale_after="3m")
-    platform.asked.clear()
+    platform.requested.clear()
     platform.hangs.set()
     try:
         with running(tmp_path) as process:
-            assert platform.asked.wait(GENEROUS_SECONDS)
+            assert platform.requested.wait(GENEROUS_SECONDS)
             port = process.port
             process.send(signal.SIGTERM)
             assert process.ended() == 0
-            # it came to its end itself: what ends a process that hangs says nothing more
+            # this line shows that it stopped regularly, not by the forced exit
             assert process.said.splitlines()[-1].endswith("msg=stopped")
             assert "level=error" not in process.said
             assert "Traceback" not in process.said

@@ -37,9 +37,9 @@ def test_unsafe_state_file_does_not_keep_the_sidecar_from_starting(
     state = tmp_path / "alerts.json"
     configure(tmp_path, platform, state)
     make(state)
-    already = len(alertmanager.told("StreamSidecarWatchdog"))
+    already = len(alertmanager.received("StreamSidecarWatchdog"))
     with running(tmp_path) as process:
-        wait_until(lambda: len(alertmanager.told("StreamSidecarWatchdog")) > already, "the sidecar sends")
+        wait_until(lambda: len(alertmanager.received("StreamSidecarWatchdog")) > already, "the sidecar sends")
         wait_until(lambda: not state.is_symlink() and state.is_file(), "the state is saved")
         process.send(signal.SIGTERM)
         assert process.ended() == 0
@@ -61,11 +61,11 @@ def test_alert_state_is_saved_again_after_its_folder_was_removed(
         wait_until(state.exists, "the state is saved")
         shutil.rmtree(state.parent)
         wait_until(state.exists, "the state is saved again")
-        one.polled_on()
+        one.wait_for_polls()
         one.kept.close()
         process.send(signal.SIGTERM)
         assert process.ended() == 0
-        # the folder may have gone in the middle of a write
+        # the folder may have been removed during a write
         assert process.said.count("level=error") == process.said.count("alert state is saved again") <= 1
 
 
@@ -80,11 +80,11 @@ def test_missing_home_is_logged_once_and_the_sidecar_runs(
     file.write_text(yaml.safe_dump(configuration))
     for name in ("HOME", "XDG_STATE_HOME", "STATE_DIRECTORY"):
         monkeypatch.delenv(name, raising=False)
-    already = len(alertmanager.told("StreamSidecarWatchdog"))
+    already = len(alertmanager.received("StreamSidecarWatchdog"))
     with running(tmp_path) as process:
-        wait_until(lambda: len(alertmanager.told("StreamSidecarWatchdog")) > already, "the sidecar sends")
+        wait_until(lambda: len(alertmanager.received("StreamSidecarWatchdog")) > already, "the sidecar sends")
         one = Running(process)
-        one.polled_on()
+        one.wait_for_polls()
         one.kept.close()
         process.send(signal.SIGTERM)
         assert process.ended() == 0

@@ -1,4 +1,4 @@
-"""Reading files: what is refused, and what a file system that does not answer costs."""
+"""Reading files: refused files, deadlines, and files that change."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def wait_for_threads_to_end() -> None:
         assert not thread.is_alive()
 
 
-# -- what is read -----------------------------------------------------------------------------------------------------
+# -- reading ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("read", [read_file, read_file_within])
@@ -72,13 +72,13 @@ def test_regular_file_up_to_the_limit_is_read(tmp_path: Path, read: Callable[[Pa
     path = tmp_path / "file"
     path.write_bytes(b"x" * 200_000)
     assert read(path, 200_000).content == b"x" * 200_000
-    with pytest.raises(FileError, match="it is longer than 199999 bytes"):
+    with pytest.raises(FileError, match="longer than 199999 bytes"):
         read(path, 199_999)
 
 
 def test_file_of_unknown_size_is_read() -> None:
     assert read_file(Path("/proc/self/status"), 100_000).content.startswith(b"Name:")
-    with pytest.raises(FileError, match="it is longer than 10 bytes"):
+    with pytest.raises(FileError, match="longer than 10 bytes"):
         read_file(Path("/proc/self/status"), 10)
 
 
@@ -92,7 +92,7 @@ def test_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypatch
         return status
 
     monkeypatch.setattr(os, "fstat", grow)
-    with pytest.raises(FileError, match="it is longer than 10 bytes"):
+    with pytest.raises(FileError, match="longer than 10 bytes"):
         read_file(path, 10)
 
 
@@ -105,7 +105,7 @@ def test_anything_but_a_regular_file_is_refused(tmp_path: Path, kind: str) -> No
     assert not isinstance(caught.value, NoAnswerError)
 
 
-def test_fifo_put_in_place_between_look_and_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fifo_that_appears_between_check_and_open_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, stat = tmp_path / "file", os.stat
     path.touch()
 
@@ -115,26 +115,27 @@ def test_fifo_put_in_place_between_look_and_open_is_refused(tmp_path: Path, monk
         os.mkfifo(path)
         return status
 
-    monkeypatch.setattr(os, "stat", replace_after_look)
-    with pytest.raises(FileError, match="it is not a regular file"):
-        read_file(path, 100)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", replace_after_look)
+        with pytest.raises(FileError, match="not a regular file"):
+            read_file(path, 100)
 
 
-def test_cause_of_the_operating_system_is_kept(tmp_path: Path) -> None:
+def test_cause_given_by_the_operating_system_is_kept(tmp_path: Path) -> None:
     with pytest.raises(FileError) as caught:
         read_file(tmp_path / "missing", 100)
     assert caught.value.strerror == "No such file or directory"
     with pytest.raises(FileError) as caught:
         read_file(Path("a\0b"), 100)
-    assert caught.value.strerror == "it is no path"
+    assert caught.value.strerror == "not a valid path"
 
 
-@pytest.mark.parametrize(("mode", "is_open"), [(0o644, True), (0o640, False)])
-def test_file_open_to_every_user_is_recognised(tmp_path: Path, mode: int, is_open: bool) -> None:
+@pytest.mark.parametrize(("mode", "is_world_readable"), [(0o644, True), (0o640, False)])
+def test_world_readable_file_is_recognised(tmp_path: Path, mode: int, is_world_readable: bool) -> None:
     path = tmp_path / "file"
     path.touch()
     path.chmod(mode)
-    assert read_file(path, 1).is_open is is_open
+    assert read_file(path, 1).is_world_readable is is_world_readable
 
 
 # -- deadlines --------------------------------------------------------------------------------------------------------
@@ -146,7 +147,7 @@ def test_hung_call_ends_at_the_deadline(hung: Hung, tmp_path: Path) -> None:
     assert caught.value.strerror == NO_ANSWER
 
 
-async def test_hung_call_holds_neither_the_event_loop_nor_its_executor(hung: Hung, tmp_path: Path) -> None:
+async def test_hung_call_blocks_neither_the_event_loop_nor_its_executor(hung: Hung, tmp_path: Path) -> None:
     call = asyncio.create_task(call_within_async(tmp_path, hung, GENEROUS))
     while not hung.running.is_set():  # noqa: ASYNC110 - a thread sets it
         await asyncio.sleep(0)
@@ -167,11 +168,11 @@ async def test_later_calls_for_a_hung_path_fail_at_once_and_start_no_thread(hung
     hung.release()
     wait_for_threads_to_end()
     assert call_within(tmp_path, lambda: 8, GENEROUS) == 8
-    assert hung.calls == 1, "what nobody waited for any more was not made up for"
+    assert hung.calls == 1, "calls that timed out while waiting are not made later"
 
 
-async def test_call_waits_for_the_running_one_of_the_same_path(hung: Hung, tmp_path: Path) -> None:
-    """So that it finds what is there now, and not what the running one has found already."""
+async def test_call_waits_for_the_running_call_of_the_same_path(hung: Hung, tmp_path: Path) -> None:
+    """The running call may already have read old content."""
     first = asyncio.create_task(call_within_async(tmp_path, hung, GENEROUS))
     while not hung.running.is_set():  # noqa: ASYNC110 - a thread sets it
         await asyncio.sleep(0)
@@ -213,13 +214,15 @@ def test_hung_calls_share_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyP
             each.release()
 
 
-def test_no_thread_left_is_an_error_and_the_next_call_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_thread_start_is_an_error_and_the_next_call_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(FileError, match="no thread is left"):
+        with pytest.raises(FileError, match="cannot start a thread"):
             call_within(tmp_path, int)
     assert call_within(tmp_path, int) == 0
 
@@ -247,10 +250,10 @@ async def test_watched_file_is_returned_when_it_has_changed(tmp_path: Path) -> N
                 await read()
         path.rename(tmp_path / "away") if path.is_dir() else path.unlink()
     (tmp_path / "aside").rename(path)
-    assert [await read(), await read()] == [b"second", None], "whoever was told of an error is told of its end"
+    assert [await read(), await read()] == [b"second", None], "after an error, the file is returned even if unchanged"
 
 
-async def test_content_that_came_too_late_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_content_that_arrived_too_late_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, hung, read = tmp_path / "file", Hung(), read_file
     path.write_bytes(b"first")
     monkeypatch.setattr(files, "DEADLINE_SECONDS", SHORT)
@@ -266,7 +269,7 @@ async def test_content_that_came_too_late_is_read_again(tmp_path: Path, monkeypa
     assert file.content == b"first"
 
 
-def test_content_is_that_of_the_moment_of_the_call(tmp_path: Path) -> None:
+def test_content_is_current_at_the_time_of_the_call(tmp_path: Path) -> None:
     path = tmp_path / "file"
     for number in range(50):
         path.write_text(str(number))

@@ -88,7 +88,7 @@ async def test_reload_updates_retired_upstreams(tmp_path: Path) -> None:
             await exporter.service.reload()
             assert retired(await exporter.metrics()) == {"old-edge": 1, "wave": 1}
             exporter.write(configuration | {"retired": ["wave"]})
-            with pytest.raises(ConfigError, match=r"retired\[0\]: found \"wave\""):
+            with pytest.raises(ConfigError, match=r"retired\[0\]: this upstream is configured"):
                 await exporter.service.reload()
             assert retired(await exporter.metrics()) == {"old-edge": 1, "wave": 1}
             exporter.write(configuration)

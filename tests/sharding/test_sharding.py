@@ -87,11 +87,11 @@ def test_valid_shard_flag_is_parsed(text: str, host: str, shard: Shard) -> None:
     ("text", "host", "message"),
     [
         *(
-            (text, "stream-exporter-0", "allowed: N/M, or auto/M")
+            (text, "stream-exporter-0", "expected N/M, or auto/M")
             for text in ("", "1", "/", "a/2", "-1/2", "1/0", "0/1001", "1/2/3", "1 / 2", "²/3", "auto", "0/1\n")
         ),
-        ("3/3", "h", "N is 3; allowed: 0 to 2"),
-        ("auto/2", "stream-exporter-2", "host name 'stream-exporter-2' is 2; allowed: 0 to 1"),
+        ("3/3", "h", "N is 3; expected 0 to 2"),
+        ("auto/2", "stream-exporter-2", "host name 'stream-exporter-2' is 2; expected 0 to 1"),
         ("auto/2", "laptop", "'laptop' does not end in a hyphen and a number"),
     ],
 )
@@ -104,4 +104,4 @@ def test_invalid_shard_flag_is_a_usage_error(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as ended:
         main(["--shard", "2/2"])
     assert ended.value.code == 2
-    assert "argument --shard: '2/2': N is 2; allowed: 0 to 1" in capsys.readouterr().err
+    assert "argument --shard: '2/2': N is 2; expected 0 to 1" in capsys.readouterr().err

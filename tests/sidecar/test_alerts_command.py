@@ -55,7 +55,7 @@ async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.Cap
     async with sidecar_harness(thresholds=THRESHOLDS) as running, served(running) as url:
         capsys.readouterr()
         code, out, _ = await command(capsys, "--url", url)
-        assert (code, out) == (0, "No alert is pending or firing.\n")
+        assert (code, out) == (0, "No alerts are pending or firing.\n")
         await running.publish(UNHEALTHY)
         await running.wait_until_sent()
         capsys.readouterr()
@@ -119,7 +119,10 @@ async def test_alerts_command_reports_that_the_sidecar_is_off(capsys: pytest.Cap
     running = SidecarHarness(FakeClock(), FakeAlertmanager())
     async with served(running) as url:
         code, out, _ = await command(capsys, "--url", url)
-    assert (code, out) == (0, "The alerting sidecar is off: alerting.alertmanagers and alerting.webhooks are empty.\n")
+    assert (code, out) == (
+        0,
+        "The alerting sidecar is disabled: alerting.alertmanagers and alerting.webhooks are empty.\n",
+    )
 
 
 @pytest.mark.parametrize("answer", [{}, {"active": True}, {"active": "yes", "alerts": []}])
@@ -135,7 +138,7 @@ async def test_response_of_another_program_is_an_error(
         url = str(server.make_url("")).rstrip("/")
         code, out, err = await command(capsys, "--url", url)
     assert (code, out) == (1, "")
-    assert err == f"no alerts from {url}: GET /api/v1/sidecar: the response is not that of a stream-exporter\n"
+    assert err == f"cannot get alerts from {url}: GET /api/v1/sidecar: not a response of stream-exporter; check --url\n"
 
 
 async def test_alerts_command_authenticates_with_a_password(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -147,7 +150,7 @@ async def test_alerts_command_authenticates_with_a_password(capsys: pytest.Captu
         assert code == 0
         code, out, err = await command(capsys, "--url", url)
     assert (code, out) == (1, "")
-    assert err == f"no alerts from {url}: GET /api/v1/sidecar: status 401\n"
+    assert err == f"cannot get alerts from {url}: GET /api/v1/sidecar: status 401\n"
 
 
 @pytest.mark.parametrize(
@@ -284,7 +287,7 @@ async def test_test_alert_goes_to_every_address(capsys: pytest.CaptureFixture[st
 
 async def test_test_alert_without_alertmanagers_fails(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(configured(tmp_path)))
-    assert (code, err) == (1, "no receiver is configured: alerting.alertmanagers and alerting.webhooks are empty\n")
+    assert (code, err) == (1, "no receivers configured: alerting.alertmanagers and alerting.webhooks are empty\n")
     code, _, err = await command(capsys, "--test", "StreamUnhealthy", "--config.file", str(tmp_path / "none.yaml"))
     assert code == 1
     assert "none.yaml" in err

@@ -35,7 +35,7 @@ from exporter.platforms.api import (
     UpstreamError,
     UpstreamSettings,
     format_duration,
-    refuse,
+    refuse_because,
 )
 from exporter.platforms.livepeer.active_streams import ActiveStreams, fetch_active_streams
 from exporter.platforms.livepeer.liveness import (
@@ -112,7 +112,7 @@ class LivepeerSettings(UpstreamSettings):
     @model_validator(mode="after")
     def _require_streams(self) -> Self:
         if not self.discovers and not self.streams and not self.sessions:
-            raise refuse("streams, sessions or discover: true", found="nothing to watch")
+            raise refuse_because("nothing to watch; set discover: true, streams or sessions")
         return self
 
 

@@ -25,6 +25,7 @@ from exporter.platforms.api import (
     format_duration,
     refuse,
     refuse_all,
+    refuse_because,
 )
 from exporter.platforms.wave.sessions_file import Identifier, SessionsFileError, WaveSession, read_sessions
 
@@ -41,13 +42,12 @@ def _check_sessions_file(path: Any) -> Any:
     try:
         read_sessions(path)
     except SessionsFileError as error:
-        allowed = "a file with one session per line: an id, or a mapping as in sessions"
-        raise refuse(allowed, found=str(error)) from None
+        raise refuse_because("; ".join(str(error).splitlines())) from None
     return path
 
 
 def _refuse_discover(_: Any) -> None:
-    raise refuse("no value: WAVE has no list of sessions, so name them in sessions or sessions_file")
+    raise refuse_because("not supported, because WAVE has no list of sessions; use sessions or sessions_file")
 
 
 def _check_duplicates(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsStream, ...]:
@@ -55,7 +55,7 @@ def _check_duplicates(streams: tuple[AnalyticsStream, ...]) -> tuple[AnalyticsSt
     for stream in streams:
         own = {stream.id, (stream.name or stream.id).strip()}
         if own & labels:
-            raise refuse("unique ids and names", found="the id or name of another stream")
+            raise refuse_because("another stream has the same id or name")
         labels |= own
     return streams
 

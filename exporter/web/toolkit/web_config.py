@@ -216,7 +216,7 @@ class ReadResult:
     config: WebConfig | None
     """None if there are errors."""
     errors: tuple[str, ...]
-    """Each as ``FILE:LINE:COL: path.to.key: found X, allowed Y``, without secrets."""
+    """Each as ``FILE:LINE:COL: path.to.key: message``, without secrets."""
     warnings: tuple[str, ...]
     """Each as ``FILE:LINE:COL: path.to.key: text``, without secrets; () if there are errors."""
     files: FileStates
@@ -233,11 +233,11 @@ def read_web_config(path: Path) -> ReadResult:
         return ReadResult(None, (f"{path}: cannot read the file: {cause}",), (), files)
     except DocumentError as error:
         line, column = error.place
-        return ReadResult(None, (f"{path}:{line}:{column}: configuration: {error}",), (), files)
+        return ReadResult(None, (f"{path}:{line}:{column}: {error}",), (), files)
     if document.data is None:
         document.data = {}
     if not isinstance(document.data, dict):
-        return ReadResult(None, (f"{path}:1:1: configuration: found no mapping, allowed a mapping",), (), files)
+        return ReadResult(None, (f"{path}:1:1: expected a mapping",), (), files)
     files = {**files, **file_states(_named_files(document.data, path.parent))}
     reporter = Reporter(str(path), document, EnvironmentLayer(), WebConfig)
     config, found = None, list[ErrorDetails]()
