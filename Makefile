@@ -7,7 +7,7 @@ ARGS ?=
 # several hundred processes start in a test run; without bytecode, each would compile the whole exporter
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help venv tools demo test fuzz lint format generate docs bench attacks soak lock image-test release-check screenshots clean
+.PHONY: help venv tools demo test test-fast fuzz lint format generate docs bench attacks soak lock image-test release-check screenshots clean
 .DEFAULT_GOAL := help
 
 help: ## what there is
@@ -32,10 +32,13 @@ demo: $(READY) ## the exporter with simulated platforms
 
 test: $(READY) ## all tests, with real servers, and branch coverage
 	-@$(BIN)/python tools/provide.py
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
+
+test-fast: $(READY) ## the tests that need no download and no server, in about a minute
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real and not system' $(ARGS)
 
 fuzz: $(READY) ## the tests that make their own input, with input that no run had before
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real' --hypothesis-profile=searching $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not system' --hypothesis-profile=searching $(ARGS)
 
 lint: $(READY) ## ruff, mypy --strict, the import contracts and the workflow files
 	@$(BIN)/ruff check .

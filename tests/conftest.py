@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import coverage
@@ -10,6 +11,7 @@ import pytest
 import structlog
 
 from exporter.runtime.redaction import redactor
+from tests.real import tools
 from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.media import NodeMediaServer, running_nms2, running_nms4
 from tests.real.prometheus import Prometheus, running_prometheus
@@ -17,9 +19,25 @@ from tests.real.prometheus import Prometheus, running_prometheus
 # tests must not fail because the machine is busy
 _UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 # tests must be reproducible; `make fuzz` looks for new failures
-hypothesis.settings.register_profile("repeatable", derandomize=True, **_UNHURRIED)
+hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=50, **_UNHURRIED)
 hypothesis.settings.register_profile("searching", derandomize=False, **_UNHURRIED)
 hypothesis.settings.load_profile("repeatable")
+
+TESTS = Path(__file__).parent
+SYSTEM_FOLDERS = {"attacks", "demo", "load", "packaging", "page", "process", "real"}
+"""Folders of tests that run the exporter as a process, or build and install it."""
+UNMEASURED_FOLDERS = SYSTEM_FOLDERS - {"demo"} | {"evidence", "faults"}
+"""Folders without coverage, which makes tests three times as slow. Other tests reach the same lines sooner."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by their folder."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in SYSTEM_FOLDERS:
+            item.add_marker(pytest.mark.system)
+        if folder in UNMEASURED_FOLDERS:
+            item.add_marker(pytest.mark.no_cover)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -54,6 +72,13 @@ def unwatched_processes(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     """Do not measure coverage of subprocesses in load tests, because it makes them three times as slow."""
     if request.node.get_closest_marker("no_cover"):
         monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def tools_only_in_real_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail tests that use a downloaded program without the marker ``real``, which ``make test-fast`` leaves out."""
+    if not request.node.get_closest_marker("real"):
+        monkeypatch.setattr(tools, "is_allowed", False)
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from exporter.alerting.recordings import recordings_for
 from exporter.alerting.rules.slo_rules import SLO_RECORDINGS, SLO_RULES
+from tests import yaml_text
 from tests.real.tools import tool
 
 ALERTS = Path(__file__).parents[2] / "alerts"
@@ -38,7 +37,7 @@ def rule_group(alerts: set[str], text: str | None = None) -> dict[str, Any]:
 
     promtool evaluates every rule of a file at every step, so the whole file would take minutes.
     """
-    (group,) = yaml.safe_load(text or (ALERTS / "stream-alerts.yaml").read_text())["groups"]
+    (group,) = yaml_text.parse(text or (ALERTS / "stream-alerts.yaml").read_text())["groups"]
     chosen = [rule for rule in group["rules"] if rule.get("alert") in alerts]
     expressions = [rule["expr"] for rule in chosen]
     if alerts & BUDGET_ALERTS:
@@ -50,7 +49,7 @@ def rule_group(alerts: set[str], text: str | None = None) -> dict[str, Any]:
 
 def assert_alert_tests_pass(document: dict[str, Any], alerts: Collection[str], folder: Path) -> None:
     """Run a promtool test document with only the rules that these alerts need."""
-    (folder / "alerts.yaml").write_text(yaml.safe_dump(rule_group(set(alerts)), width=10**6))
+    (folder / "alerts.yaml").write_text(yaml_text.render(rule_group(set(alerts))))
     files = ["alerts.yaml", *([str(ALERTS / "stream-recordings.yaml")] if BUDGET_ALERTS & set(alerts) else [])]
-    (folder / "tests.yaml").write_text(yaml.safe_dump(document | {"rule_files": files}, width=10**6))
+    (folder / "tests.yaml").write_text(yaml_text.render(document | {"rule_files": files}))
     assert_tests_pass(folder / "tests.yaml")

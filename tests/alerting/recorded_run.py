@@ -12,7 +12,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aiohttp.test_utils import TestServer
 
 from exporter.alerting.recordings import families_of
@@ -22,6 +21,7 @@ from exporter.service import Service
 from exporter.simulator.context import Context
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_simulator
+from tests import yaml_text
 from tests.alerting.promtool import ALERTS, assert_tests_pass, rule_group
 from tests.fake_clock import FakeClock
 from tests.request_failures import RequestFailures
@@ -206,7 +206,7 @@ async def recorded_run(folder: Path, streams: int, alerts: Collection[str], seed
             upstream["timeout"] = upstream["interval"]
         settings["alerting"]["state_file"] = str(folder / "alerts.json")
         file = folder / "config.yaml"
-        file.write_text(yaml.safe_dump(settings))
+        file.write_text(yaml_text.render(settings))
         scrapes = RecordedScrapes(_families(alerts))
         run = RecordedRun(file, clock, fleet, failures, scrapes, alertmanager, seed)
         await run.start()

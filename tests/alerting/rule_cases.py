@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from exporter.alerting.annotations import AnnotationTemplates, AnnotationTexts, runbook_url
 from exporter.alerting.promql import Dialect
 from exporter.alerting.rules import RULES_BY_NAME, Scope, Severity
 from exporter.alerting.rules.active_rules import ActiveRule, Grade, rules_in_force
+from tests import yaml_text
 from tests.alerting.rule_inputs import INPUTS, SCRAPE, SLO_STEP, Input, Values
 
 SLACK = 2
@@ -41,7 +40,7 @@ def page(file: str) -> str:
     """Return the content of a test file."""
     scrape, evaluation, _ = FILES[file]
     tests = [test for given in INPUTS if _belongs(given, file) for test in _tests(given, scrape, evaluation)]
-    return _HEADER + yaml.safe_dump(document(file, tests), sort_keys=False, width=100_000, allow_unicode=True)
+    return _HEADER + yaml_text.render(document(file, tests), sort_keys=False)
 
 
 def document(file: str, tests: list[dict[str, Any]]) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tests import yaml_text
 from tests.alerting.promtool import ALERTS, assert_tests_pass, rule_group
 
 GRID = 5
@@ -148,7 +147,7 @@ def check_alerts(
 ) -> None:
     """Evaluate alerts on simulated scrapes. ``rules``, ``recordings``: rule files (default: the committed ones)."""
     group = rule_group(alerts, rules)
-    (folder / "alerts.yaml").write_text(yaml.safe_dump(group, width=10**6))
+    (folder / "alerts.yaml").write_text(yaml_text.render(group))
     (folder / "recordings.yaml").write_text(recordings or (ALERTS / "stream-recordings.yaml").read_text())
     series = [found for target in targets for found in target.series(scrape_interval, duration, grid)]
     document = {
@@ -163,7 +162,7 @@ def check_alerts(
             }
         ],
     }
-    (folder / "tests.yaml").write_text(yaml.dump(document, Dumper=yaml.CSafeDumper, width=10**6))
+    (folder / "tests.yaml").write_text(yaml_text.render(document))
     assert_tests_pass(folder / "tests.yaml")
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
 
 from exporter.alerting.rules import RULES, RULES_BY_NAME, Rule, Scope, Severity
+from tests import yaml_text
 from tests.alerting.promtool import ALERTS, run
 from tests.real.alertmanager import Alertmanager
 from tests.real.child_process import request_json, wait_until
@@ -28,7 +28,7 @@ STREAM_RULES = [rule for rule in RULES if rule.scope is Scope.STREAM]
 
 
 def example_configuration() -> dict[str, Any]:
-    configuration: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text(encoding="utf-8"))
+    configuration: dict[str, Any] = yaml_text.parse(EXAMPLE.read_text(encoding="utf-8"))
     return configuration
 
 
@@ -46,6 +46,7 @@ def labels_of(
     return labels
 
 
+@pytest.mark.real
 def test_example_with_its_templates_passes_amtool_check() -> None:
     done = run("amtool", "check-config", EXAMPLE)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
@@ -61,11 +62,13 @@ def test_secrets_are_read_from_files() -> None:
 # -- routes and groups -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(("rule", "severity"), GRADES, ids=[f"{rule.name}-{severity}" for rule, severity in GRADES])
 def test_alert_is_routed_by_severity(rule: Rule, severity: Severity) -> None:
     assert routed(labels_of(rule, severity)) == (WATCHDOGS.get(rule.name) or RECEIVERS[severity])
 
 
+@pytest.mark.real
 def test_foreign_alerts_do_not_reach_the_pager() -> None:
     assert routed({"alertname": "NodeDown", "severity": "critical", "scope": "exporter"}) == "tickets"
     assert routed({"alertname": "StreamlitDown", "severity": "critical"}) == "tickets"
@@ -169,7 +172,7 @@ def example(alertmanager: Alertmanager) -> Iterator[Alertmanager]:
     configuration = example_configuration()
     del configuration["global"], configuration["templates"]
     configuration["receivers"] = [{"name": receiver["name"]} for receiver in configuration["receivers"]]
-    with alertmanager.configured(yaml.safe_dump(configuration)):
+    with alertmanager.configured(yaml_text.render(configuration)):
         yield alertmanager
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.rules.rule import Unit
 from exporter.config.alerting import AlertingSettings
 from exporter.model import HealthReason, Reason, Status
+from tests import yaml_text
 from tests.alerting.promtool import assert_tests_pass
 
 ACTIVE = {active.rule.name: active for active in rules_in_force()}
@@ -139,12 +139,13 @@ def expected_alerts(active: ActiveRule, labels: dict[str, str], facts: AlertFact
 
 
 def run_promtool(rules: list[dict[str, Any]], test: dict[str, Any], folder: Path) -> None:
-    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}))
+    (folder / "rules.yaml").write_text(yaml_text.render({"groups": [{"name": "g", "rules": rules}]}))
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": "15s", "tests": [{"interval": "15s"} | test]}
-    (folder / "test.yaml").write_text(yaml.safe_dump(document, allow_unicode=True))
+    (folder / "test.yaml").write_text(yaml_text.render(document))
     assert_tests_pass(folder / "test.yaml")
 
 
+@pytest.mark.real
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(known, min_size=1, max_size=4))
 @example([Known(number, reference=number, bitrate=number, viewers=int(number)) for number in EDGES])
@@ -258,6 +259,7 @@ def test_long_label_is_cut_as_in_the_exposition() -> None:
     assert "x" * 241 not in text
 
 
+@pytest.mark.real
 def test_selector_with_format_verbs_and_quotes_is_escaped_in_templates(tmp_path: Path) -> None:
     active = ACTIVE["StreamUnhealthy"]
     dialect = Dialect(selector='job=~"a%s|b\\\\.c"')

@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import Phase as Stage
 from hypothesis import strategies as st
@@ -31,8 +30,11 @@ from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
 from exporter.model import Identity, Reason, Status, StreamReport, StreamState, UpstreamState
 from exporter.runtime.clock import Instant
+from tests import yaml_text
 from tests.alerting.promtool import assert_tests_pass
 from tests.metrics.generated_views import rendered
+
+pytestmark = pytest.mark.real
 
 STEP = 15
 SCALE = 4.0
@@ -299,7 +301,7 @@ SETTINGS = settings(
 )
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(SETTINGS, max_examples=20)
 @given(
     segments=st.tuples(lives, lives, lives),
     upstream=upstreams,
@@ -314,7 +316,7 @@ def test_random_timelines_give_the_same_alerts(
     assert_same_alerts(states, second_replica(replica, states), missed, folder)
 
 
-@settings(SETTINGS, max_examples=20)
+@settings(SETTINGS, max_examples=10)
 @given(
     polls=st.lists(
         st.tuples(st.sampled_from([None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN]), st.integers(1, 12)),
@@ -371,5 +373,5 @@ def assert_same_alerts(
         "promql_expr_test": expected,
     }
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{STEP}s", "tests": [test]}
-    (folder / "test.yaml").write_text(yaml.safe_dump(document))
+    (folder / "test.yaml").write_text(yaml_text.render(document))
     assert_tests_pass(folder / "test.yaml")

@@ -14,6 +14,8 @@ import pytest
 
 from tests.alerting.promtool import ALERTS, run
 
+pytestmark = pytest.mark.real
+
 TEMPLATES = ALERTS / "templates" / "stream-exporter.tmpl"
 EXAMPLE = ALERTS / "alertmanager.example.yaml"
 BODIES = {"email.text": "text", "email.html": "html", "slack.text": "text"}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+from tests import yaml_text
 from tests.alerting.notification_receivers import Receivers, running_receivers
 from tests.alerting.promtool import ALERTS
 from tests.alerting.test_notification_templates import EVERY_ANNOTATION, HOSTILE, MINIMUM, assert_harmless
@@ -32,7 +32,7 @@ def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Alertmana
 @pytest.fixture
 def receivers(alertmanager: Alertmanager, tmp_path: Path) -> Iterator[Receivers]:
     """Configure Alertmanager with the example; only addresses, secrets and waiting times differ."""
-    configuration = yaml.safe_load((ALERTS / "alertmanager.example.yaml").read_text(encoding="utf-8"))
+    configuration = yaml_text.parse((ALERTS / "alertmanager.example.yaml").read_text(encoding="utf-8"))
     with running_receivers() as running:
         configuration["templates"] = [str(ALERTS / template) for template in configuration["templates"]]
         configuration["global"] |= {
@@ -47,7 +47,7 @@ def receivers(alertmanager: Alertmanager, tmp_path: Path) -> Iterator[Receivers]
             pagerduty["url"] = f"{running.http_url}/pagerduty"
         for slack in by_name["tickets"]["slack_configs"]:
             slack["api_url_file"] = secret(tmp_path, "slack", f"{running.http_url}/slack")
-        with alertmanager.configured(yaml.safe_dump(configuration)):
+        with alertmanager.configured(yaml_text.render(configuration)):
             yield running
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from exporter.alerting.promql import Dialect
 from exporter.alerting.recordings import OPERANDS, series_of
@@ -18,6 +17,7 @@ from exporter.alerting.rules.slo_rules import SLO_RECORDINGS, SLO_RULES
 from exporter.config.alerting import AlertingSettings, HealthSlo
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.family import Kind
+from tests import yaml_text
 from tests.alerting import rule_cases
 from tests.alerting.promtool import ALERTS, assert_alert_tests_pass, assert_tests_pass, run
 from tests.alerting.rule_inputs import INPUTS, Input
@@ -60,7 +60,7 @@ def test_description_equals_the_expected_text(given: Input) -> None:
 
 @cache
 def cases_in(file: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = yaml.safe_load((ALERTS / "tests" / file).read_text())["tests"]
+    found: list[dict[str, Any]] = yaml_text.parse((ALERTS / "tests" / file).read_text())["tests"]
     return found
 
 
@@ -81,10 +81,12 @@ def test_promtool_tests_cover_every_case_of_a_rule(given: Input) -> None:
     assert is_tested
 
 
+@pytest.mark.real
 def test_committed_rule_files_lint() -> None:
     assert_lints(ALERTS / "stream-alerts.yaml", ALERTS / "stream-recordings.yaml")
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("selector", ["", 'job=~"a|b",cluster="x"'])
 @pytest.mark.parametrize("scale", SCALES)
 def test_rule_files_lint_with_any_selector_and_scale(selector: str, scale: float, tmp_path: Path) -> None:
@@ -111,10 +113,12 @@ def test_rule_files_lint_with_any_selector_and_scale(selector: str, scale: float
     assert_lints(tmp_path / "a.yaml", tmp_path / "r.yaml")
 
 
+@pytest.mark.real
 def test_committed_trap_tests_pass() -> None:
     assert_tests_pass(ALERTS / "tests" / "traps.yaml")
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES if rule.owner is not Owner.SIDECAR])
 def test_promtool_tests_of_rule_pass(rule: str, tmp_path: Path) -> None:
     for file in rule_cases.FILES:
@@ -146,7 +150,7 @@ def test_each_rule_has_exactly_one_evaluator() -> None:
 def written_rules(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> list[dict[str, Any]]:
     alerting = AlertingSettings.model_validate(settings)
     text = alerts_file(rules_in_force(alerting, time_scale=scale), Dialect(time_scale=scale, slo=alerting.health_slo))
-    return [rule for group in yaml.safe_load(text)["groups"] for rule in group["rules"] if name in rule.values()]
+    return [rule for group in yaml_text.parse(text)["groups"] for rule in group["rules"] if name in rule.values()]
 
 
 def written_rule(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> dict[str, Any]:
@@ -197,7 +201,7 @@ def test_configured_slo_is_used() -> None:
 
 def test_selector_narrows_every_series() -> None:
     text = alerts_file(rules_in_force(), Dialect(selector='cluster="here"', upstreams=(("storm", "edge"),)))
-    expressions = [rule["expr"] for group in yaml.safe_load(text)["groups"] for rule in group["rules"]]
+    expressions = [rule["expr"] for group in yaml_text.parse(text)["groups"] for rule in group["rules"]]
     for expression in expressions:
         selected = re.findall(r"(?<![\w:])(?:stream_\w+|up)\b(?=[{\[)])(\{[^}]*\})?", expression)
         assert all('cluster="here"' in matchers for matchers in selected), expression
@@ -209,7 +213,7 @@ def test_selector_narrows_every_series() -> None:
 
 def expressions_of(dialect: Dialect) -> list[str]:
     files = (alerts_file(rules_in_force(), dialect), recordings_file(dialect))
-    return [rule["expr"] for file in files for group in yaml.safe_load(file)["groups"] for rule in group["rules"]]
+    return [rule["expr"] for file in files for group in yaml_text.parse(file)["groups"] for rule in group["rules"]]
 
 
 def test_joins_list_their_labels() -> None:
@@ -240,7 +244,7 @@ def test_keep_firing_is_left_out_on_request() -> None:
 
 def test_configured_upstreams_must_be_served() -> None:
     dialect = Dialect(upstreams=(("storm", 'a "b"'), ("wave", "c")))
-    rules = yaml.safe_load(alerts_file(rules_in_force(), dialect))["groups"][0]["rules"]
+    rules = yaml_text.parse(alerts_file(rules_in_force(), dialect))["groups"][0]["rules"]
     (unwatched,) = [rule for rule in rules if rule.get("alert") == "StreamUpstreamUnwatched"]
     assert 'upstream="a \\"b\\""}[2m30s])' in unwatched["expr"]
 

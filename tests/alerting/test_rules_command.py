@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from exporter.alerting.rules import RULES
 from exporter.cli import main
+from tests import yaml_text
 
 CONFIG = """
 upstreams: [{name: studio, platform: livepeer, auth: {bearer_token: x}}]
@@ -50,7 +50,7 @@ def test_sidecar_rules_are_written_without_recordings(tmp_path: Path) -> None:
 def written_rules(folder: Path, *flags: str) -> dict[str, dict[str, Any]]:
     """Run the command and return the written rules by name (of two severities, the rule's own)."""
     assert main(["rules", "--output-dir", str(folder), *flags]) == 0
-    groups = yaml.safe_load((folder / "stream-alerts.yaml").read_text())["groups"]
+    groups = yaml_text.parse((folder / "stream-alerts.yaml").read_text())["groups"]
     return {rule.get("alert") or rule["record"]: rule for group in groups for rule in group["rules"]}
 
 

@@ -27,6 +27,8 @@ from tests.alerting.scrape_simulator import (
     never,
 )
 
+pytestmark = pytest.mark.real
+
 SCRAPES = (15, 30, 60)
 PRESENCE = {
     "StreamExporterDown",

@@ -16,8 +16,6 @@ import trustme
 from tests.attacks.attack_run import AttackRun
 from tests.web.secure_server import write_certificate, write_web_config
 
-pytestmark = pytest.mark.no_cover
-
 TURN_SECONDS = 0.02
 CONNECTIONS_PER_TURN = 8
 """Few enough that the listening socket's queue does not overflow."""

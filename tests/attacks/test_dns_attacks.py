@@ -18,8 +18,6 @@ import pytest
 from tests.attacks.attack_run import AttackRun
 from tests.real.child_process import wait_until
 
-pytestmark = pytest.mark.no_cover
-
 UPSTREAMS = 12
 SECONDS = 14.0
 """Longer than addresses are cached, so that the healthy upstream's host is looked up as well."""

@@ -16,8 +16,6 @@ import pytest
 from tests.attacks.attack_run import AttackRun
 from tests.exporter_process import Exporter
 
-pytestmark = pytest.mark.no_cover
-
 TOKEN, API_KEY, EXPORT_KEY = "hostile-bearer-token-1", "hostile-api-key-2", "hostile-export-key-3"
 STREAMS = 300
 

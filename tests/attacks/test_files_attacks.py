@@ -22,8 +22,6 @@ from tests.exporter_process import Exporter
 from tests.file_obstacles import OBSTACLES, put_obstacle
 from tests.real.child_process import wait_until
 
-pytestmark = pytest.mark.no_cover
-
 HANGING_MOUNT = """
 import os, sys, threading
 stat = os.stat

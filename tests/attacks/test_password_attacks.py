@@ -19,8 +19,6 @@ from tests.exporter_process import GENEROUS_SECONDS
 from tests.real.child_process import wait_until
 from tests.web.secure_server import basic_auth, bcrypt_hash, write_web_config
 
-pytestmark = pytest.mark.no_cover
-
 ATTACKER, OTHER = "127.0.0.2", "127.0.0.1"
 CONNECTIONS = 100
 COST = 8

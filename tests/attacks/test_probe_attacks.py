@@ -13,13 +13,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.attacks.attack_run import AttackRun
 from tests.process.process_environment import STREAMS
-
-pytestmark = pytest.mark.no_cover
 
 CONNECTIONS = 20
 INTERVAL_SECONDS = 2.0

@@ -9,12 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.attacks.attack_run import AttackRun
 from tests.real.child_process import wait_until
-
-pytestmark = pytest.mark.no_cover
 
 SIGNALS = 1883
 CONFIG_READERS = 38

@@ -14,8 +14,6 @@ import pytest
 
 from tests.attacks.attack_run import AttackRun
 
-pytestmark = pytest.mark.no_cover
-
 BUDGET_MIB = 250
 """Maximum memory for any response of 16 MiB, above that of an idle exporter."""
 MAX_BYTES = 2**24

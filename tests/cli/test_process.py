@@ -13,6 +13,8 @@ import pytest
 
 from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
 
+pytestmark = pytest.mark.system
+
 CANARY = "canary-0815-of-the-configuration"
 CONFIG = f"""
 upstreams:

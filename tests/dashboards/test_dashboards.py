@@ -395,4 +395,4 @@ def test_dashboards_command_reports_errors(tmp_path: Path, capsys: pytest.Captur
     assert "none.yaml" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     assert main(["dashboards", "--output-dir", str(tmp_path / "file")]) == 1
-    assert "can't write" in capsys.readouterr().err
+    assert "cannot write" in capsys.readouterr().err

@@ -22,8 +22,6 @@ from tests.evidence.evidence_harness import (
     storm_stream,
 )
 
-pytestmark = pytest.mark.no_cover
-
 FOREIGN: dict[str, RecordedResponse] = {
     "page": RecordedResponse(b"<html><body>404 Not Found</body></html>", 404, "text/html"),
     "router": RecordedResponse(b"404 page not found\n", 404, "text/plain"),

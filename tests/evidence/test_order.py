@@ -31,8 +31,6 @@ from tests.evidence.evidence_harness import (
     storm_stream,
 )
 
-pytestmark = pytest.mark.no_cover
-
 Respond = Callable[..., dict[str, Any]]
 VIEWS = {"GET /data/views/now": json_of([])}
 

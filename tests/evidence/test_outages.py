@@ -27,8 +27,6 @@ from tests.evidence.evidence_harness import (
 )
 from tests.platforms.recordings import PlatformRecording, all_recordings
 
-pytestmark = pytest.mark.no_cover
-
 FAILURES: dict[str, RecordedResponse] = {
     "key expired": RecordedResponse(b'{"error": "unauthorized"}', 401),
     "forbidden": RecordedResponse(b'{"error": "forbidden"}', 403),

@@ -37,8 +37,6 @@ from tests.evidence.evidence_harness import (
     wave_session,
 )
 
-pytestmark = pytest.mark.no_cover
-
 
 class Case(NamedTuple):
     """One live stream of a platform, and the responses that report it."""

@@ -31,8 +31,6 @@ from tests.evidence.evidence_harness import (
     wave_session,
 )
 
-pytestmark = pytest.mark.no_cover
-
 ERROR_ENVELOPES: list[Any] = [
     {"errors": ["temporarily unavailable"]},
     {"error": "service restarting"},

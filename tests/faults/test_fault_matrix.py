@@ -22,7 +22,6 @@ MEMORY_BYTES = 100e6
 
 
 @pytest.mark.real
-@pytest.mark.no_cover
 def test_every_fault_on_every_platform_has_its_expected_result(tmp_path: Path) -> None:
     run = run_matrix(tmp_path)
     assert run.exit_code == 0

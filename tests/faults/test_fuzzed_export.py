@@ -83,7 +83,6 @@ def fuzz(examples: int, phases: Sequence[Phase]) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.no_cover
 def test_damaged_exports_keep_the_exposition_valid() -> None:
     fuzz(EXAMPLES, QUICK)
 

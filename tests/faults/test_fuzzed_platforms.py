@@ -100,7 +100,6 @@ def lint(texts: Sequence[str]) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.no_cover
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
 def test_damaged_responses_never_cause_an_internal_error(recording: PlatformRecording) -> None:
     lint(fuzz(recording, EXAMPLES))

@@ -20,7 +20,6 @@ def has_a_derived_score(spoilt: Spoilt) -> bool:
     return score is not None and score != spoilt.after.report.health_score_ratio
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("recording", all_recordings(), ids=str)
 def test_stream_has_no_derived_score_while_a_health_fact_is_unreadable(recording: PlatformRecording) -> None:
     spoilt_facts_ = spoilt_facts(recording.platform.name, recording.name)

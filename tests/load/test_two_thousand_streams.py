@@ -3,18 +3,15 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.load.exporter_watch import UPSTREAMS, watched_demo
 
 INTERVAL_SECONDS = 5.0
 
 
-@pytest.mark.no_cover
 def test_two_thousand_streams_are_polled_on_time_and_scraped(tmp_path: Path) -> None:
     with watched_demo(2000, tmp_path) as watch:
         before, began = watch.scrape(), time.monotonic()
-        for _ in range(8):
+        for _ in range(5):
             time.sleep(2.5)
             after = watch.scrape()
         passed = time.monotonic() - began

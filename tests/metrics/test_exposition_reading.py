@@ -236,7 +236,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
 
 
 @pytest.mark.no_cover
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(VIEWS)
 def test_samples_equal_those_of_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
     registry = CollectorRegistry()
@@ -256,7 +256,7 @@ WITH_EXCLUSIONS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXC
 
 
 @pytest.mark.no_cover
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=80)
 @given(VIEWS | WITH_EXCLUSIONS)
 def test_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
     rendering, reference = rendered(*views), render_reference(views)
@@ -268,7 +268,7 @@ def check_text_equals_the_reference() -> None:
     """Check that text rendered with the cache of earlier states equals the reference."""
     cache = ExpositionCache()
 
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=50)
     @given(VIEWS | WITH_EXCLUSIONS)
     def check(views: tuple[UpstreamState, ...]) -> None:
         assert rendered(*views, cache=cache).text.decode() == render_reference(views).text

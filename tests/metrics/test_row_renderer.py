@@ -100,7 +100,7 @@ def test_only_the_given_streams_are_rendered() -> None:
 
 
 @pytest.mark.no_cover
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(VIEWS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
 def test_rows_equal_the_reference(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
     for one in views:

@@ -15,6 +15,8 @@ import pytest
 
 from exporter.platforms import api
 
+pytestmark = pytest.mark.system
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "development" / "adding-a-platform.md"
 FILES = (

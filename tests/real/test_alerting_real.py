@@ -35,7 +35,7 @@ from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.fault_matrix import PAUSE, ROWS, SIMULATORS, STORM, FaultMatrix
 from tests.real.prometheus import running_prometheus
 
-pytestmark = [pytest.mark.real, pytest.mark.no_cover]
+pytestmark = pytest.mark.real
 
 THRESHOLDS = {
     "StreamLiveUnexpectedly": {"for": "20m"},

@@ -237,7 +237,6 @@ async def test_refused_alerts_arrive_when_the_connection_is_back(
 # -- many alerts -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover
 async def test_fourteen_thousand_alerts_stay_firing_in_a_slow_alertmanager(tmp_path: Path) -> None:
     """At 20 ms per request, a round takes longer than the interval between rounds."""
     async with one_alertmanager(tmp_path) as (member, proxy):

@@ -34,7 +34,7 @@ from tests.real.vmalert import (
     vmalert_version,
 )
 
-pytestmark = [pytest.mark.real, pytest.mark.no_cover]
+pytestmark = pytest.mark.real
 
 KNOWS_KEEP_FIRING = (1, 92)
 """The first vmalert that supports ``keep_firing_for``; earlier ones refuse a file with unknown fields."""

@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 
 MANIFEST = Path(__file__).parents[2] / ".cache" / "tools" / "tools.json"
+is_allowed = True
+"""Whether the running test may use downloaded programs."""
 
 
 def tool(name: str) -> Path:
     """Return the path of a program or package; fail the test with instructions if it is missing."""
+    if not is_allowed:
+        pytest.fail(f"a test that uses {name} needs the marker real", pytrace=False)
     manifest = _manifest()
     found = manifest["tools"].get(name)
     if found is None:

@@ -18,6 +18,8 @@ import yaml
 
 from tests.exporter_process import GENEROUS_SECONDS, Exporter, exporter
 
+pytestmark = pytest.mark.system
+
 TOKEN, PASSWORD, API_KEY, HASH_KEY = "canary-token-1", "canary-password-2", "canary-apikey-3", "canary-hashkey-4"
 STREAM_KEY, USERINFO = "canary-streamkey-5", "canary-userinfo-6"
 ALERT_TOKEN, ALERT_HEADER, HOOK_TOKEN = "canary-alerttoken-7", "canary-alertheader-8", "canary-hooktoken-9"

@@ -25,6 +25,8 @@ from tests.exporter_process import GENEROUS_SECONDS, Exporter
 from tests.faults.echoed_responses import EVERYTHING, echoed, text_fields, with_secrets
 from tests.platforms.recordings import PlatformRecording, main_recordings
 
+pytestmark = pytest.mark.system
+
 SECRET, TOKEN = "canary-secret-of-a-platform", "canary-token-of-a-login"
 _CREDENTIALS = ("Authorization", "X-Api-Key")
 _TIMELESS = ("interval", "timeout", "stale_after", "name")

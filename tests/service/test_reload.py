@@ -169,10 +169,10 @@ async def test_changed_secret_file_is_used_without_a_reload(tmp_path: Path) -> N
 
 @pytest.mark.no_cover
 async def test_reloads_under_load_fail_no_scrape_and_lose_no_series(tmp_path: Path) -> None:
-    fleet = Fleet(3000)
+    fleet = Fleet(300)
     async with serving(make_app(fleet, Clock())) as url:
-        configuration = configuration_of(url, 3000)
-        # two platforms with 1,000 streams each, because exporter, simulator and scraper share one event loop
+        configuration = configuration_of(url, 300)
+        # two platforms with 100 streams each, because exporter, simulator and scraper share one event loop
         configuration["upstreams"] = [u for u in configuration["upstreams"] if u["name"] != "wave"]
         configuration["defaults"] = {"interval": "10s", "timeout": "10s", "stale_after": "10m"}
         async with exporting(tmp_path, configuration) as exporter:

@@ -97,7 +97,7 @@ async def test_query_parameters_filter_the_rules() -> None:
         for query in ("type", "record"), ("rule_group[]", "other"), ("file[]", "other"), ("rule_name[]", "Other"):
             assert (await get("/api/v1/rules", [query]))["data"] == {"groups": []}
         wrong = await get("/api/v1/rules", [("type", "all")], status=400)
-        assert wrong == {"status": "error", "errorType": "bad_data", "error": "not a type: 'all'"}
+        assert wrong == {"status": "error", "errorType": "bad_data", "error": "invalid type: 'all'"}
 
 
 async def test_reload_changes_the_rules() -> None:

@@ -139,6 +139,7 @@ def value(text: str, name: str, stream: str = "") -> float | None:
 # -- responses --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.real
 async def test_probe_polls_and_returns_the_families_of_the_upstream(exporter: Exporter, origin: Origin) -> None:
     origin.names.append("new")
     status, text = await probe(exporter)
