@@ -58,7 +58,7 @@ class DefaultingResponses(dict[str, Any]):
 @pytest.mark.parametrize("foreign", FOREIGN)
 async def test_login_at_a_wrong_base_path_is_not_found(foreign: str) -> None:
     settings: dict[str, Any] = {"base_path": "/wrong", **LOGIN, **STREAM}
-    async with evidence_harness(STORM, DefaultingResponses(FOREIGN[foreign]), alerting=True, **settings) as harness:
+    async with evidence_harness(STORM, DefaultingResponses(FOREIGN[foreign]), **settings) as harness:
         with structlog.testing.capture_logs() as logs:
             served = await harness.poll(3)
         assert served.upstream("failing", reason="not_found") == 1
@@ -87,7 +87,7 @@ async def test_doubled_base_path_is_not_found(foreign: str, discover: Any, *, ha
     """The login may succeed at the doubled path, too, if the server accepts any path."""
     responses = DefaultingResponses(FOREIGN[foreign], {"POST /api/api/auth/login": TOKEN})
     settings: dict[str, Any] = {"base_path": "/api/api", "discover": discover, **(LOGIN if has_login else {}), **STREAM}
-    async with evidence_harness(STORM, responses, alerting=True, **settings) as harness:
+    async with evidence_harness(STORM, responses, **settings) as harness:
         with structlog.testing.capture_logs() as logs:
             served = await harness.poll(6)
         assert (served.upstream("up"), served.upstream("failing", reason="not_found")) == (0, 1)
@@ -102,7 +102,7 @@ async def test_doubled_base_path_is_not_found(foreign: str, discover: Any, *, ha
 @pytest.mark.parametrize("discover", ["auto", False])
 async def test_404_for_every_storm_request_is_an_idle_stream(own: str, discover: Any) -> None:
     responses = DefaultingResponses(OWN[own])
-    async with evidence_harness(STORM, responses, alerting=True, discover=discover, **STREAM) as harness:
+    async with evidence_harness(STORM, responses, discover=discover, **STREAM) as harness:
         served = await harness.poll(2)
         assert (served.upstream("up"), served.status("a/k")) == (1, "idle")
         assert harness.pages() == {"StreamExpectedOffline a/k"}
@@ -127,9 +127,7 @@ SINGLE: dict[str, tuple[str, dict[str, Any], dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", SINGLE)
 async def test_404_of_another_server_is_an_unknown_stream(name: str, foreign: str) -> None:
     platform, settings, responses, label = SINGLE[name]
-    async with evidence_harness(
-        platform, DefaultingResponses(FOREIGN[foreign], responses), alerting=True, **settings
-    ) as harness:
+    async with evidence_harness(platform, DefaultingResponses(FOREIGN[foreign], responses), **settings) as harness:
         served = await harness.poll(3)
         assert served.status(label) == "unknown"
         failures = served.upstream("stream_failures_total", reason="not_found")

@@ -78,7 +78,7 @@ DOUBTFUL: dict[str, dict[str, Any]] = {
 async def test_doubtful_list_ends_no_stream(fields: str) -> None:
     """A missing stream becomes unknown after ``stale_after``, and ends with the next complete list."""
     both = storm(storm_stream("k1"), storm_stream("k2"))
-    async with evidence_harness(STORM, both, alerting=True, interval="15s", stale_after="60s") as harness:
+    async with evidence_harness(STORM, both, interval="15s", stale_after="60s") as harness:
         assert (await harness.poll()).upstream("list_complete") == 1
         harness.responses[STREAMS] = page("k1", **DOUBTFUL[fields])
         with structlog.testing.capture_logs() as logs:

@@ -62,7 +62,7 @@ async def poll_livepeer(harness: EvidenceHarness, *, date: float, seen: float) -
 @pytest.mark.parametrize("way", WAYS)
 async def test_advancing_heartbeat_is_live_whatever_the_clocks_show(way: str, date: float) -> None:
     settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
-    async with evidence_harness(LIVEPEER, {}, alerting=True, **settings) as harness:
+    async with evidence_harness(LIVEPEER, {}, **settings) as harness:
         statuses = []
         for index in range(20):
             # the platform updates it every 30 s
@@ -90,7 +90,7 @@ async def test_stopped_heartbeat_is_off_air_after_90_s(way: str, date: float, ah
 @pytest.mark.parametrize("way", WAYS)
 async def test_old_heartbeat_at_the_first_poll_is_unknown(way: str) -> None:
     settings: dict[str, Any] = {"interval": "15s", **WAYS[way], **LIVEPEER_KEY}
-    async with evidence_harness(LIVEPEER, {}, alerting=True, **settings) as harness:
+    async with evidence_harness(LIVEPEER, {}, **settings) as harness:
         for _ in range(6):
             served = await poll_livepeer(harness, date=0.0, seen=START - 3600)
             assert served.status("s1") == "unknown"
@@ -127,7 +127,7 @@ async def poll_totals(harness: EvidenceHarness, platform: str, **totals: int) ->
 @pytest.mark.parametrize("platform", TOTALS)
 async def test_rate_is_0_once_its_total_is_stalled(platform: str) -> None:
     label = LABELS[platform].format("k")
-    async with evidence_harness(platform, {}, alerting=True, **settings_of(platform, "k")) as harness:
+    async with evidence_harness(platform, {}, **settings_of(platform, "k")) as harness:
         total = 1_000_000
         for _ in range(8):
             total += 4_500_000
@@ -191,7 +191,7 @@ async def test_polls_in_quick_succession_do_not_prove_a_stall() -> None:
 async def test_rates_are_withdrawn_if_all_statistics_freeze_at_once(platform: str) -> None:
     keys = ("k1", "k2", "k3")
     labels = [LABELS[platform].format(key) for key in keys]
-    async with evidence_harness(platform, {}, alerting=True, **settings_of(platform, *keys)) as harness:
+    async with evidence_harness(platform, {}, **settings_of(platform, *keys)) as harness:
         totals = dict.fromkeys(keys, 1_000_000)
         for _ in range(8):
             totals = {key: total + 4_500_000 for key, total in totals.items()}

@@ -47,7 +47,6 @@ def harness_of(recording: PlatformRecording, **settings: Any) -> Any:
         recording.platform.name,
         dict(recording.recording.responses),
         at=recording.recording.recorded_at,
-        alerting=True,
         **given,
     )
 
@@ -100,7 +99,7 @@ SCORES: dict[str, Any] = {"interval": "15s", "stale_after": "10m"}
 
 async def test_outage_does_not_lower_scores() -> None:
     ids = [f"s{index}" for index in range(20)]
-    async with evidence_harness(LIVEPEER, {}, alerting=True, **SCORES, **LIVEPEER_KEY) as harness:
+    async with evidence_harness(LIVEPEER, {}, **SCORES, **LIVEPEER_KEY) as harness:
 
         async def poll_live(times: int) -> Served:
             def serve() -> None:
@@ -177,7 +176,7 @@ async def test_clock_step_does_not_change_when_facts_are_withdrawn(recording: Pl
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_clock_step_changes_nothing_on_a_healthy_upstream(step: float) -> None:
-    async with evidence_harness(LIVEPEER, {}, alerting=True, interval="15s", **LIVEPEER_KEY) as harness:
+    async with evidence_harness(LIVEPEER, {}, interval="15s", **LIVEPEER_KEY) as harness:
         platform_time = START
 
         def serve() -> None:

@@ -131,7 +131,7 @@ IS_REPORTED = {"storm inBandwidth"}
 @pytest.mark.parametrize(("name", "path", "value"), with_ids(UNREADABLE_HEALTH))
 async def test_unreadable_health_fact_gives_no_score(name: str, path: str, value: Any) -> None:
     case = CASES[name]
-    async with evidence_harness(case.platform, case.responses(case.row), alerting=True, **case.settings) as harness:
+    async with evidence_harness(case.platform, case.responses(case.row), **case.settings) as harness:
         before = await poll_row(harness, case, {}, times=6, is_moving=True)
         assert before.score(case.label) == pytest.approx(0.88 if name == "storm" else 1.0), "a stream with a score"
         served = await poll_row(harness, case, {path: value}, times=3, is_moving=True)
@@ -149,7 +149,7 @@ async def test_unreadable_health_fact_gives_no_score(name: str, path: str, value
 @pytest.mark.parametrize("score", [12.5, "12.5", " 12.5 ", "1.25e1", "+12.50"])
 async def test_storm_score_given_as_text_is_read(score: Any) -> None:
     row = storm_stream(healthScore=score, healthGrade="Bad")
-    async with evidence_harness(STORM, storm(row), alerting=True) as harness:
+    async with evidence_harness(STORM, storm(row)) as harness:
         served = await harness.poll(2)
         assert served.score("a/k") == pytest.approx(0.125)
         assert harness.pages() == {"StreamUnhealthy a/k"}
@@ -161,7 +161,7 @@ async def test_storm_score_given_as_text_is_read(score: Any) -> None:
 )
 async def test_storm_grade_no_data_gives_no_score(grade: Any, score: Any) -> None:
     case = STORM_CASE
-    async with evidence_harness(STORM, case.responses(case.row), alerting=True, **case.settings) as harness:
+    async with evidence_harness(STORM, case.responses(case.row), **case.settings) as harness:
         served = await poll_row(harness, case, {"healthScore": score, "healthGrade": grade}, times=12)
         assert served.status("a/k") == "live"
         assert served.score("a/k") is None
@@ -232,7 +232,7 @@ UNKNOWN_WORDS: dict[tuple[str, str], list[Any]] = {
 @pytest.mark.parametrize(("name", "path", "value"), with_ids(UNKNOWN_WORDS))
 async def test_stream_with_an_unreadable_state_is_unknown(name: str, path: str, value: Any) -> None:
     case = CASES[name]
-    async with evidence_harness(case.platform, case.responses(case.row), alerting=True, **case.settings) as harness:
+    async with evidence_harness(case.platform, case.responses(case.row), **case.settings) as harness:
         assert (await poll_row(harness, case, {})).status(case.label) == "live"
         served = await poll_row(harness, case, {path: value}, times=8)
         assert served.status(case.label) == "unknown"

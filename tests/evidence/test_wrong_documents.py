@@ -69,7 +69,7 @@ async def test_document_that_is_not_a_session_is_a_bad_response(document: Any) -
     settings: dict[str, Any] = {"sessions": [{"id": "single", "name": "main", "expected": True}], **LIVEPEER_KEY}
     for was_live in (False, True):
         responses = {"GET /session/single": good if was_live else json_of(document), **VIEWS}
-        async with evidence_harness(LIVEPEER, responses, alerting=True, **settings) as harness:
+        async with evidence_harness(LIVEPEER, responses, **settings) as harness:
             served = await harness.poll()
             harness.responses["GET /session/single"] = json_of(document)
             served = await harness.poll(1 if was_live else 5)
@@ -87,7 +87,7 @@ async def test_bad_session_does_not_affect_a_good_one(document: Any) -> None:
         **LIVEPEER_KEY,
     }
     responses = {"GET /session/bad": json_of(document), **VIEWS}
-    async with evidence_harness(LIVEPEER, responses, alerting=True, **settings) as harness:
+    async with evidence_harness(LIVEPEER, responses, **settings) as harness:
         for _ in range(5):
             session = livepeer_session("good", parent="s2", seen=harness.clock.now())
             harness.responses["GET /session/good"] = session
@@ -125,7 +125,7 @@ SINGLE: dict[str, tuple[str, str, dict[str, Any], dict[str, Any], str]] = {
 )
 async def test_document_that_is_not_a_stream_is_an_unknown_stream(name: str, document: Any) -> None:
     platform, request, good, settings, label = SINGLE[name]
-    async with evidence_harness(platform, {request: json_of(document), **VIEWS}, alerting=True, **settings) as harness:
+    async with evidence_harness(platform, {request: json_of(document), **VIEWS}, **settings) as harness:
         served = await harness.poll(6)
         assert served.status(label) == "unknown"
         assert served.upstream("failing", reason="bad_response") == 1
@@ -147,7 +147,7 @@ async def test_document_that_is_not_a_stream_is_an_unknown_stream(name: str, doc
 async def test_list_without_a_valid_session_is_an_unknown_stream(rows: list[Any]) -> None:
     settings: dict[str, Any] = {"streams": [{"id": "s1", "expected": True}], **LIVEPEER_KEY}
     responses = {"GET /stream/s1/sessions": json_of(rows), **VIEWS}
-    async with evidence_harness(LIVEPEER, responses, alerting=True, **settings) as harness:
+    async with evidence_harness(LIVEPEER, responses, **settings) as harness:
         served = await harness.poll(6)
         assert (served.status("s1"), served.upstream("up")) == ("unknown", 0)
         assert harness.pages() == set()
@@ -165,7 +165,7 @@ async def test_row_without_a_readable_heartbeat_is_unknown(kind: str, last_seen:
         "session of a stream": {"streams": [{"id": "s1", "expected": True}]},
         "single session": {"sessions": [{"id": "e1", "name": "s1", "expected": True}]},
     }
-    async with evidence_harness(LIVEPEER, responses, alerting=True, **ways[kind], **LIVEPEER_KEY) as harness:
+    async with evidence_harness(LIVEPEER, responses, **ways[kind], **LIVEPEER_KEY) as harness:
         served = await harness.poll(6)
         assert (served.upstream("up"), served.streams()) == (1, {"s1"})
         assert served.status("s1") == "unknown"
@@ -244,7 +244,7 @@ EMPTY: dict[str, list[Any]] = {"livepeer": [[]], "nms2": [{}]}
 )
 async def test_document_that_is_not_a_list_ends_no_stream(name: str, document: Any) -> None:
     platform, request, responses, labels, settings = LISTS[name]
-    async with evidence_harness(platform, responses, alerting=True, **settings) as harness:
+    async with evidence_harness(platform, responses, **settings) as harness:
         before = await harness.poll()
         assert before.live_streams() == labels
         harness.responses[request] = json_of(document)
@@ -263,9 +263,7 @@ async def test_document_that_is_not_a_list_at_the_start_adds_no_stream(name: str
     for document in (*ERROR_ENVELOPES, *NOT_A_LIST[name]):
         if document in EMPTY.get(name, ()):
             continue
-        async with evidence_harness(
-            platform, {**responses, request: json_of(document)}, alerting=True, **settings
-        ) as harness:
+        async with evidence_harness(platform, {**responses, request: json_of(document)}, **settings) as harness:
             served = await harness.poll(5)
             expected = {f"{stream['application']}/{stream['key']}" for stream in settings.get("streams", ())}
             assert served.streams() == expected
@@ -294,7 +292,7 @@ async def test_empty_list_ends_all_streams(name: str) -> None:
 async def test_row_that_identifies_no_stream_is_dropped_alone(name: str, row: Any) -> None:
     platform, request, responses, labels, settings = LISTS[name]
     path = {"storm": "data/list", "livepeer": "", "nms4": "data/streams"}[name]
-    async with evidence_harness(platform, responses, alerting=True, **settings) as harness:
+    async with evidence_harness(platform, responses, **settings) as harness:
         assert (await harness.poll()).live_streams() == labels
         good = RecordedResponse.of(responses[request])
         rows = _rows(good, path)
