@@ -10,7 +10,7 @@ from exporter.config import reference as configuration_reference
 from exporter.metrics.families.reference import reference as metrics_reference
 from exporter.platforms.registry import platforms
 from tests.faults import reliability
-from tools import runbook_html
+from tools import platform_tables, runbook_html
 from tools.prometheus_rule import manifest
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "docs/configuration.md": configuration_page,
     "docs/metrics.md": metrics_reference,
     "docs/reliability.md": reliability.page,
+    **platform_tables.PAGES,
     "docs/runbook.md": render_runbook,
     "exporter/web/ui/static/runbook.html": runbook_html.page,
     "deploy/kubernetes/prometheusrule.yaml": manifest,

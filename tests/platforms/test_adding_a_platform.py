@@ -40,10 +40,12 @@ LEFT_OUT = (
 )
 GENERATORS = ("tools.generate", "tests.interface.listed")
 SUITES = (
+    "tests/cli/test_readme.py",
     "tests/config",
     "tests/interface",
     "tests/faults",
     "tests/metrics/test_metrics_reference.py",
+    "tests/packaging/test_documents.py::test_index_links_to_every_page",
     "tests/platforms/test_example_rtmp.py",
     "tests/platforms/test_recordings.py",
     "tests/platforms/test_unreadable_lists.py",
@@ -119,8 +121,12 @@ def test_example_survives_fuzzed_responses(tree: Path) -> None:
 
 
 def test_example_appears_in_the_generated_pages(tree: Path) -> None:
-    for page in ("configuration", "metrics", "reliability"):
-        assert "example_rtmp" in (tree / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    pages = (
+        "README",
+        *(f"docs/{name}" for name in ("configuration", "metrics", "reliability", "compatibility", "index")),
+    )
+    for page in pages:
+        assert "example_rtmp" in (tree / f"{page}.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("tool", [("ruff", "check", "--no-cache"), ("ruff", "format", "--no-cache", "--check")])
