@@ -215,8 +215,9 @@ def fingerprint(labels: Mapping[str, str]) -> str:
 
 
 def rfc3339(at: float) -> str:
-    """Format Unix seconds as Alertmanager expects them."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Format Unix seconds with milliseconds as Prometheus and Alertmanager do: without trailing zeros."""
+    text = datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
+    return text.rstrip("0").removesuffix(".") + "Z"
 
 
 def _format_issues(issues: tuple[str, ...]) -> str:

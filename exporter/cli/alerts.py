@@ -161,7 +161,12 @@ def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
     since = alert.get("firedAt") or alert.get("activeAt", "")
     label_cells = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
     annotation_cells = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
-    cells = (alert.get("state", ""), *label_cells, since.partition(".")[0].replace("T", " "), *annotation_cells)
+    cells = (
+        alert.get("state", ""),
+        *label_cells,
+        since.removesuffix("Z").partition(".")[0].replace("T", " "),
+        *annotation_cells,
+    )
     return tuple(_printable(cell) for cell in cells)
 
 

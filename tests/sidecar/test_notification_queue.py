@@ -126,8 +126,8 @@ async def test_payload_has_alertmanagers_format() -> None:
     assert firing == {
         "labels": {"alertname": "StreamUnhealthy", "upstream": "studio", "stream": "main", "severity": "critical"},
         "annotations": {"summary": "A stream is unhealthy."},
-        "startsAt": "2024-09-10T20:26:35.000Z",
-        "endsAt": "2024-09-10T20:30:40.000Z",
+        "startsAt": "2024-09-10T20:26:35Z",
+        "endsAt": "2024-09-10T20:30:40Z",
     }
     assert parse_time(resolved["endsAt"]) == clock.now()
     assert alertmanager.requests[0].headers["Content-Type"] == "application/json"

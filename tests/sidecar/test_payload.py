@@ -153,3 +153,17 @@ def test_unknown_rule_is_refused() -> None:
     assert not FORMATTER.knows(alert("StreamUnhealthy", severity="warning")), "the rule has no such severity"
     with pytest.raises(KeyError):
         FORMATTER.test_payload("StreamOfBefore", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (0.0, "1970-01-01T00:00:00Z"),
+        (10.0, "1970-01-01T00:00:10Z"),
+        (0.8, "1970-01-01T00:00:00.8Z"),
+        (1.05, "1970-01-01T00:00:01.05Z"),
+        (1.2345, "1970-01-01T00:00:01.234Z"),
+    ],
+)
+def test_time_is_written_without_trailing_zeros_as_go_does(at: float, text: str) -> None:
+    assert rfc3339(at) == text

@@ -132,7 +132,7 @@ async def test_notification_has_the_format_of_alertmanager() -> None:
             "status": "firing",
             "labels": labels | {"stream": stream},
             "annotations": {"summary": "A stream is unhealthy."},
-            "startsAt": "2024-09-10T20:26:40.000Z",
+            "startsAt": "2024-09-10T20:26:40Z",
             "endsAt": "0001-01-01T00:00:00Z",
             "generatorURL": "",
             "fingerprint": fingerprint(labels | {"stream": stream}),
