@@ -280,8 +280,8 @@ async def test_webhook_notification_equals_alertmanagers(tmp_path: Path) -> None
             for texts in (body["alerts"][0]["annotations"], body["commonAnnotations"]):
                 texts.pop("cleared", None)
                 if body["status"] == "resolved":
-                    # Alertmanager's copy of the alert may be older by one poll
-                    texts.update(dict.fromkeys(texts, ""))
+                    # Alertmanager's copy may be of another poll, in which the condition had cleared
+                    texts.clear()
         assert ours == theirs
 
 
