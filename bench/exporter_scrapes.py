@@ -20,6 +20,7 @@ from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.model import PollResult, UpstreamState
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.tracker import Tracker
+from exporter.runtime.clock import Instant
 from exporter.runtime.memory_tuning import tune_allocator
 from exporter.web.metrics_handler import MetricsHandler
 
@@ -71,7 +72,7 @@ class PolledUpstream:
 
     def apply_result(self, result: PollResult, now: float) -> None:
         """Apply a poll's result as the coordinator does."""
-        _exhaust(self._tracker.apply(result, now))
+        _exhaust(self._tracker.apply(result, Instant(now, now)))
         _exhaust(self._histograms.observe_in_steps(self._tracker.updated_states()))
         self.view = msgspec.structs.replace(
             self.view, streams=self._tracker.states(), sampled=self._histograms.snapshot()

@@ -21,6 +21,7 @@ from exporter.platforms.livepeer import stream_objects as livepeer
 from exporter.platforms.storm import storm_streams as storm
 from exporter.platforms.wave import wave_sessions as wave
 from exporter.polling.tracker import Tracker
+from exporter.runtime.clock import Instant
 from exporter.service import Service
 from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
@@ -52,7 +53,7 @@ def make_trackers(views: Sequence[UpstreamState]) -> list[Tracker]:
     """Return a tracker for each upstream, as its coordinator has."""
     settings = settings_of(upstreams_config(Fleet(PATTERNS), "http://127.0.0.1:1"), max_streams=1_000_000)
     by_name = {upstream.name: upstream for upstream in settings.upstreams}
-    return [Tracker(by_name[view.upstream], 0.0) for view in views]
+    return [Tracker(by_name[view.upstream], Instant(0.0, 0.0)) for view in views]
 
 
 def settings_of(configuration: dict[str, Any], **defaults: Any) -> Settings:
