@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from exporter.http.resolver import NO_SUCH_NAME
 from exporter.model import Reason
 from exporter.runtime.redaction import redactor
 
@@ -123,9 +123,9 @@ def _tls_cause(error: Exception) -> str:
 
 
 def _name_cause(error: aiohttp.ClientConnectorDNSError) -> str:
-    if error.os_error.errno == socket.EAI_AGAIN:
-        return "host name cannot be resolved at the moment: check DNS"
-    return "host name does not exist: check the host in url, and DNS"
+    if error.os_error.errno in NO_SUCH_NAME:
+        return "host name not found: check the host in url, and DNS"
+    return "host name cannot be resolved at the moment: check DNS"
 
 
 def _connection_cause(error: aiohttp.ClientConnectorError) -> str:

@@ -45,7 +45,7 @@ MAX_NAMES: Final = 10_000
 STACK_BYTES: Final = 2**20
 """Stack size of a lookup's thread; the default is 8 MiB of address space."""
 WARNING_INTERVAL_SECONDS: Final = 600.0
-_NO_SUCH_NAME: Final = frozenset(
+NO_SUCH_NAME: Final = frozenset(
     getattr(socket, error) for error in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, error)
 )
 """Errors that mean the name does not exist, as opposed to a failed lookup."""
@@ -183,7 +183,7 @@ class Lookups:
         if isinstance(result, tuple):
             name.addresses, name.found_at, name.has_failed = result, self._clock.monotonic(), False
         else:
-            if isinstance(result, socket.gaierror) and result.errno in _NO_SUCH_NAME:
+            if isinstance(result, socket.gaierror) and result.errno in NO_SUCH_NAME:
                 name.addresses = ()
             self._warn(name)
             name.has_failed = True

@@ -234,8 +234,11 @@ def _decode_leniently(body: bytes, content_type: str | None, endpoint: str) -> A
     except (ValueError, RecursionError):
         given = (content_type or "").partition(";")[0].strip().lower()
         # an unusual content type may contain anything, so it is not shown
-        kind = given if given in _KNOWN_TYPES else "other"
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not JSON (content type {kind})") from None
+        if given in _KNOWN_TYPES:
+            kind = f"content type {given}"
+        else:
+            kind = "unusual content type" if given else "no content type"
+        raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: not JSON ({kind})") from None
 
 
 def _let_others_run(decoded: dict[str, Any]) -> dict[str, Any]:

@@ -295,10 +295,14 @@ class Coordinator:
         self._logged_stream_failures = set(result.failures)
 
     def _log_wrong_clock(self) -> None:
-        """Log once that the platform's clock is wrong; no stream's state depends on it."""
+        """Log once that the clocks differ; no stream's state depends on it."""
         is_wrong = self._clock_skew is not None and abs(self._clock_skew) > CLOCK_TOLERANCE_SECONDS
         if is_wrong and not self._is_clock_logged:
-            log.warning("platform clock is off", **self._labels, ahead_seconds=round(self._clock_skew or 0.0))
+            log.warning(
+                "platform clock differs from the exporter's",
+                **self._labels,
+                ahead_seconds=round(self._clock_skew or 0.0),
+            )
         self._is_clock_logged = is_wrong
 
     def _log_failure(self, error: UpstreamError, now: float) -> None:

@@ -121,7 +121,8 @@ def _parse_kind(name: object, *, of_stream: bool) -> FaultKind:
     for kind in allowed:
         if kind == name:
             return kind
-    raise InvalidFaultError(f"fault: expected one of {', '.join(allowed)}{'' if of_stream else ', or a stream'}")
+    hint = "" if of_stream else "; others need a stream"
+    raise InvalidFaultError(f"fault: expected one of {', '.join(allowed)}{hint}")
 
 
 def parse_seconds(value: object) -> float:

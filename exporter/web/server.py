@@ -348,7 +348,7 @@ async def send_response(
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await _write_response(request, response, chunks)
     except (TimeoutError, ConnectionError) as error:
-        log.debug("client did not read the response", path=request.path, error=type(error).__name__)
+        log.debug("response could not be sent", path=request.path, error=type(error).__name__)
         if request.transport is not None:
             request.transport.abort()
 

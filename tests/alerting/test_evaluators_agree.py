@@ -301,7 +301,7 @@ SETTINGS = settings(
 )
 
 
-@settings(SETTINGS, max_examples=20)
+@settings(SETTINGS, max_examples=40)
 @given(
     segments=st.tuples(lives, lives, lives),
     upstream=upstreams,
@@ -316,7 +316,7 @@ def test_random_timelines_give_the_same_alerts(
     assert_same_alerts(states, second_replica(replica, states), missed, folder)
 
 
-@settings(SETTINGS, max_examples=10)
+@settings(SETTINGS, max_examples=20)
 @given(
     polls=st.lists(
         st.tuples(st.sampled_from([None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN]), st.integers(1, 12)),

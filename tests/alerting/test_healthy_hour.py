@@ -34,13 +34,13 @@ UNSTABLE = {"StreamUpstreamErrorRatioHigh", "StreamUpstreamUnstable", "StreamScr
 
 @pytest.mark.no_cover
 async def test_random_failures_and_a_restart_do_not_page(tmp_path: Path) -> None:
-    """300 healthy streams for an hour: 5 % of requests and scrapes fail, and everything restarts once."""
-    async with recorded_run(tmp_path, 300, RULES_OF_PROMETHEUS, seed=1) as run:
+    """1,000 healthy streams for an hour: 5 % of requests and scrapes fail, and everything restarts once."""
+    async with recorded_run(tmp_path, 1000, RULES_OF_PROMETHEUS, seed=1) as run:
         await run.pass_time(HALF_AN_HOUR)
         await run.restart()
         await run.pass_time(HALF_AN_HOUR)
         assert run.live_streams >= 0.9 * run.fleet.size
-    assert run.failures.requests > 3000
+    assert run.failures.requests > 10_000
     assert set(run.failures.failed) == set(Failure)
     assert run.failures.failed.total() == pytest.approx(FAILED_REQUESTS * run.failures.requests, rel=0.2)
     assert run.scrapes.count == 122

@@ -23,7 +23,7 @@ from tests.faults.fuzzed_upstream import exposed
 from tests.faults.health_facts import health_paths
 from tests.platforms.recordings import PlatformRecording, main_recordings
 
-EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 6, 1000
+EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 12, 1000
 STEPS = 30
 INTERVAL, STALE_AFTER = 15.0, 60.0
 ENDED_TTL = "30d"

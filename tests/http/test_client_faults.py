@@ -558,12 +558,15 @@ async def test_invalid_json_is_a_bad_response(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
-    [("text/html; charset=utf-8", "text/html"), ("application/x-top-secret", "other")],
+    ("given", "shown"),
+    [
+        ("text/html; charset=utf-8", "content type text/html"),
+        ("application/x-top-secret", "unusual content type"),
+    ],
 )
-async def test_only_usual_content_types_are_shown(given: str, told: str) -> None:
+async def test_only_usual_content_types_are_shown(given: str, shown: str) -> None:
     error = await failure_of(http(body=b"<html>", Content_Type=given))
-    assert str(error) == f"GET /x: not JSON (content type {told})"
+    assert str(error) == f"GET /x: not JSON ({shown})"
 
 
 async def test_body_with_a_length_above_the_limit_is_too_large() -> None:

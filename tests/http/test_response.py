@@ -199,10 +199,15 @@ def test_invalid_json_is_a_bad_response(body: bytes) -> None:
         (
             dns_error(socket.EAI_NONAME),
             Reason.CONNECT,
-            "host name does not exist: check the host in url, and DNS",
+            "host name not found: check the host in url, and DNS",
         ),
         (
             dns_error(socket.EAI_AGAIN),
+            Reason.CONNECT,
+            "host name cannot be resolved at the moment: check DNS",
+        ),
+        (
+            dns_error(socket.EAI_FAIL),
             Reason.CONNECT,
             "host name cannot be resolved at the moment: check DNS",
         ),

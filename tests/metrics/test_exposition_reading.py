@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -236,7 +236,6 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
 
 
 @pytest.mark.no_cover
-@settings(deadline=None, max_examples=50)
 @given(VIEWS)
 def test_samples_equal_those_of_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
     registry = CollectorRegistry()
@@ -256,7 +255,6 @@ WITH_EXCLUSIONS = st.tuples(VIEWS, st.tuples(*[st.frozensets(st.sampled_from(EXC
 
 
 @pytest.mark.no_cover
-@settings(deadline=None, max_examples=80)
 @given(VIEWS | WITH_EXCLUSIONS)
 def test_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
     rendering, reference = rendered(*views), render_reference(views)
@@ -268,7 +266,6 @@ def check_text_equals_the_reference() -> None:
     """Check that text rendered with the cache of earlier states equals the reference."""
     cache = ExpositionCache()
 
-    @settings(deadline=None, max_examples=50)
     @given(VIEWS | WITH_EXCLUSIONS)
     def check(views: tuple[UpstreamState, ...]) -> None:
         assert rendered(*views, cache=cache).text.decode() == render_reference(views).text

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
@@ -463,7 +463,6 @@ def exports() -> st.SearchStrategy[str]:
     return st.lists(line, max_size=12).map("\n".join)
 
 
-@settings(deadline=None, max_examples=100)
 @given(st.lists(exports() | st.text(), min_size=1, max_size=2))
 def test_any_export_becomes_a_valid_exposition(texts: list[str]) -> None:
     parsed, lines = [], 0
@@ -590,7 +589,6 @@ def test_parse_error_does_not_quote_the_text(text: str) -> None:
 
 
 @given(st.text() | st.text('# TYPEHL{}="\\\n,x1 _le+Inf', max_size=200))
-@settings(max_examples=100)
 def test_any_text_is_parsed_or_raises_value_error(text: str) -> None:
     with contextlib.suppress(ValueError):
         parse(text)

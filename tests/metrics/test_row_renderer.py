@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.metrics.families import EXCLUDABLE
@@ -100,7 +100,6 @@ def test_only_the_given_streams_are_rendered() -> None:
 
 
 @pytest.mark.no_cover
-@settings(deadline=None, max_examples=80)
 @given(VIEWS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
 def test_rows_equal_the_reference(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
     for one in views:

@@ -393,4 +393,4 @@ async def test_wrong_clock_of_the_platform_is_logged_once(monkeypatch: pytest.Mo
     monkeypatch.setattr(Requests, "clock_skew_seconds", property(lambda _: next(skews)))
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(*[live_streams("a")] * 5)
-    assert [e["ahead_seconds"] for e in logs if e["event"] == "platform clock is off"] == [31, -31]
+    assert [e["ahead_seconds"] for e in logs if e["event"] == "platform clock differs from the exporter's"] == [31, -31]

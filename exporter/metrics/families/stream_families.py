@@ -207,7 +207,7 @@ def _transport_and_picture() -> Iterator[StreamFamily]:
     )
     yield gauge("stream_round_trip_time_seconds", "Round-trip time to the publisher.", "round_trip_time_seconds")
     yield gauge("stream_jitter_seconds", "Jitter of the ingest.", "jitter_seconds")
-    yield gauge("stream_packet_loss_ratio", "Packet loss of the ingest (0-1).", "packet_loss_ratio")
+    yield gauge("stream_packet_loss_ratio", "Share of packets lost (0-1).", "packet_loss_ratio")
     yield gauge("stream_video_frames_per_second", "Frame rate of the ingest.", "frames_per_second")
     yield gauge("stream_video_width_pixels", "Video width.", "width_pixels")
     yield gauge("stream_video_height_pixels", "Video height.", "height_pixels")
