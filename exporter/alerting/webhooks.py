@@ -54,7 +54,7 @@ class NotifiedGroup(msgspec.Struct):
 
 @dataclass
 class _Group:
-    """What a receiver knows about the alerts of one upstream."""
+    """Alerts of one upstream, as last reported to the receiver."""
 
     reported: dict[AlertKey, None] = field(default_factory=dict)
     """Alerts that were reported to the receiver as firing."""

@@ -49,7 +49,7 @@ class ConfigSchema:
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What validators need besides the value. Settings created in code get the default context."""
+    """Inputs of validators in addition to the value. Settings created in code get the default context."""
 
     folder: Path = Path()
     """Folder of the configuration file; relative paths are resolved against it."""

@@ -21,7 +21,7 @@ class ManualRequest(msgspec.Struct, frozen=True):
     path: Mapping[str, Any]
     body: Mapping[str, Any] | None = None
     notice: str = ""
-    """What the user should know before sending the request; shown with it."""
+    """Warning for the user, shown before the request is sent."""
     refusal_meaning: str = "the platform refused the request"
     """Explanation of a 4xx response whose status has no more specific meaning."""
 
@@ -128,4 +128,4 @@ class SessionCommands(msgspec.Struct, frozen=True):
 
     commands: Mapping[SessionAction, SessionCommand]
     id_help: str = ""
-    """What the id is, such as ``application/key``."""
+    """Description of the id, such as ``application/key``."""

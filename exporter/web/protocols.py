@@ -1,4 +1,4 @@
-"""What the web layer needs from the running exporter; ``exporter.service.Service`` implements all of it."""
+"""Interface of the running exporter for the web layer; ``exporter.service.Service`` implements all of it."""
 
 from __future__ import annotations
 

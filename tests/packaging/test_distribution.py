@@ -1,4 +1,4 @@
-"""What is delivered works where nothing else is."""
+"""sdist and wheel work in an environment without anything else."""
 
 from __future__ import annotations
 

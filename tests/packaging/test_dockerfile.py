@@ -1,4 +1,4 @@
-"""What can be said of the image without building it; ``make image-test`` builds and runs it."""
+"""Checks of the image that need no build; ``make image-test`` builds and runs it."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class RecordingRule:
 
 
 class Scope(StrEnum):
-    """What an alert is about. The inhibit rules match on it."""
+    """Kind of object that an alert is about; the inhibit rules match on it."""
 
     EXPORTER = "exporter"
     UPSTREAM = "upstream"
@@ -134,7 +134,7 @@ class Severity(StrEnum):
 
 
 class Owner(StrEnum):
-    """Who can evaluate a rule."""
+    """Evaluators of a rule."""
 
     BOTH = "both"
     """The sidecar if it is enabled, otherwise Prometheus."""
@@ -206,7 +206,7 @@ class Rule:
 
     @property
     def owner(self) -> Owner:
-        """Who can evaluate the rule."""
+        """Return the evaluators of the rule."""
         if self.condition is not None:
             return Owner.BOTH
         return Owner.PROMETHEUS if self.promql else Owner.SIDECAR

@@ -12,8 +12,8 @@ class Guidance:
     impact: str
     """Impact on viewers, or on the monitoring of their streams."""
     diagnosis: str
-    """What to check, in order."""
+    """Checks, in order."""
     mitigation: str
-    """What to do, for each cause."""
+    """Actions, for each cause."""
     tuning: str
     """Settings that affect the rule, besides its threshold and ``for``."""

@@ -84,7 +84,7 @@ class ModelFamily(Family, Generic[T]):
     fields: frozenset[str] = frozenset()
     """Fields that the family is read from, as in ``Platform.feeds``; a platform that fills any of them provides it."""
     each: str = ""
-    """What the series of one object differ in (``condition``); empty if there is at most one series."""
+    """Property that distinguishes the series of one object, such as ``condition``; empty if there is at most one."""
 
     @property
     def paths(self) -> frozenset[str]:
