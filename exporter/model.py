@@ -328,6 +328,28 @@ class Identity(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     stream: str
 
 
+class AlertOverrides(msgspec.Struct, frozen=True, gc=False):
+    """Settings of alert rules for one upstream or stream."""
+
+    thresholds: Mapping[str, float] = {}
+    """Thresholds by rule, in the base unit of the rule's metric."""
+    off: frozenset[str] = frozenset()
+    """Rules that are switched off."""
+
+
+NO_OVERRIDES = AlertOverrides()
+
+
+class Maintenance(msgspec.Struct, frozen=True, gc=False):
+    """An active maintenance window."""
+
+    until: float
+    """Unix seconds."""
+    reason: str = ""
+    is_manual: bool = False
+    """Whether it was started by hand, not configured."""
+
+
 class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The data served for one stream: the last report plus expectation, health and history."""
 
@@ -354,6 +376,10 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Last known value while the stream was live, kept while it is off air or unknown."""
     last_viewers: int | None = None
     """Last known value while the stream was live, kept while it is off air or unknown."""
+    overrides: AlertOverrides = NO_OVERRIDES
+    """Of the stream and its upstream; the stream's take precedence."""
+    maintenance: Maintenance | None = None
+    """The stream's own active maintenance window, not that of its upstream."""
 
     @property
     def is_withdrawn(self) -> bool:
@@ -416,3 +442,9 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """All streams belong to other shards: nothing is served for this upstream here."""
     excluded: frozenset[str] = frozenset()
     """Names of the stream families excluded from the exposition."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """Configured labels, sorted by name."""
+    overrides: AlertOverrides = NO_OVERRIDES
+    """For rules about the upstream itself."""
+    maintenance: Maintenance | None = None
+    """The upstream's own active maintenance window."""

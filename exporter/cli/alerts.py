@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _exporter_url(text: str) -> str:
-    from exporter.config.upstream import http_url
+    from exporter.config.urls import http_url
 
     try:
         return http_url(text)

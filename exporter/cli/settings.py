@@ -10,7 +10,7 @@ from exporter.alerting.rules import RULES
 from exporter.config.loading import load
 from exporter.config.root import Settings
 from exporter.config.validation import ConfigSchema, RuleLimits
-from exporter.metrics.families import EXCLUDABLE
+from exporter.metrics.families import EXCLUDABLE, FAMILIES
 from exporter.metrics.families.stream_families import HEALTH_SCORE
 from exporter.platforms.registry import registry
 
@@ -26,9 +26,13 @@ def config_schema() -> ConfigSchema:
     platforms, warnings = registry()
     return ConfigSchema(
         platforms={name: platform.settings_class for name, platform in platforms.items()},
-        rules={rule.name: RuleLimits(rule.threshold, rule.threshold_max, bool(rule.for_seconds)) for rule in RULES},
+        rules={
+            rule.name: RuleLimits(rule.threshold, rule.threshold_max, bool(rule.for_seconds), rule.scope.value)
+            for rule in RULES
+        },
         families=EXCLUDABLE,
         health_histogram=HEALTH_SCORE.name,
         health_bounds=HEALTH_SCORE.bounds,
+        labels=frozenset(label for family in FAMILIES for label in family.labels),
         warnings=warnings,
     )

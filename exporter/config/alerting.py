@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import BEARER, LOGIN, NONE, AuthSettings, TlsSettings
+from exporter.config.control import AlertName, threshold_error
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.types import (
@@ -19,26 +19,15 @@ from exporter.config.types import (
     Duration,
     Flag,
     Matching,
+    Name,
     Number,
     Text,
     format_duration,
     read_number,
 )
-from exporter.config.upstream import HttpUrl, check_http_url
+from exporter.config.urls import HttpUrl, check_secret_url
 from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all, refuse_because
-from exporter.runtime.suggestions import similar_words
 
-
-def _check_rule_name(name: str) -> str:
-    schema = load_context().schema
-    if schema is not None and name not in schema.rules:
-        near = similar_words(name, schema.rules)
-        hint = f'did you mean "{near[0]}"?' if near else 'run "stream-exporter rules" for the list'
-        raise refuse_because(f"unknown rule; {hint}")
-    return name
-
-
-AlertName = Annotated[Text, AfterValidator(_check_rule_name), Described("rule name")]
 LabelName = Annotated[
     Text, Matching("(?!__|alertname$)[a-zA-Z_][a-zA-Z0-9_]*", "a label name other than alertname, not starting with __")
 ]
@@ -78,7 +67,6 @@ def _wrap_number(value: Any) -> Any:
 
 TENANT_HEADER = "x-scope-orgid"
 """Header (in lower case) that selects the tenant in Mimir and Cortex. Its value is not a secret."""
-TargetName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 characters (letters, digits, _ . -)")]
 
 
 def _check_auth_kind(auth: AuthSettings) -> AuthSettings:
@@ -93,7 +81,7 @@ TargetAuth = Annotated[AuthSettings, AfterValidator(_check_auth_kind)]
 class AlertmanagerSettings(Section):
     """One Alertmanager that alerts are sent to."""
 
-    name: TargetName | None = Field(
+    name: Name | None = Field(
         default=None, description="Name in logs and metrics. Without it, the URL, with the tenant if there is one."
     )
     url: HttpUrl = Field(description="Base URL; the exporter appends `/api/v2/alerts`.")
@@ -136,16 +124,11 @@ def _is_tenant(header: Any) -> bool:
     return isinstance(header, str) and header.lower() == TENANT_HEADER
 
 
-def _check_webhook_url(secret: Secret) -> Secret:
-    check_http_url(secret.get())
-    return secret
-
-
 class WebhookSettings(Section):
     """One receiver of notifications in Alertmanager's webhook format."""
 
-    name: TargetName = Field(description="Name in logs and metrics, and the `receiver` in notifications.")
-    url: Annotated[Secret, AfterValidator(_check_webhook_url)] = Field(
+    name: Name = Field(description="Name in logs and metrics, and the `receiver` in notifications.")
+    url: Annotated[Secret, AfterValidator(check_secret_url)] = Field(
         description="Where notifications are sent. It may contain a token, so it is treated as a secret."
     )
     auth: TargetAuth = Field(default_factory=AuthSettings, description="Authentication.")
@@ -190,9 +173,8 @@ def _threshold_errors(name: str, threshold: Threshold, rule: RuleLimits) -> dict
     errors: dict[Place, PydanticCustomError] = {}
     if threshold.value is not None and rule.threshold is None:
         errors[name,] = refuse_because("this rule has no threshold; only `for` can be set")
-    elif threshold.value is not None and not 0 < threshold.value <= rule.threshold_max:
-        upper = "" if math.isinf(rule.threshold_max) else f" and at most {rule.threshold_max:g}"
-        errors[name,] = refuse(f"a number above 0{upper}", found=f"{threshold.value:g}")
+    elif threshold.value is not None and (error := threshold_error(threshold.value, rule)) is not None:
+        errors[name,] = error
     if threshold.for_ is not None and not rule.has_for:
         message = "this rule evaluates a window and has no `for`; only `value` can be set"
         errors[name, "for"] = refuse_because(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from typing import Annotated, Any, Union
@@ -28,10 +28,11 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from exporter.config.alerting import AlertingSettings
+from exporter.config.groups import GroupSettings
 from exporter.config.introspection import TAG_PREFIX, join_or
 from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
-from exporter.config.types import Flag
+from exporter.config.types import ConfigPath, Flag
 from exporter.config.upstream import Defaults, SharedSettings, StreamSettings, UpstreamName, UpstreamSettings
 from exporter.config.validation import (
     ConfigSchema,
@@ -43,6 +44,7 @@ from exporter.config.validation import (
     validate_with_errors,
 )
 from exporter.runtime.redaction import HIDDEN, MIN_TEXT_CHARACTERS
+from exporter.runtime.suggestions import similar_words
 
 FINGERPRINT_BYTES = 6
 """Length of the fingerprint; a float represents 48 bits exactly."""
@@ -94,6 +96,14 @@ class Settings(BaseSettings):
         default=(),
         description="Names of upstreams that were removed on purpose; StreamUpstreamUnwatched does not fire for them.",
     )
+    groups: tuple[GroupSettings, ...] = Field(
+        default=(), description="Streams that belong together, such as main and backup of one event."
+    )
+    state_dir: ConfigPath | None = Field(
+        default=None,
+        description="Folder that keeps alert state and manual maintenance across restarts. Without it, "
+        "`$STATE_DIRECTORY` or, if that is not set, a folder in the user's state folder.",
+    )
     alerting: AlertingSettings = Field(
         default_factory=AlertingSettings, description="Alert thresholds, and the sidecar that sends alerts."
     )
@@ -124,10 +134,11 @@ class Settings(BaseSettings):
     def fingerprint(self) -> int:
         """Return a 48-bit hash of what ``redacted_yaml`` shows; a float represents it exactly.
 
-        It ignores ``alerting.state_file``, which differs between processes, and ``alerting.webhooks``, which only one
-        of several replicas has.
+        It ignores ``state_dir`` and ``alerting.state_file``, which differ between processes, and ``alerting.webhooks``,
+        which only one of several replicas has.
         """
         shown = self._redacted()
+        shown.pop("state_dir", None)
         for key in ("state_file", "webhooks"):
             shown["alerting"].pop(key, None)
         canonical = json.dumps(shown, sort_keys=True, separators=(",", ":"))
@@ -233,12 +244,29 @@ def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCust
             yield ("retired", index), refuse_because("this upstream is configured; remove it here or under upstreams")
         elif isinstance(name, str) and name in retired[:index]:
             yield ("retired", index), refuse_because("duplicate name")
+    yield from _group_errors(_as_list(data.get("groups")), names)
     target = _as_mapping(_as_mapping(data.get("alerting")).get("wave_events")).get("upstream")
     platforms = _event_platforms()
     targets = [item.get("name") for item in upstreams if item.get("platform") in platforms]
     if platforms and isinstance(target, str) and target not in targets:
         allowed = f"the name of an upstream of platform {join_or(platforms)}"
         yield ("alerting", "wave_events", "upstream"), refuse(allowed)
+
+
+def _group_errors(groups: list[Any], upstreams: Collection[Any]) -> Iterator[tuple[Place, PydanticCustomError]]:
+    """Yield errors of groups: duplicate names, and streams of unknown upstreams."""
+    seen: list[Any] = []
+    for index, group in enumerate(map(_as_mapping, groups)):
+        name = group.get("name")
+        if isinstance(name, str) and name in seen:
+            yield ("groups", index, "name"), refuse_because("another group has the same name")
+        seen.append(name)
+        for position, member in enumerate(map(_as_mapping, _as_list(group.get("streams")))):
+            upstream = member.get("upstream")
+            if isinstance(upstream, str) and upstream not in upstreams:
+                near = similar_words(upstream, [name for name in upstreams if isinstance(name, str)])
+                hint = f'; did you mean "{near[0]}"?' if near else ""
+                yield ("groups", index, "streams", position, "upstream"), refuse_because(f"unknown upstream{hint}")
 
 
 def _event_platforms() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import UnionType
-from typing import Any, ClassVar, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -62,7 +62,11 @@ class Section(BaseModel):
 
 def _is_secret(annotation: Any) -> bool:
     """Return whether a field of this type holds a secret (which may be optional)."""
-    return annotation is Secret or (get_origin(annotation) in (Union, UnionType) and Secret in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, UnionType):
+        return any(map(_is_secret, get_args(annotation)))
+    return annotation is Secret
 
 
 def _secret_source(name: str, sources: dict[str, Any]) -> SecretSource | Secret:

@@ -5,15 +5,28 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, PlainSerializer, Tag, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
+from exporter.config.control import MaintenanceWindow, Overrides, check_overrides
+from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.types import (
     Between,
     Bitrate,
+    ConfigPath,
     Described,
     Duration,
     Flag,
@@ -23,7 +36,8 @@ from exporter.config.types import (
     format_duration,
     read_flag,
 )
-from exporter.config.validation import refuse
+from exporter.config.urls import check_secret_url
+from exporter.config.validation import refuse, refuse_because
 from exporter.runtime.redaction import HIDDEN
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -95,11 +109,46 @@ class LiveHours(Section):
         return to
 
 
+class CalendarSettings(Section):
+    """A calendar whose events are the times when a stream should be live. Needs ``stream-exporter[calendar]``."""
+
+    calendar_file: ConfigPath | None = Field(default=None, description="iCalendar file (`.ics`).")
+    calendar_url: Annotated[Secret, AfterValidator(check_secret_url)] | None = Field(
+        default=None,
+        description="URL of an iCalendar file. It may contain a token, so it is treated as a secret; only its host is "
+        "shown.",
+    )
+    summary: Text | None = Field(
+        default=None, description="Glob on the summaries of events, ignoring case; other events do not count."
+    )
+    before: Annotated[Duration, Between(0, 86_400, format_duration)] = Field(
+        default=0.0, description="How long before its event the stream should already be live."
+    )
+    after: Annotated[Duration, Between(0, 86_400, format_duration)] = Field(
+        default=0.0, description="How long after its event the stream should still be live."
+    )
+    timezone: Annotated[Text, AfterValidator(_check_timezone), Described("time zone")] = Field(
+        default="UTC",
+        description="Time zone of all-day events and of times without a time zone, as named in the IANA database.",
+    )
+    refresh: Annotated[Duration, Between(10, 86_400, format_duration)] = Field(
+        default=900.0, description="Time between two reads of the calendar."
+    )
+
+    @model_validator(mode="after")
+    def _require_one_source(self) -> CalendarSettings:
+        if (self.calendar_file is None) == (self.calendar_url is None):
+            raise refuse_because(
+                "set either calendar_file, or one of calendar_url, calendar_url_file, calendar_url_env"
+            )
+        return self
+
+
 def _read_always(value: Any) -> bool:
     try:
         return read_flag(value)
     except ValueError:
-        raise refuse("true, false, or a list of hours") from None
+        raise refuse("true, false, a list of hours, or a calendar") from None
 
 
 def _require_hours(hours: tuple[LiveHours, ...]) -> tuple[LiveHours, ...]:
@@ -109,15 +158,18 @@ def _require_hours(hours: tuple[LiveHours, ...]) -> tuple[LiveHours, ...]:
 
 
 def _expectation_tag(value: Any) -> str:
+    if isinstance(value, dict | CalendarSettings):
+        return EXPECTED_CALENDAR
     return EXPECTED_HOURS if isinstance(value, list | tuple) else EXPECTED_ALWAYS
 
 
-EXPECTED_HOURS, EXPECTED_ALWAYS = "\0hours", "\0always"
+EXPECTED_HOURS, EXPECTED_ALWAYS, EXPECTED_CALENDAR = "\0hours", "\0always", "\0calendar"
 Expected = Annotated[
     Annotated[tuple[LiveHours, ...], AfterValidator(_require_hours), Tag(EXPECTED_HOURS)]
+    | Annotated[CalendarSettings, Tag(EXPECTED_CALENDAR)]
     | Annotated[bool, BeforeValidator(_read_always), Tag(EXPECTED_ALWAYS)],
     Discriminator(_expectation_tag),
-    Described("true or false, or a list of hours"),
+    Described("true or false, a list of hours, or a calendar"),
 ]
 
 
@@ -140,8 +192,8 @@ class StreamSettings(Section):
     name: Text | None = Field(default=None, description="Value of the stream's label `stream`.")
     expected: Expected | None = Field(
         default=None,
-        description="Whether the stream should be live: `true` (always), `false` (never), or a list of hours. "
-        "Without it, nothing is expected.",
+        description="Whether the stream should be live: `true` (always), `false` (never), a list of hours, or a "
+        "calendar. Without it, nothing is expected.",
     )
     expected_bitrate: Annotated[Bitrate, Between(125.0, 1.25e11, format_bitrate)] | None = Field(
         default=None, description="Expected ingest bitrate."
@@ -153,6 +205,14 @@ class StreamSettings(Section):
         default=0.0,
         description="How long the stream may be missing after its hours start, and after the exporter starts. "
         "`stream_expected` is absent during this time.",
+    )
+    maintenance: tuple[MaintenanceWindow, ...] = Field(
+        default=(), description="Planned work on the stream. While a window is active, its alerts are inhibited."
+    )
+    alerts: Annotated[Overrides, AfterValidator(partial(check_overrides, scopes=("stream",)))] = Field(
+        default_factory=dict,
+        description="By rule name: a threshold for this stream, in the base unit of the rule's metric; `off`; or `on`, "
+        "which restores the rule's own threshold. Each entry replaces the upstream's entry for the same rule.",
     )
     end_ok: Flag = Field(
         default=False,

@@ -244,6 +244,8 @@ Count = Annotated[int, _reading_with(_read_count, "a whole number"), Described("
 Number = Annotated[float, _reading_with(read_number, "a number"), Described("number")]
 Flag = Annotated[bool, BeforeValidator(read_flag), Described("true or false")]
 Text = Annotated[str, BeforeValidator(_read_text), Described("string")]
+Name = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 characters (letters, digits, _ . -)")]
+"""Name of an upstream, a group, or a receiver of alerts."""
 ConfigPath = Annotated[Path, BeforeValidator(_read_path), PlainSerializer(str), Described("path")]
 """Path of a file, resolved against the folder of the configuration file."""
 MetricPrefix = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_v
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
+from exporter.config.control import Labels, MaintenanceWindow, Overrides, check_overrides
 from exporter.config.introspection import join_or
 from exporter.config.secrets import Secret
 from exporter.config.section import Section
@@ -20,19 +22,18 @@ from exporter.config.types import (
     ByteSize,
     Computed,
     Count,
-    Described,
     Duration,
-    Matching,
+    Name,
     Text,
     format_duration,
     format_size,
 )
+from exporter.config.urls import HttpUrl
 from exporter.config.validation import Place, load_context, refuse, refuse_all, refuse_because
 from exporter.runtime.suggestions import similar_words
 
 __all__ = [
     "AuthSettings", "LiveHours", "SharedSettings", "StreamSettings", "TlsSettings", "UpstreamName", "UpstreamSettings",
-    "http_url",
 ]  # fmt: skip
 
 DEFAULT_INTERVAL = 15.0
@@ -42,29 +43,7 @@ _MAX_SUGGESTIONS = 3
 _DAY = 86_400.0
 
 
-def http_url(text: str) -> str:
-    """Return a base URL without trailing slashes. Refuses credentials, a query and a fragment."""
-    check_http_url(text)
-    if "?" in text or "#" in text:
-        raise refuse("a URL without query and fragment")
-    return text.rstrip("/")
-
-
-def check_http_url(text: str) -> None:
-    """Refuse anything but an HTTP URL without credentials."""
-    try:
-        parts = urlsplit(text)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or any(char.isspace() or char == "\\" for char in text):
-        raise refuse("an http:// or https:// URL with a host")
-    if parts.username is not None or parts.password is not None:
-        raise refuse_because("the URL contains credentials; use auth instead")
-
-
-HttpUrl = Annotated[Text, AfterValidator(http_url), Described("URL (http or https)")]
-UpstreamName = Annotated[Text, Matching("[a-zA-Z0-9_.-]{1,64}", "1 to 64 characters (letters, digits, _ . -)")]
+UpstreamName = Name
 
 
 def _default_timeout(data: dict[str, Any]) -> float:
@@ -153,6 +132,11 @@ class SharedSettings(Section):
         description="Globs on name or id: matching streams are not watched. Applies to discovered streams, not to "
         "configured ones.",
     )
+    labels: Labels = Field(
+        default_factory=dict,
+        description="Labels to add to the series and alerts of the upstream and its streams, such as `team: sports`; "
+        "at most 8. Changing a label starts new series.",
+    )
     exclude_families: tuple[FamilyPattern, ...] = Field(
         default=(),
         description="Globs on the names of stream metric families that `/metrics` leaves out, such as "
@@ -176,6 +160,14 @@ class UpstreamSettings(SharedSettings):
     platform: str = Field(description="Name of its platform, see below.")
     url: HttpUrl = Field(description="Base URL of its API.")
     auth: AuthSettings = Field(default_factory=AuthSettings, description="Authentication.")
+    maintenance: tuple[MaintenanceWindow, ...] = Field(
+        default=(), description="Planned work on the upstream. While a window is active, its alerts are inhibited."
+    )
+    alerts: Annotated[Overrides, AfterValidator(partial(check_overrides, scopes=("upstream", "stream")))] = Field(
+        default_factory=dict,
+        description="By rule name: a threshold for the upstream and its streams, in the base unit of the rule's "
+        "metric; `off`; or `on`, which restores the rule's own threshold.",
+    )
 
     _excluded_families: frozenset[str] = PrivateAttr(default=frozenset())
 

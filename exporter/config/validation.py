@@ -29,6 +29,8 @@ class RuleLimits:
     threshold_max: float
     has_for: bool
     """Whether the rule has a ``for`` time; otherwise it evaluates a window."""
+    scope: str = "stream"
+    """What the rule is about: ``stream``, ``upstream``, ``group`` or ``exporter``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,8 @@ class ConfigSchema:
     health_histogram: str
     health_bounds: tuple[float, ...]
     """Name and bucket bounds of the health score histogram; ``alerting.health_slo.goal`` is one of the bounds."""
+    labels: frozenset[str] = frozenset()
+    """Label names of the exporter's own metrics."""
     warnings: tuple[str, ...] = ()
     """Warnings to add to those of the configuration, for example about a platform that can't be used."""
 

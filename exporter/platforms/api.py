@@ -24,7 +24,8 @@ from exporter.config.types import (
     Text,
     format_duration,
 )
-from exporter.config.upstream import HttpUrl, UpstreamSettings
+from exporter.config.upstream import UpstreamSettings
+from exporter.config.urls import HttpUrl
 from exporter.config.validation import refuse, refuse_all, refuse_because
 from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient

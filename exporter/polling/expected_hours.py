@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
+from exporter.config.streams import CalendarSettings
 from exporter.config.upstream import LiveHours, StreamSettings
 from exporter.runtime.clock import Instant
 
@@ -49,6 +50,8 @@ class ExpectedHours:
         return self._until
 
     def _compute_answer(self, now: float, started_at: float) -> tuple[bool | None, float]:
+        if isinstance(self._expected, CalendarSettings):
+            return None, now + _DAY.total_seconds()
         if not self._expected:
             return (None if self._expected is None else False), math.inf
         until = math.inf
@@ -67,7 +70,8 @@ class ExpectedHours:
         if self._expected is True:
             yield -math.inf, math.inf
             return
-        spans = sorted(span for hours in self._expected or () for span in _spans_around(hours, now))
+        hours_list = self._expected if isinstance(self._expected, tuple) else ()
+        spans = sorted(span for hours in hours_list for span in _spans_around(hours, now))
         yield from _merge_spans(spans)
 
 
