@@ -30,14 +30,38 @@ UNMEASURED_FOLDERS = SYSTEM_FOLDERS - {"demo"} | {"evidence", "faults", "service
 """Folders without coverage, which makes tests three times as slow. Other tests reach nearly all of their lines."""
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests by their folder, and order them for the workers of pytest-xdist."""
     for item in items:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in SYSTEM_FOLDERS:
             item.add_marker(pytest.mark.system)
         if folder in UNMEASURED_FOLDERS or item.get_closest_marker("real"):
             item.add_marker(pytest.mark.no_cover)
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    items[:] = _start_with_long_tests(items, workers)
+
+
+def _start_with_long_tests(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Deal the modules that start servers and processes to the workers, which run them before their other tests.
+
+    Otherwise a few long tests would run alone at the end. pytest-xdist gives each worker an equal part of the list.
+    """
+    long: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    short: list[pytest.Item] = []
+    places: dict[Path, int] = {}
+    for item in items:
+        if item.get_closest_marker("system") or item.get_closest_marker("real"):
+            long[places.setdefault(item.path, len(places)) % workers].append(item)
+        else:
+            short.append(item)
+    ordered: list[pytest.Item] = []
+    for index, first in enumerate(long):
+        size = (len(items) - len(ordered)) // (workers - index)
+        rest = max(0, size - len(first))
+        ordered += [*first, *short[:rest]]
+        del short[:rest]
+    return ordered + short
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -62,6 +86,7 @@ def own_logging() -> Iterator[None]:
     handlers, level = list(root.handlers), root.level
     yield
     structlog.reset_defaults()
+    logging.captureWarnings(capture=False)
     for handler in set(root.handlers) - set(handlers):
         root.removeHandler(handler)
     root.setLevel(level)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import yaml
 
 
@@ -15,3 +16,8 @@ def parse(text: str) -> Any:
 def render(document: Any, *, sort_keys: bool = True) -> str:
     """Return a document as YAML, without line breaks in long texts."""
     return str(yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=sort_keys, width=10**6, allow_unicode=True))
+
+
+def render_quickly(document: Any) -> str:
+    """Return a document as JSON, which is YAML too; writing large documents as JSON takes a tenth of the time."""
+    return msgspec.json.encode(document).decode()

@@ -147,7 +147,7 @@ def check_alerts(
 ) -> None:
     """Evaluate alerts on simulated scrapes. ``rules``, ``recordings``: rule files (default: the committed ones)."""
     group = rule_group(alerts, rules)
-    (folder / "alerts.yaml").write_text(yaml_text.render(group))
+    (folder / "alerts.yaml").write_text(yaml_text.render_quickly(group))
     (folder / "recordings.yaml").write_text(recordings or (ALERTS / "stream-recordings.yaml").read_text())
     series = [found for target in targets for found in target.series(scrape_interval, duration, grid)]
     document = {
@@ -162,7 +162,7 @@ def check_alerts(
             }
         ],
     }
-    (folder / "tests.yaml").write_text(yaml_text.render(document))
+    (folder / "tests.yaml").write_text(yaml_text.render_quickly(document))
     assert_tests_pass(folder / "tests.yaml")
 
 

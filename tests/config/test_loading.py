@@ -531,6 +531,7 @@ CONFIGURATIONS = st.dictionaries(KEYS, VALUES, max_size=4) | st.fixed_dictionari
 )
 
 
+@pytest.mark.no_cover
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 @given(value=CONFIGURATIONS, variables=st.dictionaries(KEYS.map(lambda key: f"STREAM_EXPORTER_{key.upper()}"), SCALARS))
 def test_any_configuration_is_loaded_or_refused(value: Any, variables: dict[str, str], tmp_path: Path) -> None:

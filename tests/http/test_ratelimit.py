@@ -200,6 +200,7 @@ async def test_first_request_after_a_reset_is_sent_alone() -> None:
     assert limit.budget(NOW + 30) == 0
 
 
+@pytest.mark.no_cover
 @given(
     st.dictionaries(st.sampled_from(list(headers(0))), st.text(max_size=20) | st.from_regex(NUMBERS)),
     st.floats(-1e10, 1e10),

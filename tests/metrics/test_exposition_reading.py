@@ -236,6 +236,7 @@ VIEWS = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), max_size=2, unique=True).flatmap
 
 
 @pytest.mark.no_cover
+@pytest.mark.no_cover
 @given(VIEWS)
 def test_samples_equal_those_of_prometheus_client(views: tuple[UpstreamState, ...]) -> None:
     registry = CollectorRegistry()
@@ -273,6 +274,7 @@ def check_text_equals_the_reference() -> None:
     check()
 
 
+@pytest.mark.no_cover
 @pytest.mark.no_cover
 def test_text_from_a_cache_equals_the_reference() -> None:
     check_text_equals_the_reference()

@@ -307,6 +307,7 @@ def test_resolution_that_is_not_a_size_is_ignored(resolution: str) -> None:
     assert (report.resolution, report.width_pixels) == ("", None)
 
 
+@pytest.mark.no_cover
 @given(name=st.sampled_from(sorted(fixture("wave/session.json"))), value=json_values)
 def test_any_bad_field_of_a_session_leaves_the_others_readable(name: str, value: Any) -> None:
     drops = DropCounter()
@@ -565,6 +566,7 @@ class LimitedApi:
         return at <= now - 60 if self._sliding else at // 60 < now // 60
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("sliding", [True, False])
 @pytest.mark.parametrize(("sessions", "interval"), [(20, 30), (50, 30), (200, 30), (90, 300), (5, 1)])
 async def test_request_limit_is_never_reached_and_every_session_is_polled(

@@ -93,6 +93,7 @@ def test_speed_affects_restarts_but_not_bitrates() -> None:
     assert [stream.bitrate for stream in all_streams(slow)] == [stream.bitrate for stream in all_streams(fast)]
 
 
+@pytest.mark.no_cover
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 1000),
