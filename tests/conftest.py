@@ -20,6 +20,7 @@ from tests.real.prometheus import Prometheus, running_prometheus
 _UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 # tests must be reproducible; `make fuzz` looks for new failures
 hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=50, **_UNHURRIED)
+hypothesis.settings.register_profile("quick", derandomize=True, max_examples=10, **_UNHURRIED)
 hypothesis.settings.register_profile("searching", derandomize=False, max_examples=300, **_UNHURRIED)
 hypothesis.settings.load_profile("repeatable")
 

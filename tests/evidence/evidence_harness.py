@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from exporter.alerting.evaluator import Evaluator, Phase
 from exporter.alerting.rules import Owner
 from exporter.alerting.rules.active_rules import rules_in_force
@@ -24,6 +22,7 @@ from exporter.platforms.testing import (
     Recording,
     polled_upstream,
 )
+from tests.exposition_text import Labels, samples
 
 PLATFORMS: Mapping[str, type[Platform[Any]]] = {platform.name: platform for platform in shipped()}
 PAGES = ("StreamExpectedOffline", "StreamUnhealthy", "StreamError")
@@ -38,8 +37,6 @@ LIVE_ONLY = (
 )  # fmt: skip
 """Families that off-air streams do not have."""
 
-Labels = tuple[tuple[str, str], ...]
-
 
 class Served:
     """A parsed exposition."""
@@ -47,13 +44,10 @@ class Served:
     def __init__(self, text: str) -> None:
         self.text = text
         self._samples: dict[tuple[str, Labels], float] = {}
-        # buckets and comments are most of the text, and no test reads them
-        lines = (line for line in text.splitlines() if line[:1] != "#" and "_bucket{" not in line)
-        for family in text_string_to_metric_families("\n".join(lines)):
-            for sample in family.samples:
-                key = sample.name, tuple(sorted(sample.labels.items()))
-                assert key not in self._samples, f"duplicate series {key}"
-                self._samples[key] = sample.value
+        # buckets are most of the text, and no test reads them
+        for name, labels, value in samples(text, buckets=False):
+            assert (name, labels) not in self._samples, f"duplicate series {name} {labels}"
+            self._samples[name, labels] = value
         for stream in self.streams():
             self.status(stream)
 

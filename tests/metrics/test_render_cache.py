@@ -41,7 +41,6 @@ def _with_upstream(state: StreamState, upstream: str) -> StreamState:
 
 
 @pytest.mark.no_cover
-@pytest.mark.no_cover
 def test_text_of_small_chunks_equals_the_reference() -> None:
     check_text_equals_the_reference()
 

@@ -12,7 +12,6 @@ import aiohttp
 import yaml
 from aiohttp import web
 from aiohttp.test_utils import BaseTestServer, TestServer
-from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cli.settings import load_settings
 from exporter.runtime.clock import Clock
@@ -20,8 +19,8 @@ from exporter.service import Service
 from exporter.sharding import SINGLE, Shard
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
+from tests.exposition_text import Labels, samples
 
-Labels = tuple[tuple[str, str], ...]
 DEADLINE_SECONDS = 120.0
 """Generous limit that only a hanging test reaches."""
 
@@ -39,12 +38,7 @@ class Exporter:
             return await response.text()
 
     async def metrics(self) -> dict[tuple[str, Labels], float]:
-        text = await self.get("/metrics")
-        return {
-            (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+        return {(name, labels): value for name, labels, value in samples(await self.get("/metrics"))}
 
     async def value(self, name: str, **labels: str) -> float | None:
         """Return the value of the only series with this name that has these labels, among others."""

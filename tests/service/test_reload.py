@@ -15,7 +15,6 @@ from typing import Any
 import aiohttp
 import pytest
 import structlog.testing
-from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cli.settings import load_settings
 from exporter.config.loading import ConfigError
@@ -25,8 +24,9 @@ from exporter.simulator.context import TOKEN
 from exporter.simulator.exporter_config import upstreams_config
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulator_app import make_app
+from tests.exposition_text import Labels, samples
 from tests.service import exporter_harness
-from tests.service.exporter_harness import Exporter, Labels, exporting, serving
+from tests.service.exporter_harness import Exporter, exporting, serving
 
 Samples = dict[tuple[str, Labels], float]
 
@@ -167,6 +167,7 @@ async def test_changed_secret_file_is_used_without_a_reload(tmp_path: Path) -> N
             await exporter.reaches(1, "stream_upstream_up", upstream="studio")
 
 
+@pytest.mark.system
 @pytest.mark.no_cover
 async def test_reloads_under_load_fail_no_scrape_and_lose_no_series(tmp_path: Path) -> None:
     fleet = Fleet(3000)
@@ -210,11 +211,7 @@ async def _scrape_until(done: asyncio.Task[None], url: str) -> list[str]:
 
 
 def _samples(text: str) -> Samples:
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    return {(name, labels): value for name, labels, value in samples(text)}
 
 
 async def test_replaced_coordinators_are_freed_one_at_a_time(tmp_path: Path) -> None:

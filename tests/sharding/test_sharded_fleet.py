@@ -18,7 +18,8 @@ from exporter.simulator.context import TOKEN
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulated_streams import Platform
 from exporter.simulator.simulator_app import make_app
-from tests.service.exporter_harness import Exporter, Labels, exporting
+from tests.exposition_text import Labels
+from tests.service.exporter_harness import Exporter, exporting
 
 COUNT = 3
 SHARDS = [Shard(ordinal, COUNT) for ordinal in range(COUNT)]

@@ -84,6 +84,7 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str, *, mi
     }
 
 
+@pytest.mark.system
 @pytest.mark.no_cover
 @pytest.mark.no_cover
 async def test_thousand_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path) -> None:
