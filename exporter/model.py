@@ -320,12 +320,17 @@ class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     """Nothing was requested because all streams of this upstream belong to other shards."""
 
 
+Labels = tuple[tuple[str, str], ...]
+"""Names and values of labels, such as those configured for an upstream, sorted by name."""
+
+
 class Identity(msgspec.Struct, frozen=True, cache_hash=True, gc=False):
     """The labels of every stream family."""
 
     platform: str
     upstream: str
     stream: str
+    labels: Labels = ()
 
 
 class AlertOverrides(msgspec.Struct, frozen=True, gc=False):
@@ -442,8 +447,7 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """All streams belong to other shards: nothing is served for this upstream here."""
     excluded: frozenset[str] = frozenset()
     """Names of the stream families excluded from the exposition."""
-    labels: tuple[tuple[str, str], ...] = ()
-    """Configured labels, sorted by name."""
+    labels: Labels = ()
     overrides: AlertOverrides = NO_OVERRIDES
     """For rules about the upstream itself."""
     maintenance: Maintenance | None = None

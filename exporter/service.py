@@ -246,7 +246,8 @@ class Service:
 
     def _start_polling(self, name: str) -> None:
         coordinator = self._coordinators[name]
-        self.polling_metrics.add_upstream(coordinator.settings.platform, name)
+        settings = coordinator.settings
+        self.polling_metrics.add_upstream(settings.platform, name, settings.label_pairs)
         self._tasks[name] = asyncio.create_task(self._keep_polling(coordinator), name=f"poll {name}")
 
     async def _close_coordinators(self, leaving: list[tuple[Coordinator, asyncio.Task[None]]]) -> None:

@@ -141,7 +141,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
     labels = {"platform": settings.platform, "upstream": settings.name}
     metrics = ExporterMetrics()
     polling_metrics = PollingMetrics(metrics.upstreams)
-    polling_metrics.add_upstream(**labels)
+    polling_metrics.add_upstream(**labels, labels=settings.label_pairs)
     for number in range(_ENDPOINTS):
         polling_metrics.request_observer(**labels)(f"GET /api/endpoint/{number}", "200", 0.1)
     states = list(_states(settings, streams))
@@ -160,6 +160,7 @@ def _exposition(settings: UpstreamSettings, streams: Sequence[str], *, per_strea
         clock_skew_seconds=0.0,
         sampled=histograms.snapshot(),
         excluded=settings.excluded_families,
+        labels=settings.label_pairs,
     )
     return Exposition(lambda: (state,), metrics)
 
@@ -173,7 +174,7 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
         facts |= {"status": Status.LIVE, "live": True, "protocol": "rtmp"}
         own = configured.get(label)
         yield StreamState(
-            identity=Identity(platform=settings.platform, upstream=settings.name, stream=label),
+            identity=Identity(settings.platform, settings.name, label, settings.label_pairs),
             report=StreamReport(id=label, **facts),
             configured=own is not None,
             status=Status.LIVE,

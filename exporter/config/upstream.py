@@ -186,6 +186,11 @@ class UpstreamSettings(SharedSettings):
         families = self.exclude_families if schema is None else schema.families
         self._excluded_families = _matching_families(self.exclude_families, families)
 
+    @property
+    def label_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The labels as the model has them."""
+        return tuple(self.labels.items())
+
     def configured_streams(self) -> tuple[StreamSettings, ...]:
         """Return the streams (and sessions) that the configuration names."""
         return ()

@@ -198,8 +198,8 @@ def is_quick_to_render(state: UpstreamState) -> bool:
 
 def render_upstreams(rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache) -> None:
     """Render the upstream families."""
-    keys = [(state.platform, state.upstream) for state in upstreams]
-    labels = cache.label_texts("upstreams", UPSTREAM_LABELS, keys)
+    keys = [((state.platform, state.upstream), state.labels) for state in upstreams]
+    labels = cache.object_texts("upstreams", UPSTREAM_LABELS, keys)
     table = UniqueTables(rendering).table("upstreams", labels, upstreams)
     _render_families(rendering, UPSTREAM_FAMILIES, [table], cache)
     dropped = cache.passthrough.merge(upstreams).dropped
@@ -259,11 +259,11 @@ def _analytics_tables(
     """Yield one table for each run of upstreams with the same excluded families."""
     tables = UniqueTables(rendering)
     for index, (excluded, group) in enumerate(groupby(upstreams, attrgetter("excluded"))):
-        found = [(state.platform, state.upstream, figures) for state in group for figures in state.analytics]
+        found = [(state, figures) for state in group for figures in state.analytics]
         name = f"analytics {index}"
-        keys = [(platform, upstream, figures.stream) for platform, upstream, figures in found]
-        items = [figures for _, _, figures in found]
-        yield tables.table(name, cache.label_texts(name, STREAM_LABELS, keys), items, excluded)
+        keys = [((state.platform, state.upstream, figures.stream), state.labels) for state, figures in found]
+        items = [figures for _, figures in found]
+        yield tables.table(name, cache.object_texts(name, STREAM_LABELS, keys), items, excluded)
 
 
 def _render_families(

@@ -1,8 +1,8 @@
 """Pass-through metrics: parse the metrics that a platform exports, and render them with the labels of the upstream.
 
 Series are kept as Prometheus would keep them, with any value and in any order. Each one gets the labels ``platform``
-and ``upstream``. Only series that would make the exposition invalid, or appear in it twice, are dropped; they are
-counted, and each reason is logged once.
+and ``upstream``, and those configured for the upstream. Only series that would make the exposition invalid, or appear
+in it twice, are dropped; they are counted, and each reason is logged once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from prometheus_client.parser import text_fd_to_metric_families
 
 from exporter.config.types import OWN_METRIC_PREFIXES
 from exporter.metrics.text_format import bound, label_text, label_value, number
-from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
+from exporter.model import (
+    Labels,
+    PassthroughFamily,
+    PassthroughMetrics,
+    PassthroughSample,
+    PassthroughText,
+    UpstreamState,
+)
 from exporter.runtime.redaction import redactor
 
 log = structlog.get_logger()
@@ -48,8 +55,6 @@ _BOUNDS = {"histogram": "le", "summary": "quantile"}
 """By type, the label whose value must be a number."""
 _MEANINGFUL = {"histogram": {"le"}, "summary": {"quantile"}, _UNTYPED: {"le", "quantile"}}
 """Reserved labels that these types may have."""
-
-Labels = tuple[tuple[str, str], ...]
 
 
 class DropReason(StrEnum):
@@ -100,35 +105,34 @@ class _Drops:
 class ExportParser:
     """Parses the exports of one upstream, and logs each reason for dropping series once."""
 
-    def __init__(self, platform: str, upstream: str) -> None:
+    def __init__(self, platform: str, upstream: str, labels: Labels = ()) -> None:
+        """``labels`` are the labels configured for the upstream."""
         self._upstream = (platform, upstream)
+        self._added_labels = frozenset(name for name, _ in labels)
         self._logged: set[tuple[str, str, DropReason]] = set()
 
     def __call__(self, exported: PassthroughText, /) -> PassthroughMetrics:
         """Parse text format 0.0.4. Raises ``ValueError``."""
-        metrics, drops = _parse(exported)
+        metrics, drops = _parse(exported, self._added_labels)
         drops.log_new(self._logged, *self._upstream)
         return metrics
 
 
 def parse_passthrough(exported: PassthroughText) -> PassthroughMetrics:
     """Parse text format 0.0.4 up to the maximum number of series, ignoring timestamps. Raises ``ValueError``."""
-    return _parse(exported)[0]
+    return _parse(exported, frozenset())[0]
 
 
-def _parse(exported: PassthroughText) -> tuple[PassthroughMetrics, _Drops]:
+def _parse(exported: PassthroughText, added_labels: frozenset[str]) -> tuple[PassthroughMetrics, _Drops]:
     drops = _Drops()
     try:
         lines, declarations = _read_lines(exported, drops)
-        families = _read_families(lines, declarations, exported.prefix, drops)
+        families = _read_families(lines, declarations, exported.prefix, drops, added_labels)
     except Exception:
         # The parser raises various errors, and their messages may quote secrets from the line.
         raise ValueError("not in Prometheus text format") from None
     metrics = PassthroughMetrics(
-        prefix=exported.prefix,
-        families=families,
-        dropped=sum(drops.counts.values()),
-        stale_at=exported.stale_at,
+        prefix=exported.prefix, families=families, dropped=sum(drops.counts.values()), stale_at=exported.stale_at
     )
     return metrics, drops
 
@@ -182,7 +186,7 @@ def _read_lines(exported: PassthroughText, drops: _Drops) -> tuple[list[str], _D
 
 
 def _read_families(
-    lines: Sequence[str], declarations: _Declarations, prefix: str, drops: _Drops
+    lines: Sequence[str], declarations: _Declarations, prefix: str, drops: _Drops, added_labels: frozenset[str]
 ) -> tuple[PassthroughFamily, ...]:
     families: dict[str, _Family] = {}
     by_sample_name: dict[str, _Family] = {}
@@ -193,7 +197,7 @@ def _read_families(
         if family is None:
             base = declarations.find_family(name)
             if base not in families:
-                families[base] = _Family(base, declarations, prefix)
+                families[base] = _Family(base, declarations, prefix, added_labels)
             family = by_sample_name[name] = families[base]
         reason = family.add_sample(name, labels, value, line)
         if reason is not None:
@@ -214,13 +218,14 @@ class _Key(NamedTuple):
 class _Family:
     """Collects the samples of one family."""
 
-    def __init__(self, name: str, declarations: _Declarations, prefix: str) -> None:
+    def __init__(self, name: str, declarations: _Declarations, prefix: str, added_labels: frozenset[str]) -> None:
         self.name = name
         self.samples: dict[_Key, float] = {}
         self._kind = declarations.kinds.get(name, _UNTYPED)
         self._help = declarations.helps.get(name, "")
         self._bound_label = _BOUNDS.get(self._kind, "")
-        self._reserved = {"le", "quantile", *_OUR_LABELS, *_TARGET_LABELS} - _MEANINGFUL.get(self._kind, set())
+        reserved = {"le", "quantile", *_OUR_LABELS, *_TARGET_LABELS, *added_labels}
+        self._reserved = reserved - _MEANINGFUL.get(self._kind, set())
         self._label_names: set[str] = set()
         self._invalid: DropReason | None = None
         if not _NAME.fullmatch(prefix + name):
@@ -331,7 +336,7 @@ class PassthroughRenderer:
     """Renders parsed metrics, and reuses an upstream's text until its metrics change."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str], tuple[PassthroughMetrics, list[Block]]] = {}
+        self._known: dict[tuple[str, str], tuple[PassthroughMetrics, Labels, list[Block]]] = {}
         self._logged: set[tuple[str, str, DropReason]] = set()
 
     def merge(self, upstreams: Sequence[UpstreamState]) -> MergedFamilies:
@@ -346,11 +351,11 @@ class PassthroughRenderer:
                 continue
             key = (state.platform, state.upstream)
             known = before.get(key)
-            if known is None or known[0] is not metrics:
-                known = metrics, list(_render_blocks(metrics, key))
+            if known is None or known[0] is not metrics or known[1] != state.labels:
+                known = metrics, state.labels, list(_render_blocks(metrics, state))
             self._known[key] = known
             drops = _Drops()
-            for block in known[1]:
+            for block in known[2]:
                 if not _add_block(block, blocks, claimed):
                     drops.add(DropReason.TYPE, block.name, len(block.lines))
             drops.log_new(self._logged, *key)
@@ -375,8 +380,8 @@ def _add_block(added: Block, blocks: dict[str, Block], claimed: set[str]) -> boo
     return True
 
 
-def _render_blocks(metrics: PassthroughMetrics, upstream: tuple[str, str]) -> Iterator[Block]:
-    ours = label_text(_OUR_LABELS, upstream)
+def _render_blocks(metrics: PassthroughMetrics, state: UpstreamState) -> Iterator[Block]:
+    ours = _join_labels(label_text(_OUR_LABELS, (state.platform, state.upstream)), state.labels)
     for family in metrics.families:
         lines = [
             f"{metrics.prefix}{sample.name}{{{_join_labels(ours, sample.labels)}}} {_value_text(sample.value)}\n"

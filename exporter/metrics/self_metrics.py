@@ -29,6 +29,8 @@ from exporter.metrics.families.exporter_families import (
     UPSTREAM_RETIRED,
 )
 from exporter.metrics.families.family import Family
+from exporter.metrics.text_format import label_value
+from exporter.model import Labels
 from exporter.runtime.revision import revision
 from exporter.sharding import SINGLE, Shard
 
@@ -39,6 +41,15 @@ class FamilyRegistry(CollectorRegistry):
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         super().__init__()
+        self._labels: dict[str, dict[str, str]] = {}
+        """Labels to add to the series of an upstream, by its name."""
+
+    def label_upstream(self, upstream: str, labels: Labels) -> None:
+        """Add these labels to every series with the label ``upstream`` of this value, instead of earlier ones."""
+        if labels:
+            self._labels[upstream] = {name: label_value(value) for name, value in labels}
+        else:
+            self._labels.pop(upstream, None)
 
     def counter(self, family: Family) -> Counter:
         """Create and register a counter."""
@@ -54,7 +65,17 @@ class FamilyRegistry(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         """Return only the families that have samples, so that no HELP and TYPE lines appear without samples."""
-        return (family for family in super().collect() if family.samples)
+        families = (family for family in super().collect() if family.samples)
+        return map(self._add_labels, families) if self._labels else families
+
+    def _add_labels(self, family: Metric) -> Metric:
+        family.samples = [
+            sample._replace(labels={**sample.labels, **labels})
+            if (labels := self._labels.get(sample.labels.get("upstream", "")))
+            else sample
+            for sample in family.samples
+        ]
+        return family
 
     def render(self) -> bytes:
         """Render the families in the order in which they were registered."""

@@ -201,7 +201,7 @@ class PolledUpstream:
         self.clock = clock
         self._metrics = ExporterMetrics()
         metrics = PollingMetrics(self._metrics.upstreams)
-        metrics.add_upstream(platform.name, self.settings.name)
+        metrics.add_upstream(platform.name, self.settings.name, self.settings.label_pairs)
         self._store = Store()
         self._store.arrange([self.settings.name])
         self._coordinator = build_coordinator(

@@ -74,7 +74,7 @@ class Coordinator:
     ) -> None:
         self.settings = settings
         self.platform = platform
-        platform.passthrough_parser = ExportParser(settings.platform, settings.name)
+        platform.passthrough_parser = ExportParser(settings.platform, settings.name, settings.label_pairs)
         self.client = client
         self.tracker = tracker
         self._histograms = histograms
@@ -246,9 +246,9 @@ class Coordinator:
     def _set_not_owned(self, not_owned: bool) -> None:
         """Remove all series of the upstream, including counters, while only other shards poll it."""
         if not_owned and not self._not_owned:
-            self._metrics.remove_upstream(self.settings.platform, self.settings.name)
+            self._metrics.remove_upstream(**self._labels)
         elif self._not_owned and not not_owned:
-            self._metrics.add_upstream(self.settings.platform, self.settings.name)
+            self._metrics.add_upstream(**self._labels, labels=self.settings.label_pairs)
         self._not_owned = not_owned
 
     def _label_analytics(self, analytics: Analytics) -> Analytics:
@@ -373,6 +373,7 @@ class Coordinator:
                 else None,
                 not_owned=self._not_owned,
                 excluded=self.settings.excluded_families,
+                labels=self.settings.label_pairs,
             )
         )
 

@@ -145,5 +145,6 @@ class _ProbeTarget:
             host=settings.host,
             health_score=self._coordinator.platform.health_score,
             poll_interval_seconds=settings.interval,
+            labels=settings.label_pairs,
         )
         return msgspec.structs.replace(state, up=False, last_error=message, last_error_reason=reason)

@@ -20,7 +20,7 @@ from exporter.metrics.families.upstream_families import (
 )
 from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.metrics.text_format import label_value
-from exporter.model import Reason
+from exporter.model import Labels, Reason
 
 RequestObserver = Callable[[str, str, float], None]
 """Called with the endpoint template, the HTTP status or failure reason, and the seconds."""
@@ -33,6 +33,7 @@ class PollingMetrics:
     """Polling metrics of all upstreams. Counts for an upstream that has been removed are ignored."""
 
     def __init__(self, registry: FamilyRegistry) -> None:
+        self._registry = registry
         self._known: dict[tuple[str, str], _RequestMetrics] = {}
         self._polls = registry.counter(POLLS)
         self._poll_failures = registry.counter(POLL_FAILURES)
@@ -44,8 +45,12 @@ class PollingMetrics:
         self._requests = registry.counter(REQUESTS)
         self._request_duration = registry.histogram(REQUEST_DURATION)
 
-    def add_upstream(self, platform: str, upstream: str) -> None:
-        """Start the upstream's series at 0, so that ``increase()`` sees the first event."""
+    def add_upstream(self, platform: str, upstream: str, labels: Labels = ()) -> None:
+        """Start the upstream's series at 0, so that ``increase()`` sees the first event.
+
+        ``labels`` are the labels configured for the upstream.
+        """
+        self._registry.label_upstream(upstream, labels)
         self._known.setdefault((platform, upstream), {})
         for metric in (self._polls, self._poller_restarts, self._duplicate_records, self._poll_duration):
             metric.labels(platform, upstream)
@@ -58,6 +63,7 @@ class PollingMetrics:
         self._known.pop((platform, upstream), None)
         for metric in self._per_upstream():
             metric.remove_by_labels({"platform": platform, "upstream": upstream})
+        self._registry.label_upstream(upstream, ())
 
     def _per_upstream(self) -> tuple[MetricWrapperBase, ...]:
         return (

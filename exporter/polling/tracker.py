@@ -58,6 +58,7 @@ class Tracker:
         configured streams that this shard serves.
         """
         self._platform, self._upstream = settings.platform, settings.name
+        self._upstream_labels = settings.label_pairs
         self._includes = settings.includes
         self._has_filters = bool(settings.include or settings.exclude)
         self._max_streams = settings.max_streams
@@ -223,7 +224,7 @@ class Tracker:
 
     def _make_identity(self, stream_id: str, name: str) -> Identity:
         label = self.labels.label(stream_id, name)
-        return Identity(platform=self._platform, upstream=self._upstream, stream=label)
+        return Identity(self._platform, self._upstream, label, self._upstream_labels)
 
     def _make_expected_hours(self, settings: StreamSettings | None) -> ExpectedHours | None:
         if settings is None or settings.expected is None:

@@ -59,13 +59,13 @@ class ReferenceRendering:
                 seen.add(own_text)
                 yield f"{family.name}{{{labels}{',' if own else ''}{own_text}}} {text}\n"
 
-    def rows(self, names: Sequence[str], objects: Iterable[tuple[tuple[str, ...], Any, frozenset[str]]]) -> list[Row]:
+    def rows(self, names: Sequence[str], objects: Iterable[tuple[tuple[str, ...], Any, UpstreamState]]) -> list[Row]:
         """Return objects with their label texts, without those whose text occurred earlier."""
         first: dict[str, Row] = {}
-        for values, item, excluded in objects:
-            text = label_text(names, values)
+        for values, item, view in objects:
+            text = with_configured(label_text(names, values), view)
             self.duplicates += text in first
-            first.setdefault(text, (text, item, excluded))
+            first.setdefault(text, (text, item, view.excluded))
         return list(first.values())
 
     def histogram(self, family: SampledFamily, views: Sequence[UpstreamState]) -> None:
@@ -75,9 +75,11 @@ class ReferenceRendering:
             for h in view.sampled if family.name not in view.excluded else ():
                 common = (view.platform, view.upstream)
                 if h.family == family.name and h.stream is None:
-                    shared.append((label_text((*UPSTREAM_LABELS, "protocol"), (*common, h.protocol)), h))
+                    text = label_text((*UPSTREAM_LABELS, "protocol"), (*common, h.protocol))
+                    shared.append((with_configured(text, view), h))
                 elif h.family == family.name and h.stream is not None:
-                    single.append((label_text((*STREAM_LABELS, "protocol"), (*common, h.stream, h.protocol)), h))
+                    text = label_text((*STREAM_LABELS, "protocol"), (*common, h.stream, h.protocol))
+                    single.append((with_configured(text, view), h))
         first: dict[str, SampledHistogram] = {}
         for text, histogram in shared + single:
             self.duplicates += text in first
@@ -90,6 +92,11 @@ class ReferenceRendering:
             lines.append(f"{family.name}_count{{{text}}} {cumulated[-1]}\n")
             lines.append(f"{family.name}_sum{{{text}}} {number(histogram.sum)}\n")
         self.add(family.name, family.kind, family.help, lines)
+
+
+def with_configured(text: str, view: UpstreamState) -> str:
+    """Append the labels configured for the upstream."""
+    return ",".join([text, *(label_text([name], [value]) for name, value in view.labels)])
 
 
 def samples_of(family: ModelFamily[Any], item: Any) -> Sequence[Labelled]:
@@ -106,7 +113,7 @@ def render_reference(views: Sequence[UpstreamState], *, upstreams: bool = True) 
     streams = rendering.rows(
         STREAM_LABELS,
         (
-            ((state.identity.platform, state.identity.upstream, state.identity.stream), state, view.excluded)
+            ((state.identity.platform, state.identity.upstream, state.identity.stream), state, view)
             for view in views
             for state in view.streams
         ),
@@ -122,7 +129,7 @@ def render_reference(views: Sequence[UpstreamState], *, upstreams: bool = True) 
 
 
 def _upstreams(rendering: ReferenceRendering, views: Sequence[UpstreamState]) -> None:
-    rows = rendering.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view.excluded) for view in views))
+    rows = rendering.rows(UPSTREAM_LABELS, (((view.platform, view.upstream), view, view) for view in views))
     for family in UPSTREAM_FAMILIES:
         rendering.family(family, rows)
     dropped = rendering.passthrough.merge(views).dropped
@@ -141,7 +148,7 @@ def _upstreams(rendering: ReferenceRendering, views: Sequence[UpstreamState]) ->
 def _analytics(rendering: ReferenceRendering, views: Sequence[UpstreamState], streams: Sequence[Row]) -> None:
     figures = rendering.rows(
         STREAM_LABELS,
-        (((view.platform, view.upstream, one.stream), one, view.excluded) for view in views for one in view.analytics),
+        (((view.platform, view.upstream, one.stream), one, view) for view in views for one in view.analytics),
     )
     for family in ANALYTICS_FAMILIES:
         rendering.family(family, figures)

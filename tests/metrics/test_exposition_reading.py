@@ -33,6 +33,7 @@ from exporter.model import (
     Analytics,
     HealthReason,
     Identity,
+    Labels,
     PlatformMetric,
     Rendition,
     SampledHistogram,
@@ -264,11 +265,46 @@ def test_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
 
 
+def labelled(view: UpstreamState, labels: Labels) -> UpstreamState:
+    """Return an upstream with these labels, like a coordinator with such settings."""
+    streams = [
+        msgspec.structs.replace(state, identity=msgspec.structs.replace(state.identity, labels=labels))
+        for state in view.streams
+    ]
+    return msgspec.structs.replace(view, labels=labels, streams=tuple(streams))
+
+
+LABELS = st.dictionaries(st.sampled_from(["team", "site", "x1"]), ANY_TEXT.filter(bool), max_size=3).map(
+    lambda labels: tuple(sorted(labels.items()))
+)
+WITH_LABELS = st.tuples(VIEWS | WITH_EXCLUSIONS, st.tuples(LABELS, LABELS)).map(
+    lambda both: tuple(labelled(view, labels) for view, labels in zip(*both, strict=False))
+)
+"""Upstreams with configured labels."""
+
+
+@pytest.mark.no_cover
+@given(WITH_LABELS)
+def test_labelled_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
+    rendering, reference = rendered(*views), render_reference(views)
+    assert rendering.text.decode() == reference.text
+    assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
+
+
+@pytest.mark.no_cover
+@given(VIEWS | WITH_EXCLUSIONS, LABELS)
+def test_configured_labels_are_added_to_every_series(views: tuple[UpstreamState, ...], labels: Labels) -> None:
+    plain = read(rendered(*views).text.decode())
+    ours = read(rendered(*(labelled(view, labels) for view in views)).text.decode())
+    added = tuple((name, clean(value)) for name, value in labels)
+    assert ours == {(name, tuple(sorted((*own, *added)))): value for (name, own), value in plain.items()}
+
+
 def check_text_equals_the_reference() -> None:
     """Check that text rendered with the cache of earlier states equals the reference."""
     cache = ExpositionCache()
 
-    @given(VIEWS | WITH_EXCLUSIONS)
+    @given(VIEWS | WITH_EXCLUSIONS | WITH_LABELS)
     def check(views: tuple[UpstreamState, ...]) -> None:
         assert rendered(*views, cache=cache).text.decode() == render_reference(views).text
 

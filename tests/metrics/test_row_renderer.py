@@ -16,7 +16,7 @@ from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
 from tests.metrics.generated_views import rendered, stream, view
 from tests.metrics.reference_renderer import render_reference
-from tests.metrics.test_exposition_reading import VIEWS
+from tests.metrics.test_exposition_reading import VIEWS, WITH_LABELS, labelled
 
 FULL = view(
     stream(
@@ -68,6 +68,11 @@ def without_histograms(view: UpstreamState, **changes: Any) -> UpstreamState:
 )
 def test_rows_equal_columns(changes: dict[str, Any]) -> None:
     shown = without_histograms(FULL, **changes)
+    check_rows_equal_columns(shown)
+    check_rows_equal_columns(labelled(shown, (("site", 'a"\\b'), ("team", "sports"))))
+
+
+def check_rows_equal_columns(shown: UpstreamState) -> None:
     expected = rendered(shown).text
     assert render_rows(shown, shown.streams, shown.analytics) == expected
     assert render_rows(shown, shown.streams, shown.analytics) == expected, "differs with a cached frame"
@@ -100,7 +105,7 @@ def test_only_the_given_streams_are_rendered() -> None:
 
 
 @pytest.mark.no_cover
-@given(VIEWS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
+@given(VIEWS | WITH_LABELS, st.frozensets(st.sampled_from(EXCLUDABLE), max_size=30))
 def test_rows_equal_the_reference(views: tuple[UpstreamState, ...], excluded: frozenset[str]) -> None:
     for one in views:
         shown = without_histograms(one, excluded=excluded)

@@ -15,9 +15,13 @@ import orjson
 
 from exporter.metrics.families.family import Labelled, Number
 from exporter.metrics.text_format import label_text, number
+from exporter.model import Labels
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+ObjectLabels = tuple[tuple[str, ...], Labels]
+"""Values of the labels that all objects of a kind have, such as ``upstream``, and the configured labels."""
 
 CLOSING: Final = b"} "
 """End of a label text; the number follows."""
@@ -27,8 +31,14 @@ ABSENT: Final = b"null"
 # -- label text --------------------------------------------------------------------------------------------------------
 
 
-def closed_labels(names: Sequence[str], values: Sequence[str]) -> bytes:
-    """Return ``name="value",…} ``: everything between the opening brace and the number."""
+def closed_labels(names: Sequence[str], values: Sequence[str], configured: Labels = ()) -> bytes:
+    """Return ``name="value",…} ``: everything between the opening brace and the number.
+
+    ``configured`` are the labels configured for the upstream.
+    """
+    if configured:
+        more_names, more_values = zip(*configured, strict=True)
+        names, values = (*names, *more_names), (*values, *more_values)
     return label_text(names, values).encode() + CLOSING
 
 
@@ -46,6 +56,10 @@ class LabelCache:
     def label_texts(self, owner: str, names: Sequence[str], values: Sequence[tuple[str, ...]]) -> list[bytes]:
         """Return the closed label text for each of the values; ``owner`` is the cache key of the group of texts."""
         return self.get_or_create(owner, values, lambda each: closed_labels(names, each))
+
+    def object_texts(self, owner: str, names: Sequence[str], objects: Sequence[ObjectLabels]) -> list[bytes]:
+        """Return the closed label text for each of the objects; ``names`` are the labels that all of them have."""
+        return self.get_or_create(owner, objects, lambda each: closed_labels(names, *each))
 
     def get_or_create(self, owner: str, keys: Sequence[K], create: Callable[[K], V]) -> list[V]:
         """Return the text for each of the keys, created if it is new.

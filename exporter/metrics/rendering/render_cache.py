@@ -200,7 +200,7 @@ def _mark_first(labels: Sequence[bytes], seen: set[bytes]) -> bytes:
 
 
 def _identity_labels(identity: Identity) -> bytes:
-    return closed_labels(STREAM_LABELS, (identity.platform, identity.upstream, identity.stream))
+    return closed_labels(STREAM_LABELS, (identity.platform, identity.upstream, identity.stream), identity.labels)
 
 
 def _word_text(names: Sequence[str], words: str | tuple[str, ...]) -> bytes:

@@ -15,7 +15,7 @@ from exporter.metrics.families.stream_families import ANALYTICS_FAMILIES, PLATFO
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 from exporter.metrics.rendering.lines import ABSENT, closed_labels, number_text, reopen_labels
 from exporter.metrics.text_format import heading
-from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
+from exporter.model import Analytics, Identity, PlatformMetric, StreamState, UpstreamState
 
 T = TypeVar("T")
 
@@ -48,11 +48,11 @@ def _list_objects(
     state: UpstreamState, streams: Iterable[StreamState], analytics: Iterable[Analytics]
 ) -> Iterator[tuple[_Families, bytes, Any]]:
     """Yield the objects in the order of the text, each with its families and its label text."""
-    stream_rows = _unique_rows(
-        streams, lambda each: (each.identity.platform, each.identity.upstream, each.identity.stream)
+    stream_rows = _unique_rows(streams, lambda each: _identity_labels(each.identity))
+    analytics_rows = _unique_rows(
+        analytics, lambda each: _label_text(STREAM_LABELS, (state.platform, state.upstream, each.stream), state.labels)
     )
-    analytics_rows = _unique_rows(analytics, lambda each: (state.platform, state.upstream, each.stream))
-    yield _UPSTREAM, _label_text(UPSTREAM_LABELS, (state.platform, state.upstream)), state
+    yield _UPSTREAM, _label_text(UPSTREAM_LABELS, (state.platform, state.upstream), state.labels), state
     stream_families = _stream_families(state.feeds, state.excluded)
     analytics_families = _analytics_families(state.excluded)
     metrics: dict[bytes, list[PlatformMetric]] = {}
@@ -68,11 +68,15 @@ def _list_objects(
             yield _METRICS, labels, found
 
 
-def _unique_rows(items: Iterable[T], labels: Callable[[T], tuple[str, str, str]]) -> dict[bytes, T]:
+def _identity_labels(identity: Identity) -> bytes:
+    return _label_text(STREAM_LABELS, (identity.platform, identity.upstream, identity.stream), identity.labels)
+
+
+def _unique_rows(items: Iterable[T], labels: Callable[[T], bytes]) -> dict[bytes, T]:
     """Return the first item for each label text, because a duplicate series would fail the scrape."""
     rows: dict[bytes, T] = {}
     for item in items:
-        rows.setdefault(_label_text(STREAM_LABELS, labels(item)), item)
+        rows.setdefault(labels(item), item)
     return rows
 
 

@@ -14,7 +14,14 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, ModelFamily, Part
 from exporter.metrics.families.stream_families import SampledFamily
 from exporter.metrics.rendering.columns import NumberColumn, RowLabels
-from exporter.metrics.rendering.lines import NO_LINES, LabelCache, Lines, join_labelled_lines, reopen_labels
+from exporter.metrics.rendering.lines import (
+    NO_LINES,
+    LabelCache,
+    Lines,
+    ObjectLabels,
+    join_labelled_lines,
+    reopen_labels,
+)
 from exporter.metrics.text_format import bound, heading, number
 from exporter.model import SampledHistogram, UpstreamState
 
@@ -147,21 +154,23 @@ def render_histogram(
     rendering: Rendering, family: SampledFamily, upstreams: Sequence[UpstreamState], cache: LabelCache
 ) -> None:
     """Render a family of sampled histograms: first of upstreams, then of single streams."""
-    shared: list[tuple[tuple[str, ...], SampledHistogram]] = []
-    single: list[tuple[tuple[str, ...], SampledHistogram]] = []
+    shared: list[tuple[ObjectLabels, SampledHistogram]] = []
+    single: list[tuple[ObjectLabels, SampledHistogram]] = []
     for state in upstreams:
         for histogram in state.sampled if family.name not in state.excluded else ():
             if histogram.family != family.name:
                 continue
             if histogram.stream is None:
-                shared.append(((state.platform, state.upstream, histogram.protocol), histogram))
+                values: tuple[str, ...] = (state.platform, state.upstream, histogram.protocol)
+                shared.append(((values, state.labels), histogram))
             else:
-                single.append(((state.platform, state.upstream, histogram.stream, histogram.protocol), histogram))
+                values = (state.platform, state.upstream, histogram.stream, histogram.protocol)
+                single.append(((values, state.labels), histogram))
     if not shared and not single:
         return
     labels = [
-        *cache.label_texts(family.name, family.labels, [key for key, _ in shared]),
-        *cache.label_texts(f"{family.name} of streams", (*STREAM_LABELS, "protocol"), [key for key, _ in single]),
+        *cache.object_texts(family.name, family.labels, [key for key, _ in shared]),
+        *cache.object_texts(f"{family.name} of streams", (*STREAM_LABELS, "protocol"), [key for key, _ in single]),
     ]
     histograms = [histogram for _, histogram in (*shared, *single)]
     table = UniqueTables(rendering).table(family.name, labels, histograms)
