@@ -18,7 +18,7 @@ from exporter.alerting.compiled_conditions import CompiledCondition, Match
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
 from exporter.alerting.series_lookup import ExtraLabels, Subject
-from exporter.model import StreamState, UpstreamState
+from exporter.model import Labels, StreamState, UpstreamState
 from exporter.runtime.clock import Instant
 
 RESOLVED_KEPT_SECONDS = 15 * 60.0
@@ -45,6 +45,8 @@ class AlertKey:
     """Values of the rule's own ``labels``."""
     severity: str = ""
     """Set by the evaluator; empty in state files of earlier versions."""
+    labels: Labels = ()
+    """Labels configured for the upstream when the alert started. Alertmanager identifies an alert by its labels."""
 
 
 @dataclass
@@ -105,6 +107,7 @@ class Evaluator:
 
         Call it for each new state, and again with the same state at ``due_at``.
         """
+        self._follow_changed_labels(upstream_state, now)
         is_answering = upstream_state.answering is True
         values: dict[AlertKey, Match] = {}
         known_streams: dict[str, StreamState] = {}
@@ -265,6 +268,19 @@ class Evaluator:
         if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= for_seconds:
             alert.phase, alert.fired_at = Phase.FIRING, now.wall
 
+    def _follow_changed_labels(self, upstream_state: UpstreamState, now: Instant) -> None:
+        """Continue the alerts of an upstream under its changed labels, and resolve them under the old ones."""
+        upstream, labels = upstream_state.upstream, upstream_state.labels
+        changed = [a for key, a in self.alerts.items() if key.upstream == upstream and key.labels != labels]
+        for alert in changed:
+            if alert.phase is not Phase.RESOLVED:
+                self._continue_as(replace(alert.key, labels=labels), alert, now)
+
+    def _continue_as(self, key: AlertKey, alert: Alert, now: Instant) -> None:
+        """Continue an alert under another key, and resolve it under the old one."""
+        self.alerts[key] = replace(alert, key=key)
+        self._resolve(alert, now)
+
     def _follow_renamed_streams(self, upstream_state: UpstreamState, now: Instant) -> None:
         """Continue the alerts of renamed streams under the new labels, and resolve them under the old ones."""
         upstream = upstream_state.upstream
@@ -278,9 +294,8 @@ class Evaluator:
             for key, alert in list(self.alerts.items()) if old_label is not None else ():
                 if (key.upstream, key.stream) == (upstream, old_label) and alert.phase is not Phase.RESOLVED:
                     new_key = replace(key, stream=state.identity.stream)
-                    self.alerts[new_key] = replace(alert, key=new_key)
+                    self._continue_as(new_key, alert, now)
                     self._stream_ids[upstream, new_key.stream] = state.report.id
-                    self._resolve(alert, now)
         with_alerts = {(key.upstream, key.stream) for key in self.alerts}
         self._stream_ids = {place: id_ for place, id_ in self._stream_ids.items() if place in with_alerts}
 
@@ -329,5 +344,8 @@ def _collect_matches(
     for condition in conditions:
         for match in condition.matches(subject, steady_now):
             severity = condition.grade.severity.value
-            key = AlertKey(condition.rule.name, subject.upstream_state.upstream, subject.stream, match.extra, severity)
+            state = subject.upstream_state
+            key = AlertKey(
+                condition.rule.name, state.upstream, subject.stream, match.extra, severity, labels=state.labels
+            )
             values[key] = match

@@ -20,6 +20,7 @@ from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import Rule, Scope
 from exporter.metrics.text_format import label_value
+from exporter.model import Labels
 from exporter.runtime.redaction import redactor
 
 WATCHDOG = "StreamSidecarWatchdog"
@@ -109,7 +110,7 @@ class AlertFormatter:
     ) -> None:
         """``page``: URL of the exporter's page, with a trailing slash, or empty. ``runbook``: URL of the runbook."""
         self._rules = {active.rule.name: active for active in rules}
-        self._external_labels = external_labels
+        self._external_labels = dict(external_labels)
         self._page = page
         self._runbook = runbook
 
@@ -122,7 +123,7 @@ class AlertFormatter:
         rule = self._rules[alert.key.rule].rule
         own = {"platform": alert.platform, "upstream": alert.key.upstream, "stream": alert.key.stream}
         own |= dict(zip(rule.labels, alert.key.extra, strict=False))
-        return self._labels(rule, own) | {"severity": alert.key.severity}
+        return self._labels(rule, own, alert.key.labels) | {"severity": alert.key.severity}
 
     def annotations(self, alert: Alert) -> dict[str, str]:
         """Return the alert's annotations: value, reasons, and the platform's own messages."""
@@ -196,8 +197,10 @@ class AlertFormatter:
     def _page_url(self, alert: Alert) -> str:
         return page_url(self._page, alert.key.upstream, alert.key.stream)
 
-    def _labels(self, rule: Rule, own: Mapping[str, str]) -> dict[str, str]:
-        labels = {**self._external_labels, "alertname": rule.name, **rule.static_labels, "source": SOURCE}
+    def _labels(self, rule: Rule, own: Mapping[str, str], configured: Labels = ()) -> dict[str, str]:
+        """Return all labels. As in Prometheus, an alert's own labels override external ones of the same name."""
+        labels = self._external_labels | dict(configured)
+        labels |= {"alertname": rule.name, **rule.static_labels, "source": SOURCE}
         labels |= {label: value for label, value in own.items() if value}
         return {label: label_value(value) for label, value in sorted(labels.items()) if value}
 

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
 from exporter.alerting.recordings import is_upstream_series, record_name
@@ -18,6 +19,7 @@ from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import (
     BRIDGED_INTERVALS,
     SCRAPE_INTERVAL_SECONDS,
+    UPSTREAM_LABELS_OF,
     AnyStream,
     Comparison,
     Guard,
@@ -30,13 +32,22 @@ from exporter.alerting.rules.rule import (
 )
 from exporter.config.alerting import HealthSlo
 from exporter.config.types import format_duration, parse_duration
-from exporter.metrics.text_format import bound
+from exporter.metrics.text_format import bound, label_value
+from exporter.model import Labels
 
 REPLICA_LABELS = ("instance", "pod")
 
 _POD = "pod"
 _PLACEHOLDER = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")
 _SELECTOR = re.compile(r"\{SELECTOR(,?)([^{}]*)\}")
+
+
+class ConfiguredUpstream(NamedTuple):
+    """An upstream in the configuration."""
+
+    platform: str
+    name: str
+    labels: Labels = ()
 
 
 @dataclass(frozen=True)
@@ -58,8 +69,8 @@ class Dialect:
     """Target labels that joins match on, in addition to ``job`` and ``cluster``."""
     keep_firing: bool = True
     """Write ``keep_firing_for``, which vmalert before 1.92 rejects."""
-    upstreams: tuple[tuple[str, str], ...] = ()
-    """Platform and name of each configured upstream, all of which some target must serve."""
+    upstreams: tuple[ConfiguredUpstream, ...] = ()
+    """The configured upstreams, all of which some target must serve."""
 
 
 class PromQL:
@@ -156,9 +167,12 @@ class PromQL:
         selector = f"{self._dialect.selector}," if self._dialect.selector else ""
         window = self.fill_template("{window}", self._dialect.slo)
         absent = [
-            f'absent_over_time(stream_upstream_poll_interval_seconds{{{selector}platform="{platform}",'
-            f'upstream="{_escape(upstream)}"}}[{window}])'
-            for platform, upstream in self._dialect.upstreams
+            _add_labels(
+                f'absent_over_time(stream_upstream_poll_interval_seconds{{{selector}platform="{upstream.platform}",'
+                f'upstream="{_escape(upstream.name)}"}}[{window}])',
+                upstream.labels,
+            )
+            for upstream in self._dialect.upstreams
         ]
         some_target = self.fill_template(
             "and on () max(max_over_time(up{SELECTOR}[{window}])) == 1\n"
@@ -202,7 +216,9 @@ class PromQL:
         lines += [self._join("and", Scope.STREAM, guard, None) for guard in share.guards[1:]]
         lines = [f"(count by ({by_upstream}) (", *map(_indent, lines), f") >= {share.minimum})"]
         all_streams = f"stream:live or on ({by_stream}) stream:status_unknown"
-        return "\n".join([*lines, f"/ on ({by_upstream}) count by ({by_upstream}) ({all_streams})"])
+        lines.append(f"/ on ({by_upstream}) count by ({by_upstream}) ({all_streams})")
+        ratio = _indent("\n".join(lines))
+        return self.fill_template(f"{UPSTREAM_LABELS_OF} (\n{ratio}\n)", self._dialect.slo)
 
 
 def number(value: float) -> str:
@@ -222,6 +238,14 @@ def _require_limit(limit: float | None) -> float:
 
 def _indent(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.split("\n"))
+
+
+def _add_labels(expression: str, labels: Labels) -> str:
+    """Add labels to the series of an expression. A dollar sign in a value would refer to a capture group."""
+    for name, value in labels:
+        text = _escape(label_value(value).replace("$", "$$"))
+        expression = f'label_replace({expression}, "{name}", "{text}", "", "")'
+    return expression
 
 
 def _escape(text: str) -> str:

@@ -71,7 +71,7 @@ def _alert(active: ActiveRule, grade: Grade, dialect: Dialect) -> dict[str, Any]
     promql = PromQL(dialect)
     expression = promql.expression(active, grade)
     if active.rule is RULES_BY_NAME["StreamUpstreamUnwatched"] and dialect.upstreams:
-        expression += f"\nor\n{promql.unwatched_upstreams()}"
+        expression += f"\nor on (platform, upstream)\n{promql.unwatched_upstreams()}"
     alert: dict[str, Any] = {"alert": active.rule.name, "expr": expression}
     if grade.for_seconds:
         alert["for"] = _duration(grade.for_seconds)

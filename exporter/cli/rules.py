@@ -128,7 +128,7 @@ def _label_names(text: str) -> tuple[str, ...]:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command and return the exit code."""
-    from exporter.alerting.promql import Dialect
+    from exporter.alerting.promql import ConfiguredUpstream, Dialect
     from exporter.alerting.rule_files import (
         ALERTS_FILE,
         RECORDINGS_FILE,
@@ -163,7 +163,7 @@ def run(options: argparse.Namespace) -> int:
         replica_labels=options.replica_labels,
         target_labels=options.target_labels,
         keep_firing=not options.without_keep_firing,
-        upstreams=tuple((upstream.platform, upstream.name) for upstream in upstreams),
+        upstreams=tuple(ConfiguredUpstream(u.platform, u.name, u.label_pairs) for u in upstreams),
     )
     files = {ALERTS_FILE: alerts_file(rules, dialect)}
     if needs_recordings(rules):

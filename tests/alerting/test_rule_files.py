@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from exporter.alerting.promql import Dialect
+from exporter.alerting.promql import ConfiguredUpstream, Dialect
 from exporter.alerting.recordings import OPERANDS, series_of
 from exporter.alerting.rule_files import alerts_file, recordings_file
 from exporter.alerting.rules import RULES, Owner, Rule, Scope, Severity
@@ -22,6 +22,7 @@ from tests.alerting import rule_cases
 from tests.alerting.promtool import ALERTS, assert_alert_tests_pass, assert_tests_pass, run
 from tests.alerting.rule_inputs import INPUTS, Input
 
+EDGE = ConfiguredUpstream("storm", "edge")
 SCALES = (0.5, 1.0, 30.0, 60.0)
 TARGET_LABELS = {"job", "instance", "pod"}
 FAMILY_LABELS = {family.name: set(family.labels) for family in FAMILIES} | {"up": set()}
@@ -31,7 +32,7 @@ for _family in FAMILIES:
         FAMILY_LABELS[f"{_family.name}_count"] = {*_family.labels, "stream"}
 for _recording in (*SLO_RECORDINGS, *OPERANDS.values()):
     FAMILY_LABELS[_recording.record] = {"platform", "upstream", "stream", "target"}
-FAMILY_LABELS["ALERTS"] = {"alertname", "alertstate", "severity", "platform", "upstream", "stream"}
+FAMILY_LABELS["ALERTS"] = {"alertname", "alertstate", "severity", "scope", "platform", "upstream", "stream"}
 
 
 def assert_lints(*files: Path) -> None:
@@ -106,7 +107,10 @@ def test_rule_files_lint_with_any_selector_and_scale(selector: str, scale: float
         page="https://exporter.example.com/",
         slo=settings.health_slo,
         target_labels=("site",),
-        upstreams=(("storm", 'odd "name" \\ {window}'), ("wave", "b")),
+        upstreams=(
+            ConfiguredUpstream("storm", 'odd "name" \\ {window}', (("site", "a"), ("team", 'x $1 "\\ {window}'))),
+            ConfiguredUpstream("wave", "b"),
+        ),
     )
     (tmp_path / "a.yaml").write_text(alerts_file(rules_in_force(settings, time_scale=scale), dialect))
     (tmp_path / "r.yaml").write_text(recordings_file(dialect))
@@ -118,11 +122,40 @@ def test_committed_trap_tests_pass() -> None:
     assert_tests_pass(ALERTS / "tests" / "traps.yaml")
 
 
+LABELLED_CASES = ("fires on time", "escalates on time", "two instances disagree")
+
+
+def with_configured_label(test: dict[str, Any]) -> dict[str, Any]:
+    """Return a promtool test whose upstreams have the configured label ``team``, as their alerts must have."""
+    series = [
+        {**one, "series": re.sub(r'(,upstream="[^"]*")', r'\1,team="sports"', one["series"])}
+        for one in test["input_series"]
+    ]
+    alerts = [
+        {
+            **expected,
+            "exp_alerts": [
+                {**alert, "exp_labels": alert["exp_labels"] | {"team": "sports"}}
+                if "upstream" in alert["exp_labels"]
+                else alert
+                for alert in expected["exp_alerts"]
+            ],
+        }
+        for expected in test["alert_rule_test"]
+    ]
+    return {**test, "input_series": series, "alert_rule_test": alerts}
+
+
 @pytest.mark.real
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES if rule.owner is not Owner.SIDECAR])
 def test_promtool_tests_of_rule_pass(rule: str, tmp_path: Path) -> None:
+    """In some of the cases, the upstreams have configured labels."""
     for file in rule_cases.FILES:
-        tests = [test for test in cases_in(file) if test["name"].startswith(f"{rule} ")]
+        tests = [
+            with_configured_label(test) if test["name"].endswith(LABELLED_CASES) else test
+            for test in cases_in(file)
+            if test["name"].startswith(f"{rule} ")
+        ]
         if tests:
             assert_alert_tests_pass(rule_cases.document(file, tests), [rule], tmp_path)
 
@@ -200,7 +233,7 @@ def test_configured_slo_is_used() -> None:
 
 
 def test_selector_narrows_every_series() -> None:
-    text = alerts_file(rules_in_force(), Dialect(selector='cluster="here"', upstreams=(("storm", "edge"),)))
+    text = alerts_file(rules_in_force(), Dialect(selector='cluster="here"', upstreams=(EDGE,)))
     expressions = [rule["expr"] for group in yaml_text.parse(text)["groups"] for rule in group["rules"]]
     for expression in expressions:
         selected = re.findall(r"(?<![\w:])(?:stream_\w+|up)\b(?=[{\[)])(\{[^}]*\})?", expression)
@@ -218,7 +251,7 @@ def expressions_of(dialect: Dialect) -> list[str]:
 
 def test_joins_list_their_labels() -> None:
     """Targets have additional labels, which some families may lack, so joins must not depend on them."""
-    for expression in expressions_of(Dialect(upstreams=(("storm", "edge"),))):
+    for expression in expressions_of(Dialect(upstreams=(EDGE,))):
         assert "ignoring" not in expression
         operators = re.findall(r"\b(?:and|unless)\b(?! on \()", re.sub(r'"[^"]*"', "", expression))
         # timestamp(up) and up are the same series
@@ -243,10 +276,10 @@ def test_keep_firing_is_left_out_on_request() -> None:
 
 
 def test_configured_upstreams_must_be_served() -> None:
-    dialect = Dialect(upstreams=(("storm", 'a "b"'), ("wave", "c")))
+    dialect = Dialect(upstreams=(ConfiguredUpstream("storm", 'a "b"', (("team", "$1"),)), ConfiguredUpstream("wave", "c")))
     rules = yaml_text.parse(alerts_file(rules_in_force(), dialect))["groups"][0]["rules"]
     (unwatched,) = [rule for rule in rules if rule.get("alert") == "StreamUpstreamUnwatched"]
-    assert 'upstream="a \\"b\\""}[2m30s])' in unwatched["expr"]
+    assert 'upstream="a \\"b\\""}[2m30s]), "team", "$$1", "", "")' in unwatched["expr"]
 
 
 def test_page_urls_lead_to_the_exporter() -> None:

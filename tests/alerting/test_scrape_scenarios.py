@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import pytest
 
-from exporter.alerting.promql import Dialect
+from exporter.alerting.promql import ConfiguredUpstream, Dialect
 from exporter.alerting.rule_files import alerts_file, recordings_file
 from exporter.alerting.rules import RULES
 from exporter.alerting.rules.active_rules import rules_in_force
@@ -47,6 +47,7 @@ PRESENCE = {
 }
 QUALITY = {"StreamBitrateLow", "StreamBitrateCritical", "StreamIngestStalled", "StreamUnhealthy", "StreamFlapping"}
 BUDGET = {rule.name for rule in SLO_RULES}
+EDGE = ConfiguredUpstream("storm", "edge")
 OFFLINE = "StreamExpectedOffline/edge/main"
 every_scrape_interval = pytest.mark.parametrize("scrape", SCRAPES)
 
@@ -428,7 +429,7 @@ def test_sites_with_different_target_labels_are_separate(tmp_path: Path) -> None
 
 
 def test_configured_upstream_that_was_never_served_fires(tmp_path: Path) -> None:
-    rules = alerts_file(rules_in_force(), Dialect(upstreams=(("storm", "edge"), ("storm", "forgotten"))))
+    rules = alerts_file(rules_in_force(), Dialect(upstreams=(EDGE, ConfiguredUpstream("storm", "forgotten"))))
     unwatched = "StreamUpstreamUnwatched/forgotten"
     for scrape in SCRAPES:
         expected = Expectations().fires(unwatched, after=150, before=150 + 60 + scrape + 2 * EVALUATION)

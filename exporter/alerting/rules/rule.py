@@ -23,6 +23,9 @@ BRIDGED_INTERVALS = 2.5
 """Number of scrape intervals for which failed scrapes are bridged, and after which a target counts as gone."""
 GONE_AFTER_SECONDS = BRIDGED_INTERVALS * SCRAPE_INTERVAL_SECONDS
 
+UPSTREAM_LABELS_OF = "0 * upstream:answering + on ({by_upstream}) group_left ()"
+"""Template before a vector with one value per upstream: adds the labels of the upstream, such as configured ones."""
+
 Operator = Literal["==", "<", "<=", ">", ">="]
 
 

@@ -7,12 +7,22 @@ A ratio counts only once polls cover its window. Otherwise, after a start of Pro
 minutes would look like a bad day. Burn rates open tickets and never page, and only while several streams are bad: a
 single bad stream has alerts of its own.
 
+The recordings have only the labels that identify an upstream, so that a changed label does not restart the windows.
+
 Windows and factors (multi-window, multi-burn-rate): https://sre.google/workbook/alerting-on-slos/
 """
 
 from __future__ import annotations
 
-from exporter.alerting.rules.rule import MINUTE, RecordingRule, Rule, Scope, Severity, Unit
+from exporter.alerting.rules.rule import (
+    MINUTE,
+    UPSTREAM_LABELS_OF,
+    RecordingRule,
+    Rule,
+    Scope,
+    Severity,
+    Unit,
+)
 from exporter.config.types import format_duration, parse_duration
 from exporter.metrics.families.stream_families import HEALTH_SCORE
 
@@ -66,7 +76,8 @@ def _coverage(window: str, step: str) -> RecordingRule:
     steps = parse_duration(window) / parse_duration(step)
     return RecordingRule(
         f"upstream:stream_health_covered:{window}",
-        f"count_over_time((upstream:answering == 1)[{{{window}}}:{{{step}}}]) >= {steps / _ANSWERED_PART:g}\n"
+        "count_over_time((max by ({by_upstream}) (upstream:answering) == 1)"
+        f"[{{{window}}}:{{{step}}}]) >= {steps / _ANSWERED_PART:g}\n"
         "and on ({by_upstream})\n"
         f"count_over_time(upstream:stream_health_observed[{{{window}}}:{{{step}}}]) >= {steps / _OBSERVED_PART:g}",
     )
@@ -90,7 +101,7 @@ def _burn_rate_rule(name: str, factor: float, *, long: str, short: str, spent: s
         description=f"{{value}} of the health observations of {{subject}} in the last {long} were at or below {{goal}} "
         "(allowed: {budget}).",
         expected="at most {budget} over 30 days; alert above {threshold}× that",
-        promql=f"upstream:stream_health_below_goal:ratio_rate{long} > {burns}\n"
+        promql=f"{UPSTREAM_LABELS_OF} upstream:stream_health_below_goal:ratio_rate{long} > {burns}\n"
         f"and on ({{by_upstream}}) upstream:stream_health_below_goal:ratio_rate{short} > {burns}\n"
         f"and on ({{by_upstream}}) upstream:stream_health_observations:increase{long} >= {{minimum}}\n"
         f"and on ({{by_upstream}}) upstream:stream_health_covered:{long}\n"

@@ -27,7 +27,8 @@ UPSTREAM_OPERANDS = (
         "min without ({replicas}) (\n"
         "  sum without (reason) (increase(stream_upstream_poll_failures_total{SELECTOR}[{10m}]))\n"
         "  / on ({by_target}, platform, upstream) group_left ()\n"
-        "  (increase(stream_upstream_polls_total{SELECTOR}[{10m}]) >= {count:4})\n"
+        "  (max by ({by_target}, platform, upstream) (increase(stream_upstream_polls_total{SELECTOR}[{10m}]))\n"
+        "    >= {count:4})\n"
         ")",
     ),
     RecordingRule(
@@ -50,7 +51,7 @@ UPSTREAM_OPERANDS = (
 """Recorded series that are computed, not only stripped of replica labels.
 
 The failure ratio is the lowest of all replicas, because a replica that has lost its network proves nothing about the
-platform.
+platform. Divisors are aggregated, because a window in which a configured label changed has both versions of a series.
 """
 
 _REPORTED_AS_DOWN = 'ALERTS{alertname=~"StreamUpstream(Down|AuthFailing)",alertstate="firing"}'
@@ -67,12 +68,12 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         expected="at least one target that polls it",
         # the target served the upstream in its last successful scrape, so no reload had removed it
         promql="(\n"
-        "  max by ({by_upstream}) (\n"
+        "  max without ({replicas}) (\n"
         "    last_over_time(target:upstream_served:timestamp[{6h}])\n"
         "    >= on ({by_target}) group_left () last_over_time(target:up:timestamp[{6h}])\n"
         "    unless on ({by_target}) up{SELECTOR} == 1\n"
         "  )\n"
-        "  or max by ({by_upstream}) (\n"
+        "  or on ({by_upstream}) max without ({replicas}, alertname, alertstate, severity, scope) (\n"
         '    last_over_time(ALERTS{SELECTOR,alertname="StreamUpstreamUnwatched",alertstate="firing"}[{1h}])\n'
         "  )\n"
         ")\n"
@@ -143,7 +144,9 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         promql="max without ({replicas}) (\n"
         '  sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
         "  / on ({by_target}, platform, upstream) group_left ()\n"
-        "  (sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR}[{15m}])) > 0)\n"
+        "  (max by ({by_target}, platform, upstream) (\n"
+        "    sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
+        "  ) > 0)\n"
         ") > {threshold}\n"
         "and on ({by_upstream}) max without ({replicas}) (\n"
         "  sum without (code, request) (increase(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
