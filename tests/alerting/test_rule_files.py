@@ -276,7 +276,9 @@ def test_keep_firing_is_left_out_on_request() -> None:
 
 
 def test_configured_upstreams_must_be_served() -> None:
-    dialect = Dialect(upstreams=(ConfiguredUpstream("storm", 'a "b"', (("team", "$1"),)), ConfiguredUpstream("wave", "c")))
+    dialect = Dialect(
+        upstreams=(ConfiguredUpstream("storm", 'a "b"', (("team", "$1"),)), ConfiguredUpstream("wave", "c"))
+    )
     rules = yaml_text.parse(alerts_file(rules_in_force(), dialect))["groups"][0]["rules"]
     (unwatched,) = [rule for rule in rules if rule.get("alert") == "StreamUpstreamUnwatched"]
     assert 'upstream="a \\"b\\""}[2m30s]), "team", "$$1", "", "")' in unwatched["expr"]

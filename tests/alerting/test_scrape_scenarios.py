@@ -16,6 +16,7 @@ from exporter.alerting.promql import ConfiguredUpstream, Dialect
 from exporter.alerting.rule_files import alerts_file, recordings_file
 from exporter.alerting.rules import RULES
 from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.alerting.rules.rule import Owner
 from exporter.alerting.rules.slo_rules import SLO_RULES
 from tests.alerting.scrape_simulator import (
     EVALUATION,
@@ -442,6 +443,175 @@ def test_configured_upstream_that_was_never_served_fires(tmp_path: Path) -> None
             alerts=PRESENCE,
             rules=rules,
         )
+
+
+# -- configured labels -------------------------------------------------------------------------------------------------
+
+
+def with_team(facts: Facts, team: str) -> Facts:
+    """Return the series of upstreams with the configured label ``team``."""
+    return {series.replace(',upstream="edge"', f',upstream="edge",team="{team}"'): v for series, v in facts.items()}
+
+
+def ailing(at: int) -> Facts:
+    """Return the series of an upstream with problems of all kinds, which start at 300."""
+    polls = at // 15
+    bad = max(0, polls - 20)
+    name = 'platform="storm",upstream="edge"'
+    facts = upstream() | {
+        f"stream_upstream_polls_total{{{name}}}": polls,
+        f'stream_upstream_poll_failures_total{{{name},reason="timeout"}}': bad // 3,
+        f'stream_upstream_requests_total{{{name},request="GET /a",code="200"}}': 5 * polls,
+        f'stream_upstream_requests_total{{{name},request="GET /a",code="500"}}': bad,
+        f'stream_sampled_health_score_ratio_count{{{name},protocol="rtmp"}}': 10 * polls,
+        f'stream_sampled_health_score_ratio_bucket{{{name},protocol="rtmp",le="0.8"}}': 5 * bad,
+    }
+    is_bad = at >= 300
+    figures = {
+        "viewers": 100.0,
+        "ingest_bitrate_bytes_per_second": 150e3 if is_bad else 500e3,
+        "expected_ingest_bitrate_bytes_per_second": 500e3,
+        "health_score_ratio": 0.3 if is_bad else 1.0,
+    }
+    facts |= stream(not is_bad)
+    for index in range(10):
+        facts |= stream(None if is_bad and index < 4 else True, f"s{index}", expected=None, figures=figures)
+    return facts
+
+
+AILING = (
+    OFFLINE,
+    "StreamBitrateCritical/edge/s9",
+    "StreamUnhealthy/edge/s9",
+    "StreamUpstreamUnstable/edge",
+    "StreamUpstreamErrorRatioHigh/edge",
+    "StreamUpstreamStatesUnknown/edge",
+    "StreamHealthBudgetBurnFast/edge",
+)
+
+
+@pytest.mark.parametrize(
+    ("case", "scrape"),
+    [("reload", 15), ("rollout", 30), ("replicas differ", 30), ("reload and failed scrapes", 60)],
+)
+def test_changed_label_breaks_no_rule(case: str, scrape: int, tmp_path: Path) -> None:
+    """The label changes at 2700. An expression that matched both of its values would fail the test."""
+
+    def reloaded(at: int) -> Facts:
+        return with_team(ailing(at), "a" if at < 2700 else "b")
+
+    def old(at: int) -> Facts:
+        return with_team(ailing(at), "a")
+
+    def new(at: int) -> Facts:
+        return with_team(ailing(at), "b")
+
+    match case:
+        case "reload":
+            targets = [Target(instance="a:1", facts=reloaded)]
+        case "reload and failed scrapes":
+            targets = [Target(instance="a:1", facts=reloaded, misses=every(2))]
+        case "rollout":
+            targets = [
+                Target(instance="a:1", facts=old, is_discovered=lambda at: at < 2730),
+                Target(instance="b:1", facts=new, is_discovered=lambda at: at >= 2700),
+            ]
+        case _:
+            targets = [
+                Target(instance="a:1", facts=old),
+                Target(instance="b:1", facts=lambda at: old(at) if at < 2700 else new(at)),
+            ]
+    expected = Expectations()
+    for alert in AILING:
+        expected.fires_at(f"{alert}", 2690)
+        labels = dict(zip(("alertname", "upstream", "stream"), alert.split("/", 2), strict=False))
+        matchers = "".join(f',{name}="{value}"' for name, value in labels.items())
+        for at, teams in ((2690, "a"), (4500, "ab" if case == "replicas differ" else "b")):
+            expected.checks.append(
+                {
+                    "expr": f'group by (team) (ALERTS{{alertstate="firing"{matchers}}})',
+                    "eval_time": f"{at // EVALUATION * EVALUATION}s",
+                    "exp_samples": [{"labels": f'{{team="{team}"}}', "value": 1} for team in teams],
+                }
+            )
+    # every rule, because none may fail
+    rules = {rule.name for rule in RULES if rule.owner is not Owner.SIDECAR}
+    run(tmp_path, targets, expected, scrape, 4500, rules)
+
+
+def test_unwatched_upstream_has_its_labels(tmp_path: Path) -> None:
+    """The label changes at 600; the only target that serves the upstream is gone from 900."""
+
+    def facts(at: int) -> Facts:
+        return with_team(healthy(at), "a" if at < 600 else "b")
+
+    def team(at: int, *teams: str) -> dict[str, object]:
+        return {
+            "expr": 'group by (job, platform, upstream, team) (ALERTS{alertname="StreamUpstreamUnwatched"})',
+            "eval_time": f"{at}s",
+            "exp_samples": [
+                {"labels": f'{{job="stream-exporter",platform="storm",upstream="edge",team="{team}"}}', "value": 1}
+                for team in teams
+            ],
+        }
+
+    hour = 3600
+    targets = [
+        Target(instance="a:1", facts=facts, offset=0, is_discovered=lambda at: at < 900),
+        Target(instance="b:1", facts=lambda _: upstream("other"), offset=0),
+    ]
+    forgotten = ConfiguredUpstream("storm", "edge", (("team", "b"),))
+    for dialect in (Dialect(), Dialect(upstreams=(forgotten,))):
+        expected = Expectations([team(1200, "b"), team(5 * hour, "b"), team(8 * hour, "b")])
+        check_alerts(
+            tmp_path,
+            targets,
+            expected,
+            scrape_interval=60,
+            evaluation=60,
+            duration=8 * hour,
+            alerts={"StreamUpstreamUnwatched"},
+            rules=alerts_file(rules_in_force(), dialect),
+            grid=60,
+        )
+
+
+def test_upstream_that_was_never_served_has_its_labels(tmp_path: Path) -> None:
+    odd = 'a "b" \\ $1'
+    edge = ConfiguredUpstream("storm", "edge", (("site", "north"), ("team", odd)))
+    expected = Expectations().fires_at("StreamUpstreamUnwatched/edge", 600)
+    expected.checks.append(
+        {
+            "expr": 'group by (job, platform, upstream, team, site) (ALERTS{alertname="StreamUpstreamUnwatched"})',
+            "eval_time": "600s",
+            "exp_samples": [
+                {
+                    "labels": '{job="stream-exporter",platform="storm",upstream="edge",site="north",'
+                    'team="a \\"b\\" \\\\ $1"}',
+                    "value": 1,
+                }
+            ],
+        }
+    )
+    check_alerts(
+        tmp_path,
+        [Target(instance="b:1", facts=lambda _: upstream("other"))],
+        expected,
+        scrape_interval=15,
+        duration=600,
+        alerts={"StreamUpstreamUnwatched"},
+        rules=alerts_file(rules_in_force(), Dialect(upstreams=(edge,))),
+    )
+
+
+def test_changed_label_does_not_restart_the_window_of_a_budget(tmp_path: Path) -> None:
+    """Two of twenty streams are bad; the label changes an hour before the window of six hours is covered."""
+    hour = 3600
+    facts = fleet(20, 2)
+    target = Target(instance="a:1", facts=lambda at: with_team(facts(at), "a" if at < 2 * hour else "b"))
+    steady = "StreamHealthBudgetBurnSteady/edge"
+    expected = Expectations().fires(steady, after=3 * hour - 600, before=3 * hour + 900)
+    budget(tmp_path, [target], expected.only({steady}, until=4 * hour), 4 * hour, ANY_JOB)
 
 
 # -- the health budget -------------------------------------------------------------------------------------------------
