@@ -28,7 +28,7 @@ from exporter.alerting.rule_files import alerts_file
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
-from exporter.model import Identity, Reason, Status, StreamReport, StreamState, UpstreamState
+from exporter.model import Identity, Labels, Reason, Status, StreamReport, StreamState, UpstreamState
 from exporter.runtime.clock import Instant
 from tests import yaml_text
 from tests.alerting.promtool import assert_tests_pass
@@ -100,6 +100,10 @@ gaps = st.lists(st.sampled_from([1, 1, 2, 3, 5, 8]), min_size=1, max_size=6)
 """Numbers of successful scrapes before each missed one, so that all misses are bridged."""
 
 
+CONFIGURED: Labels = (("site", "north"), ("team", "sports"))
+"""Configured labels of the upstream."""
+
+
 def steps_of(segments: Sequence[tuple[Any, int]], count: int) -> list[Any]:
     steps = [value for value, length in segments for _ in range(length)]
     return (steps + [steps[-1]] * count)[:count]
@@ -123,7 +127,7 @@ def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
         multistream_targets=facts_["targets"],
     )
     return StreamState(
-        identity=Identity("livepeer", "studio", name),
+        identity=Identity("livepeer", "studio", name, CONFIGURED),
         report=report,
         status=facts_["status"],
         live=LIVE_STATUSES.get(facts_["status"], False),
@@ -170,6 +174,7 @@ def states_of(
                 list_complete=facts_["list_complete"],
                 are_statistics_frozen=facts_["statistics_frozen"],
                 streams_dropped=step % 7 // 5,
+                labels=CONFIGURED,
                 streams=streams,
             )
         )
@@ -207,9 +212,6 @@ def blind_state(first: UpstreamState, now: UpstreamState) -> UpstreamState:
     )
     lost = {"up": False, "answering": False, "last_error_reason": Reason.TIMEOUT}
     return msgspec.structs.replace(first, streams=streams, **lost)
-
-
-Labels = tuple[tuple[str, str], ...]
 
 
 def series_of(states: Sequence[UpstreamState], instance: str, missed: set[int]) -> dict[Labels, list[float | None]]:
@@ -282,6 +284,7 @@ def alerts_of(evaluator: Evaluator, hidden: Collection[str]) -> list[dict[str, A
         )
         labels |= {"stream": key.stream} if key.stream else {}
         labels |= dict(zip(rule.labels, key.extra, strict=True))
+        labels |= dict(key.labels)
         shown.append({"labels": selector(labels), "value": 1})
     return shown
 
@@ -347,6 +350,7 @@ def test_random_outages_give_the_same_alerts(
                 up=failure is None,
                 answering=succeeded_at is not None and step - succeeded_at <= 2,
                 last_error_reason=failure,
+                labels=CONFIGURED,
             )
         )
     assert_same_alerts(states, states if replica == "same" else [], missed, folder)
