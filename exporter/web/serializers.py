@@ -12,7 +12,7 @@ from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
-from exporter.model import Reason, Status, StreamState, UpstreamState
+from exporter.model import Labels, Reason, Status, StreamState, UpstreamState
 
 LISTED_ISSUES: Final = 3
 """Maximum number of issues per stream in a list."""
@@ -51,6 +51,7 @@ class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     upstream: str
     platform: str
     host: str
+    labels: dict[str, str] = {}
     version: str = ""
     up: bool | None = None
     answering: bool | None = None
@@ -128,13 +129,17 @@ def count_streams(state: UpstreamState) -> StreamCounts:
 
 def upstream_entry(upstream: UpstreamSettings, state: UpstreamState | None) -> UpstreamEntry:
     """Return an upstream's entry in a list; without a state, only its configuration is known."""
+    labels = _label_values(upstream.label_pairs if state is None else state.labels)
     if state is None:
-        return UpstreamEntry(upstream=upstream.name, platform=upstream.platform, host=upstream.host, streams=0)
+        return UpstreamEntry(
+            upstream=upstream.name, platform=upstream.platform, host=upstream.host, labels=labels, streams=0
+        )
     counts = count_streams(state)
     return UpstreamEntry(
         upstream=state.upstream,
         platform=state.platform,
         host=state.host,
+        labels=labels,
         version=valid_text(state.version),
         up=state.up,
         answering=state.answering,
@@ -197,6 +202,7 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
     for inner in ("id", "identity", "report", "last_ingest_bitrate_bytes_per_second", "last_viewers"):
         del facts[inner]
     facts["stream"] = stream_label(state)
+    facts["labels"] = _label_values(state.identity.labels)
     return {name: _valid_fact(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}
 
 
@@ -233,6 +239,11 @@ def format_value(value: float) -> str:
 def stream_label(state: StreamState) -> str:
     """Return the value of the ``stream`` label in metrics and alerts."""
     return label_value(state.identity.stream)
+
+
+def _label_values(labels: Labels) -> dict[str, str]:
+    """Return configured labels as metrics and alerts have them."""
+    return {name: label_value(value) for name, value in labels}
 
 
 def valid_text(text: str) -> str:

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cli.settings import load_settings
+from exporter.metrics.text_format import label_value
 from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
 from exporter.web.history import POINTS
 from exporter.web.json_api import MAX_HISTORIES
@@ -326,6 +328,18 @@ def test_every_fact_of_the_model_is_serialized() -> None:
     renamed = {"sampled_timestamp_seconds", "status_last_change_timestamp_seconds"}
     of_alerts = {"last_ingest_bitrate_bytes_per_second", "last_viewers"}
     assert shown.keys() == fields - {"id", "reported_at", "status_changed_at"} - of_alerts | renamed
+
+
+async def test_upstreams_and_streams_show_their_labels(served: ServedApp) -> None:
+    labels = (("note", 'a "b" \ud800'), ("team", "x" * 300))
+    state = stream_state("live/one")
+    labelled = msgspec.structs.replace(state, identity=msgspec.structs.replace(state.identity, labels=labels))
+    served.service.store.publish(upstream_state([labelled], labels=labels))
+    edge, other = (await served.get("/api/v1/streams"))["upstreams"]
+    assert edge["labels"] == {"note": 'a "b" \ufffd', "team": label_value("x" * 300)}
+    assert "labels" not in other
+    data = await served.get("/api/v1/stream?upstream=edge&stream=live%2Fone")
+    assert data["stream"]["labels"] == edge["labels"]
 
 
 async def test_unknown_stream_is_404(served: ServedApp) -> None:

@@ -81,7 +81,10 @@ const GROUPS = {
     publish_allowed: yesOrNo,
   },
 };
-const UNGROUPED = { platform_metrics: (all) => all.map((one) => `${one.metric}: ${one.value}`).join(", ") };
+const UNGROUPED = {
+  labels: (labels) => formatEntries(labels, String),
+  platform_metrics: (all) => all.map((one) => `${one.metric}: ${one.value}`).join(", "),
+};
 const FACT_LABELS = {
   viewer_error_ratio: "Viewer errors",
   transcode_realtime_ratio: "Transcoding speed",
