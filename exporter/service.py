@@ -23,6 +23,7 @@ from exporter.platforms.registry import platforms
 from exporter.polling.coordinator import Coordinator, build_coordinator
 from exporter.polling.on_demand import OnDemandPolls
 from exporter.polling.self_metrics import PollingMetrics
+from exporter.reports.service import Reports
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 from exporter.runtime.tasks import cancel_tasks
@@ -89,6 +90,7 @@ class Service:
             runbook_url=runbook_url,
             time_scale=alerting_time_scale,
         )
+        self.reports = Reports(self.store, self.clock, settings)
         self.probes = OnDemandPolls(self.coordinator, self._build_probe_coordinator, self.clock)
 
     @property
@@ -132,6 +134,7 @@ class Service:
         self._tasks.clear()
         await self.sidecar.stop(flush=True)
         await self.probes.close()
+        self.reports.close()
         for coordinator in self._coordinators.values():
             await coordinator.close()
 
@@ -241,6 +244,7 @@ class Service:
             self.store.withdraw(coordinator.settings.name)
         self.settings = settings
         self.store.arrange(names)
+        self.reports.apply(settings)
         self._coordinators |= built
         return leaving
 
@@ -281,6 +285,7 @@ class Service:
 
     async def _refresh_periodically(self) -> None:
         while True:
+            self.reports.beat()
             await self.clock.sleep(REFRESH_SECONDS)
             await self._refresh_states()
 

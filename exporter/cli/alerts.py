@@ -5,18 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from exporter.cli.command import PROGRAM, CommandError, Commands, add_command, add_config_file, load_or_fail
+from exporter.cli.running_exporter import add_running_exporter, check_running_exporter, printable, request_exporter
 
 if TYPE_CHECKING:
     from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, WebhookSettings
-    from exporter.config.auth import AuthSettings, TlsSettings
 
-_DEFAULT_URL: Final = "http://127.0.0.1:10071"
-_TIMEOUT_SECONDS: Final = 10.0
-_MAX_BODY_BYTES = 64 * 2**20
 _ENDPOINT = "GET /api/v1/sidecar"
 _HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE")
 _EPILOG = """\
@@ -40,19 +36,7 @@ def add_parser(commands: Commands) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("--format", choices=("table", "json"), default="table", help="output format (default: table)")
-    running = parser.add_argument_group("running exporter")
-    running.add_argument(
-        "--url",
-        type=_exporter_url,
-        default=_DEFAULT_URL,
-        metavar="URL",
-        help=f"base URL of the exporter (default: {_DEFAULT_URL})",
-    )
-    running.add_argument("--username", metavar="NAME", help="user name, if its --web.config.file has users")
-    running.add_argument("--password-file", type=Path, metavar="FILE", help="file with the user's password")
-    running.add_argument(
-        "--ca-file", type=Path, metavar="FILE", help="CA certificates to trust instead of the system's"
-    )
+    add_running_exporter(parser)
     test = parser.add_argument_group("test alert")
     test.add_argument(
         "--test", type=_rule_name, metavar="NAME", help="send a test alert of this rule, for example StreamUnhealthy"
@@ -64,20 +48,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the command and return the exit code."""
     if options.test is not None:
         return _test(options)
-    if (options.username is None) != (options.password_file is None):
-        options.parser.error("--username and --password-file must be given together")
+    check_running_exporter(options)
     _show(options)
     return 0
-
-
-def _exporter_url(text: str) -> str:
-    from exporter.config.urls import http_url
-
-    try:
-        return http_url(text)
-    except ValueError:
-        # The text is not shown because it may contain credentials.
-        raise argparse.ArgumentTypeError("expected an http:// or https:// URL without credentials") from None
 
 
 def _rule_name(name: str) -> str:
@@ -92,58 +65,19 @@ def _rule_name(name: str) -> str:
 
 
 def _show(options: argparse.Namespace) -> None:
-    import asyncio
-
     import msgspec
 
-    from exporter.config.auth import AuthSettings, TlsSettings
-    from exporter.config.secrets import Secret
-    from exporter.http.errors import UpstreamError
-
-    auth = AuthSettings()
-    if options.username is not None:
-        auth = AuthSettings(username=options.username, password=Secret.from_file(options.password_file))
-    try:
-        data = asyncio.run(_fetch_alerts(options.url, auth, TlsSettings(ca_file=options.ca_file)))
-    except UpstreamError as error:
-        raise CommandError(f"cannot get alerts from {options.url}: {error}") from error
+    data = request_exporter(options, _ENDPOINT, what="alerts")
+    is_own = isinstance(data, dict) and isinstance(data.get("active"), bool) and isinstance(data.get("alerts"), list)
+    if not is_own:
+        text = f"{_ENDPOINT}: not a response of stream-exporter; check --url"
+        raise CommandError(f"cannot get alerts from {options.url}: {text}")
     if options.format == "json":
         print(msgspec.json.format(msgspec.json.encode(data)).decode())
     elif not data["active"]:
         print("The alerting sidecar is disabled: alerting.alertmanagers and alerting.webhooks are empty.")
     else:
         print(table(data["alerts"]), end="")
-
-
-async def _fetch_alerts(url: str, auth: AuthSettings, tls: TlsSettings) -> dict[str, Any]:
-    """Return the sidecar's state. Raises ``UpstreamError``."""
-    from exporter.http.auth import auth_from_settings
-    from exporter.http.client import UpstreamClient
-    from exporter.http.errors import UpstreamError
-    from exporter.http.retry import ResponseLimits
-    from exporter.model import Reason
-    from exporter.platforms.parsing import DropCounter, Record
-    from exporter.runtime.clock import Clock
-
-    client = UpstreamClient(
-        upstream="",
-        platform="",
-        url=url,
-        auth=auth_from_settings(auth),
-        tls=tls,
-        max_concurrent_requests=1,
-        limits=ResponseLimits(_MAX_BODY_BYTES),
-        clock=Clock(),
-        observe=lambda *_: None,
-    )
-    try:
-        answer = await client.requests(_TIMEOUT_SECONDS).get(_ENDPOINT)
-    finally:
-        await client.close()
-    data = Record.from_response(answer.data, DropCounter()).raw
-    if not isinstance(data.get("active"), bool) or not isinstance(data.get("alerts"), list):
-        raise UpstreamError(Reason.BAD_RESPONSE, f"{_ENDPOINT}: not a response of stream-exporter; check --url")
-    return data
 
 
 def table(alerts: Sequence[Mapping[str, Any]]) -> str:
@@ -167,12 +101,7 @@ def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
         since.removesuffix("Z").partition(".")[0].replace("T", " "),
         *annotation_cells,
     )
-    return tuple(_printable(cell) for cell in cells)
-
-
-def _printable(text: str) -> str:
-    """Replace control characters, which a stream's name may contain."""
-    return "".join(character if character.isprintable() else "�" for character in text)
+    return tuple(printable(cell) for cell in cells)
 
 
 # -- test alert --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from exporter.web.metrics_handler import MetricsHandler
 from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, Origin, WebOptions, is_own_host
 from exporter.web.probe_handler import ProbeHandler
 from exporter.web.protocols import RunningExporter
+from exporter.web.report_api import ReportApi
 from exporter.web.security import Security
 from exporter.web.server import SERVER_HEADER
 from exporter.web.sidecar_api import SidecarApi
@@ -52,6 +53,7 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
     app.router.add_get(PROBE_PATH, _refuse_probe if options.disable_probe else ProbeHandler(exporter.probes).handle)
     app.router.add_get(DISCOVERY_PATH, DiscoveryHandler(exporter, options).handle)
     SidecarApi(exporter.sidecar).add_routes(app)
+    ReportApi(exporter.reports, exporter.clock).add_routes(app)
     app.router.add_get("/config", handlers.config)
     app.router.add_get("/-/healthy", handlers.healthy)
     app.router.add_get("/-/ready", handlers.ready)

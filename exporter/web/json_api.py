@@ -66,7 +66,7 @@ class StreamsApi:
         wanted = frozenset(request.query.getall("upstream", configured))
         unknown = wanted.difference(configured)
         if unknown:
-            return _error_response(404, f"unknown upstream {min(unknown)[:64]!a}")
+            return error_response(404, f"unknown upstream {min(unknown)[:64]!a}")
         etag = self._versions.etag(wanted)
         headers = {hdrs.ETAG: f'W/"{etag}"', hdrs.VARY: hdrs.ACCEPT_ENCODING}
         if any(tag.value in (etag, "*") for tag in request.if_none_match or ()):
@@ -128,12 +128,12 @@ class StreamsApi:
         try:
             upstream, stream = request.query["upstream"], request.query["stream"]
         except KeyError as missing:
-            return _error_response(400, f"missing parameter: {missing.args[0]}")
+            return error_response(400, f"missing parameter: {missing.args[0]}")
         upstream_state = self._served.store.get(upstream)
         streams = () if upstream_state is None else upstream_state.streams
         state = next((state for state in streams if stream_label(state) == stream), None)
         if state is None:
-            return _error_response(404, "stream not found")
+            return error_response(404, "stream not found")
         points = self._history.points(upstream, stream)
         history = {"step_seconds": STEP_SECONDS, **(_columns(points) if points else {})}
         return json_response(
@@ -144,7 +144,7 @@ class StreamsApi:
         """Return the history of each ``stream=UPSTREAM/STREAM`` (repeatable). Unknown streams are left out."""
         names = request.query.getall("stream", [])
         if len(names) > MAX_HISTORIES:
-            return _error_response(400, f"at most {MAX_HISTORIES} streams per request")
+            return error_response(400, f"at most {MAX_HISTORIES} streams per request")
         found = []
         for name in names:
             upstream, _, stream = name.partition("/")
@@ -201,7 +201,8 @@ def json_response(data: Mapping[str, Any], status: int = 200) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(data), content_type=_JSON)
 
 
-def _error_response(status: int, error: str) -> web.Response:
+def error_response(status: int, error: str) -> web.Response:
+    """Return an error as JSON."""
     return json_response({"error": error}, status)
 
 

@@ -11,6 +11,8 @@ from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.sidecar import Evaluation
 from exporter.config.root import Settings
 from exporter.model import UpstreamState
+from exporter.reports.report import Span
+from exporter.reports.service import Format
 from exporter.runtime.clock import Clock
 from exporter.store import Store
 
@@ -62,6 +64,22 @@ class AlertSource(Protocol):
         """Return the pending and firing alerts."""
 
 
+class ReportSource(Protocol):
+    """Reports on groups, upstreams and streams, as JSON or Markdown.
+
+    The methods raise ``UnknownSubjectError`` and ``BusyError``.
+    """
+
+    async def render_group(self, name: str, span: Span, format_: Format, /) -> bytes:
+        """Return the report on a group."""
+
+    async def render_upstream(self, name: str, span: Span, format_: Format, /) -> bytes:
+        """Return the report on the recorded streams of an upstream."""
+
+    async def render_stream(self, upstream: str, stream: str, span: Span, format_: Format, /) -> bytes:
+        """Return the report on a stream, given by its label."""
+
+
 class ServedState(Protocol):
     """Current settings and states."""
 
@@ -103,6 +121,10 @@ class RunningExporter(ServedState, Lifecycle, Protocol):
     @property
     def probes(self) -> Prober:
         """The polls made for ``/probe``."""
+
+    @property
+    def reports(self) -> ReportSource:
+        """The reports."""
 
     @property
     def sidecar(self) -> AlertSource:
