@@ -30,7 +30,8 @@ def build_report(
     members: list[StreamTimeline] = []
     for index, timeline in enumerate(timelines):
         figures, found = _assess([timeline], 1, span)
-        peaks.add(timeline.viewers)
+        if subject.scope is Scope.UPSTREAM:
+            peaks.add(timeline.viewers)
         role = subject.roles[index] if index < len(subject.roles) else ""
         rows.append(Row(key=timeline.key, role=role, figures=figures))
         if is_group:
@@ -41,8 +42,8 @@ def build_report(
     if is_group:
         total, found = _assess(members, subject.needed, span)
         incidents.add(found)
-    total.peak = peaks.find()
     if subject.scope is Scope.UPSTREAM:
+        total.peak = peaks.find()
         rows.sort(key=_worst_first)
     return Report(
         subject=subject,
@@ -64,6 +65,7 @@ def _worst_first(row: Row) -> tuple[float, float, StreamKey]:
 
 def _add_figures(total: Figures, figures: Figures) -> None:
     total.seconds.add(figures.seconds)
+    total.peak = figures.peak
     if figures.recorded_since is not None:
         total.recorded_since = min(figures.recorded_since, total.recorded_since or figures.recorded_since)
     if figures.restarts is not None:
@@ -184,9 +186,9 @@ def _slices(
 
 
 def _assess(timelines: Sequence[StreamTimeline], needed: int, span: Span) -> tuple[Figures, list[Incident]]:
-    """Return figures and incidents of a group of streams, of which ``needed`` must be live; a stream is a group of one.
+    """Return figures and incidents of a group of streams, of which ``needed`` must be live.
 
-    The peak is not computed.
+    A single stream is a group of one.
     """
     figures = Figures()
     members = _Members(len(timelines), needed, span.start)
@@ -213,6 +215,10 @@ def _assess(timelines: Sequence[StreamTimeline], needed: int, span: Span) -> tup
     if current is not None:
         current.is_ongoing = True
     figures.restarts = _count_restarts(changes)
+    peaks = _PeakFinder(span)
+    for timeline in timelines:
+        peaks.add(timeline.viewers)
+    figures.peak = peaks.find()
     return figures, incidents
 
 

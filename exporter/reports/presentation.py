@@ -9,6 +9,8 @@ from typing import Any, Final
 from exporter.reports.report import Cause, Figures, Incident, Peak, Report, Row, Scope
 
 _MINUTE: Final = 60.0
+_SHOWN_CAUSES: Final = 3
+"""Maximum number of causes of an incident in Markdown."""
 _UNKNOWN: Final = "unknown"
 _MEMORY_NOTE: Final = (
     "The exporter keeps this data in memory, for at most 24 hours; a restart loses it. Minutes without data are not "
@@ -193,13 +195,16 @@ def _incidents(report: Report) -> str:
 
 def _incident_row(incident: Incident, report: Report) -> Sequence[str]:
     several = report.subject.scope is not Scope.STREAM
+    shown = [_cause_text(cause, incident, with_stream=several) for cause in incident.causes[:_SHOWN_CAUSES]]
+    if len(incident.causes) > _SHOWN_CAUSES:
+        shown.append("others")
     return (
         _time_text(incident.start),
         "ongoing" if incident.is_ongoing else _time_text(incident.end),
         _minutes_text(incident.seconds),
         _minutes_text(incident.off_air),
         _minutes_text(incident.unknown),
-        "; then ".join(_cause_text(cause, incident, with_stream=several) for cause in incident.causes),
+        "; then ".join(shown),
     )
 
 

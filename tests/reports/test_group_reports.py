@@ -106,8 +106,9 @@ def test_peak_of_a_group_is_the_sum_in_the_same_minute() -> None:
     made = Recording()
     for main, backup in ((100, 1), (50, 50), (10, 95), (10, None)):
         made.minutes(5, stream(MAIN, viewers=main), stream(BACKUP, viewers=backup))
-    peak = made.entry(MAIN, BACKUP, group=1)["peak_viewers"]
-    assert picked(peak, "viewers", "at") == (105, "2026-12-06T20:10:00Z")
+    entry = made.entry(MAIN, BACKUP, group=1)
+    assert picked(entry["peak_viewers"], "viewers", "at") == (105, "2026-12-06T20:10:00Z")
+    assert [row["peak_viewers"]["viewers"] for row in entry["streams"]] == [100, 95]
 
 
 def test_restarts_and_low_bitrate_of_a_group_are_those_of_any_member() -> None:
@@ -128,6 +129,7 @@ def test_figures_of_an_upstream_are_the_sums_of_its_streams_worst_first() -> Non
     assert [row["stream"] for row in entry["streams"]] == ["b", "c", "a"]
     assert [incident["causes"][0]["stream"] for incident in entry["incidents"]] == ["b", "c"]
     assert entry["peak_viewers"]["viewers"] == 6
+    assert [row["peak_viewers"]["viewers"] for row in entry["streams"]] == [2, 3, 1]
     assert entry["upstream"] == EDGE
     assert "stream" not in entry
 
