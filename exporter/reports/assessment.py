@@ -19,19 +19,27 @@ MAX_ROWS: Final = 1_000
 
 
 def build_report(
-    subject: Subject, timelines: Iterable[StreamTimeline], span: Span, *, generated_at: float, started_at: float
+    subject: Subject,
+    timelines: Iterable[StreamTimeline],
+    span: Span,
+    *,
+    viewers: Sequence[Viewers] = (),
+    generated_at: float,
+    started_at: float,
 ) -> Report:
-    """Return the report on these timelines. ``started_at``: when recording began."""
+    """Return the report on these timelines.
+
+    ``viewers``: of all streams of an upstream or group together. ``started_at``: when recording began.
+    """
     incidents = _Incidents()
     rows: list[Row] = []
-    total, peaks = Figures(), _PeakFinder(span)
+    total = Figures()
     is_group = subject.scope is Scope.GROUP
     # an upstream may have many streams, so only one of their timelines is in memory at a time
     members: list[StreamTimeline] = []
     for index, timeline in enumerate(timelines):
         figures, found = _assess([timeline], 1, span)
-        if subject.scope is Scope.UPSTREAM:
-            peaks.add(timeline.viewers)
+        figures.peak = _find_peak(timeline.viewers, span)
         role = subject.roles[index] if index < len(subject.roles) else ""
         rows.append(Row(key=timeline.key, role=role, figures=figures))
         if is_group:
@@ -42,8 +50,9 @@ def build_report(
     if is_group:
         total, found = _assess(members, subject.needed, span)
         incidents.add(found)
+    if subject.scope is not Scope.STREAM:
+        total.peak = _find_peak(viewers, span)
     if subject.scope is Scope.UPSTREAM:
-        total.peak = peaks.find()
         rows.sort(key=_worst_first)
     return Report(
         subject=subject,
@@ -215,10 +224,6 @@ def _assess(timelines: Sequence[StreamTimeline], needed: int, span: Span) -> tup
     if current is not None:
         current.is_ongoing = True
     figures.restarts = _count_restarts(changes)
-    peaks = _PeakFinder(span)
-    for timeline in timelines:
-        peaks.add(timeline.viewers)
-    figures.peak = peaks.find()
     return figures, incidents
 
 
@@ -269,37 +274,11 @@ def _count_restarts(changes: Sequence[_Change]) -> int | None:
 # -- viewers -----------------------------------------------------------------------------------------------------------
 
 
-class _PeakFinder:
-    """Finds the highest sum of several streams' viewers in the same minute."""
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
-        self._steps: defaultdict[float, list[int]] = defaultdict(lambda: [0, 0])
-        """Change of the sum, and of the number of streams with a known number, by time."""
-
-    def add(self, viewers: Sequence[Viewers]) -> None:
-        """Add a stream's viewers."""
-        for start, end, count in viewers:
-            if end > self._span.start and start < self._span.end:
-                self._add_step(start, count, 1)
-                self._add_step(end, -count, -1)
-
-    def _add_step(self, at: float, viewers: int, known: int) -> None:
-        step = self._steps[at]
-        step[0] += viewers
-        step[1] += known
-
-    def find(self) -> Peak | None:
-        """Return the peak; None if no number is known."""
-        total = known = 0
-        since: float | None = None
-        best: tuple[int, float] | None = None
-        for at, (viewers, streams) in sorted(self._steps.items()):
-            total += viewers
-            known += streams
-            if known and at < self._span.end:
-                start = max(at, self._span.start)
-                since = start if since is None else since
-                if best is None or total > best[0]:
-                    best = total, start
-        return None if best is None or since is None else Peak(*best, recorded_since=since)
+def _find_peak(viewers: Sequence[Viewers], span: Span) -> Peak | None:
+    """Return the highest number of viewers in the range; None if no number is known."""
+    known = [each for each in viewers if each.end > span.start and each.start < span.end]
+    if not known:
+        return None
+    highest = max(known, key=lambda each: each.viewers)
+    since = max(known[0].start, span.start)
+    return Peak(highest.viewers, at=max(highest.start, span.start), recorded_since=since)

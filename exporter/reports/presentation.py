@@ -169,7 +169,7 @@ def _facts(report: Report) -> list[str]:
     figures, scope = report.figures, report.subject.scope
     facts = [f"Restarts: {_UNKNOWN if figures.restarts is None else figures.restarts}"]
     peak = figures.peak
-    total = "" if scope is Scope.STREAM else ", all streams in the same minute"
+    total = "" if scope is Scope.STREAM else ", all streams together"
     if peak is None:
         facts.append(f"Peak viewers: {_UNKNOWN}")
     else:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from exporter.metrics.text_format import label_value
 from exporter.model import StreamState, UpstreamState
 from exporter.reports.timeline import Segment, StreamKey, StreamTimeline, Viewers
+from exporter.reports.viewer_counts import ViewerCounts
 from exporter.runtime.clock import Clock, Instant
 
 KEPT_SECONDS: Final = 24 * 3600.0
@@ -40,11 +41,8 @@ _UNKNOWN = 0
 """Flags of a stream of which nothing is known."""
 _CLOSED = 0xFF
 """Flags from the moment on which a stream is no longer recorded."""
-_NO_VIEWERS = 0xFFFF_FFFF
 _ENTRY = struct.Struct("<dBBH")
 """A segment: start on the steady clock, flags, restarts, index of its cause."""
-_COUNT = struct.Struct("<II")
-"""A number of viewers: minute since the recorder's start, maximum in this and the following minutes."""
 _VALUES = (None, False, True)
 """Values of two bits of the flags."""
 
@@ -52,10 +50,10 @@ _VALUES = (None, False, True)
 class _Track:
     """The history of one stream."""
 
-    __slots__ = ("flags", "health_reasons", "held_viewers", "on_demand", "restarts", "round", "segments", "viewers")
+    __slots__ = ("flags", "health_reasons", "on_demand", "restarts", "round", "segments", "viewers")
 
-    def __init__(self, *, on_demand: bool) -> None:
-        self.on_demand = on_demand
+    def __init__(self) -> None:
+        self.on_demand = True
         self.round = 0
         """The last publish that contained the stream."""
         self.flags = _CLOSED
@@ -63,9 +61,9 @@ class _Track:
         """Last known value of the counter."""
         self.health_reasons: tuple[str, ...] = ()
         """While the stream was last live."""
-        self.held_viewers = _NO_VIEWERS
         self.segments = bytearray()
-        self.viewers = bytearray()
+        self.viewers: ViewerCounts | None = None
+        """None until a number is known."""
 
     def add_segment(self, at: float, flags: int, restarts: int, cause: int) -> None:
         """Add a segment. One that would replace another of the same moment overwrites it."""
@@ -80,43 +78,22 @@ class _Track:
                 del self.segments[-_ENTRY.size :]
         self.segments += _ENTRY.pack(at, flags, restarts, cause)
 
-    def note_viewers(self, minute: int, viewers: int) -> None:
-        """Add a changed number of viewers. Each minute keeps its maximum, unknown being less than any number."""
-        counts = self.viewers
-        held, self.held_viewers = self.held_viewers, viewers
-        if not counts:
-            counts += _COUNT.pack(minute, viewers)
-            return
-        last_minute, last = _COUNT.unpack_from(counts, len(counts) - _COUNT.size)
-        if last_minute == minute:
-            _COUNT.pack_into(counts, len(counts) - _COUNT.size, minute, _larger(last, viewers))
-            return
-        if last != held and last_minute + 1 < minute:
-            counts += _COUNT.pack(last_minute + 1, held)
-            last = held
-        largest = _larger(held, viewers)
-        if largest != last:
-            counts += _COUNT.pack(minute, largest)
+    def note_viewers(self, minute: int, viewers: int | None) -> None:
+        """Note the number of viewers from now on."""
+        if self.viewers is not None:
+            self.viewers.note(minute, viewers)
+        elif viewers is not None:
+            self.viewers = ViewerCounts()
+            self.viewers.note(minute, viewers)
 
-    def trim(self, horizon: float, oldest_minute: int, max_segments: int, max_counts: int) -> None:
-        """Drop what ended before the horizon, and the oldest data above the limits."""
-        _trim(self.segments, _ENTRY, horizon, max_segments)
-        _trim(self.viewers, _COUNT, oldest_minute, max_counts)
-
-
-def _larger(one: int, other: int) -> int:
-    if one == _NO_VIEWERS:
-        return other
-    return one if other == _NO_VIEWERS else max(one, other)
-
-
-def _trim(data: bytearray, entry: struct.Struct, horizon: float, limit: int) -> None:
-    size = entry.size
-    dropped = max(0, len(data) // size - limit)
-    while (dropped + 2) * size <= len(data) and entry.unpack_from(data, (dropped + 1) * size)[0] <= horizon:
-        dropped += 1
-    if dropped:
-        del data[: dropped * size]
+    def trim(self, horizon: float, limit: int) -> None:
+        """Drop the segments that ended before the horizon, and the oldest ones above the limit."""
+        count = len(self.segments) // _ENTRY.size
+        dropped = max(0, count - limit)
+        while dropped + 1 < count and _ENTRY.unpack_from(self.segments, (dropped + 1) * _ENTRY.size)[0] <= horizon:
+            dropped += 1
+        if dropped:
+            del self.segments[: dropped * _ENTRY.size]
 
 
 class Recorder:
@@ -128,7 +105,10 @@ class Recorder:
         self._started = start.steady
         # minutes of viewer counts are those of the wall clock, unless it is set
         self._origin = start.steady - start.wall % VIEWERS_SECONDS
+        self._groups: dict[str, tuple[StreamKey, ...]] = {}
         self._members: frozenset[StreamKey] = frozenset()
+        self._group_viewers: dict[str, ViewerCounts] = {}
+        self._upstream_viewers: dict[str, ViewerCounts] = {}
         self._tracks: dict[str, dict[str, _Track]] = {}
         self._count = 0
         """Number of tracks."""
@@ -140,15 +120,21 @@ class Recorder:
 
     # -- recording -----------------------------------------------------------------------------------------------------
 
-    def configure(self, upstreams: Collection[str], members: Collection[StreamKey], now: Instant) -> None:
-        """Set the upstreams that are polled, and the members of groups, which are always recorded.
+    def configure(self, upstreams: Collection[str], groups: Mapping[str, Sequence[StreamKey]], now: Instant) -> None:
+        """Set the upstreams that are polled, and the groups, whose members are always recorded.
 
-        What is already recorded stays until it is older than 24 h.
+        What is already recorded stays until it is older than 24 h, except the viewers of a group with other members.
         """
-        self._members = frozenset(members)
+        before, self._groups = self._groups, {name: tuple(members) for name, members in groups.items()}
+        self._members = frozenset(key for members in self._groups.values() for key in members)
+        self._group_viewers = {
+            name: self._group_viewers[name] if before.get(name) == members else ViewerCounts()
+            for name, members in self._groups.items()
+        }
         for upstream, tracks in self._tracks.items():
             if upstream not in upstreams:
-                self._close_missing(tracks, self._round + 1, now.steady)
+                self._close_missing(tracks, self._round + 1, now)
+                self._note_totals(upstream, None, now)
         self._trim_all(now)
 
     def watch(self, key: StreamKey) -> None:
@@ -160,37 +146,57 @@ class Recorder:
 
     def note_suspension(self, since: float) -> None:
         """Mark everything as unknown from ``since`` (steady seconds) until the next state of each upstream."""
-        cause = self._index_cause(_SUSPENDED)
+        cause, minute = self._index_cause(_SUSPENDED), self._minute(since)
         for tracks in self._tracks.values():
             for track in tracks.values():
                 if track.flags != _CLOSED:
                     track.add_segment(since, _UNKNOWN, _NO_RESTARTS, cause)
-                    self._end_viewers(track, since)
+                    track.note_viewers(minute, None)
+        for total in (*self._upstream_viewers.values(), *self._group_viewers.values()):
+            total.note(minute, None)
 
     def record(self, state: UpstreamState, threshold: float, now: Instant) -> None:
         """Record a published state. ``threshold``: of StreamBitrateLow, unless a stream has its own."""
         tracks = self._tracks.setdefault(state.upstream, {})
         self._round += 1
-        before, at, minute = self._count, now.steady, int((now.steady - self._origin) // VIEWERS_SECONDS)
+        before, minute = self._count, self._minute(now.steady)
+        total: int | None = None
         for stream in state.streams:
             label = stream.identity.stream
             track = tracks.get(label)
             if track is None:
                 if not self._is_wanted(state.upstream, label, stream):
                     continue
-                track = tracks[label] = _Track(on_demand=True)
+                track = tracks[label] = _Track()
                 self._count += 1
             if track.on_demand:
                 track.on_demand = not self._is_always_recorded(state.upstream, label, stream)
             track.round = self._round
-            self._record_stream(track, stream, state, threshold, at)
+            self._record_stream(track, stream, state, threshold, now.steady)
             viewers = stream.report.viewers if stream.live and state.answering else None
-            count = _NO_VIEWERS if viewers is None else min(max(viewers, 0), _NO_VIEWERS - 1)
-            if count != track.held_viewers:
-                track.note_viewers(minute, count)
-        self._close_missing(tracks, self._round, at)
-        if self._count != before or at >= self._trimmed_at + VIEWERS_SECONDS:
+            track.note_viewers(minute, viewers)
+            if viewers is not None:
+                total = (total or 0) + viewers
+        self._close_missing(tracks, self._round, now)
+        self._note_totals(state.upstream, total, now)
+        if self._count != before or now.steady >= self._trimmed_at + VIEWERS_SECONDS:
             self._trim_all(now)
+
+    def _note_totals(self, upstream: str, viewers: int | None, now: Instant) -> None:
+        """Note the viewers of an upstream and of its groups, whose members have at most one state each."""
+        minute = self._minute(now.steady)
+        self._upstream_viewers.setdefault(upstream, ViewerCounts()).note(minute, viewers)
+        for name, members in self._groups.items():
+            if any(key.upstream == upstream for key in members):
+                counts = [count for key in members if (count := self._held_viewers(key)) is not None]
+                self._group_viewers[name].note(minute, sum(counts) if counts else None)
+
+    def _held_viewers(self, key: StreamKey) -> int | None:
+        track = self._tracks.get(key.upstream, {}).get(key.stream)
+        return None if track is None or track.viewers is None else track.viewers.held
+
+    def _minute(self, at: float) -> int:
+        return int((at - self._origin) // VIEWERS_SECONDS)
 
     def _record_stream(
         self, track: _Track, stream: StreamState, state: UpstreamState, threshold: float, at: float
@@ -222,17 +228,13 @@ class Recorder:
     def _is_always_recorded(self, upstream: str, label: str, stream: StreamState) -> bool:
         return stream.configured or stream.expected is not None or StreamKey(upstream, label) in self._members
 
-    def _close_missing(self, tracks: dict[str, _Track], current: int, at: float) -> None:
+    def _close_missing(self, tracks: dict[str, _Track], current: int, now: Instant) -> None:
         """End the recording of streams that are no longer served."""
         for track in tracks.values():
             if track.round != current and track.flags != _CLOSED:
-                track.add_segment(at, _CLOSED, _NO_RESTARTS, 0)
+                track.add_segment(now.steady, _CLOSED, _NO_RESTARTS, 0)
                 track.restarts = None
-                self._end_viewers(track, at)
-
-    def _end_viewers(self, track: _Track, at: float) -> None:
-        if track.held_viewers != _NO_VIEWERS:
-            track.note_viewers(int((at - self._origin) // VIEWERS_SECONDS), _NO_VIEWERS)
+                track.note_viewers(self._minute(now.steady), None)
 
     def _index_cause(self, text: str) -> int:
         index = self._causes.get(text)
@@ -247,18 +249,24 @@ class Recorder:
         """Keep all tracks within the limits, and forget those without data of the last 24 h."""
         self._trimmed_at = now.steady
         horizon = now.steady - KEPT_SECONDS
-        oldest_minute = int((horizon - self._origin) // VIEWERS_SECONDS)
+        oldest_minute = self._minute(horizon)
+        totals = (*self._upstream_viewers.values(), *self._group_viewers.values())
         max_segments = min(MAX_STREAM_SEGMENTS, MAX_SEGMENTS // max(1, self._count))
-        max_counts = min(MAX_STREAM_VIEWER_COUNTS, MAX_VIEWER_COUNTS // max(1, self._count))
+        max_counts = min(MAX_STREAM_VIEWER_COUNTS, MAX_VIEWER_COUNTS // max(1, self._count + len(totals)))
         for upstream, tracks in list(self._tracks.items()):
             for label, track in list(tracks.items()):
-                track.trim(horizon, oldest_minute, max_segments, max_counts)
+                track.trim(horizon, max_segments)
+                if track.viewers is not None:
+                    track.viewers.trim(oldest_minute, max_counts)
                 is_abandoned = track.on_demand and StreamKey(upstream, label) not in self._on_demand
                 if is_abandoned or (track.flags == _CLOSED and _last_start(track.segments) <= horizon):
                     del tracks[label]
                     self._count -= 1
             if not tracks:
                 del self._tracks[upstream]
+                self._upstream_viewers.pop(upstream, None)
+        for total in totals:
+            total.trim(oldest_minute, max_counts)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -281,7 +289,7 @@ class Recorder:
             if track is None:
                 yield StreamTimeline(shown)
             else:
-                yield StreamTimeline(shown, self._read_segments(track, now), self._read_viewers(track, now))
+                yield StreamTimeline(shown, self._read_segments(track, now), self._read_viewers(track.viewers, now))
 
     def _read_segments(self, track: _Track, now: Instant) -> list[Segment]:
         offset, horizon = now.wall - now.steady, now.steady - KEPT_SECONDS
@@ -304,19 +312,20 @@ class Recorder:
             found.append(segment)
         return found
 
-    def _read_viewers(self, track: _Track, now: Instant) -> list[Viewers]:
-        counts = list(_COUNT.iter_unpack(track.viewers))
-        if not counts:
-            return []
-        if counts[-1][1] != track.held_viewers:
-            counts.append((counts[-1][0] + 1, track.held_viewers))
-        last = math.floor((now.steady - self._origin) / VIEWERS_SECONDS) + 1
-        ends = [*(minute for minute, _ in counts[1:]), last]
+    def read_group_viewers(self, group: str) -> Sequence[Viewers]:
+        """Return the viewers of a group's members together."""
+        return self._read_viewers(self._group_viewers.get(group), self._clock.instant())
+
+    def read_upstream_viewers(self, upstream: str) -> Sequence[Viewers]:
+        """Return the viewers of an upstream's recorded streams together."""
+        return self._read_viewers(self._upstream_viewers.get(upstream), self._clock.instant())
+
+    def _read_viewers(self, counts: ViewerCounts | None, now: Instant) -> list[Viewers]:
         origin = self._origin + now.wall - now.steady
+        spans = [] if counts is None else counts.spans(self._minute(now.steady))
         return [
             Viewers(origin + VIEWERS_SECONDS * minute, origin + VIEWERS_SECONDS * end, viewers)
-            for (minute, viewers), end in zip(counts, ends, strict=True)
-            if viewers != _NO_VIEWERS and end > minute
+            for minute, end, viewers in spans
         ]
 
 

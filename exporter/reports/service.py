@@ -18,7 +18,7 @@ from exporter.reports.assessment import build_report
 from exporter.reports.presentation import markdown, report_entry
 from exporter.reports.recorder import BITRATE_RULE, Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
-from exporter.reports.timeline import StreamKey
+from exporter.reports.timeline import StreamKey, Viewers
 from exporter.runtime.clock import Clock
 from exporter.store import Store
 
@@ -60,9 +60,9 @@ class Reports:
         rules = {active.rule.name: active for active in rules_in_force(settings.alerting)}
         self._threshold = rules[BITRATE_RULE].threshold or 0.0
         upstreams = [upstream.name for upstream in settings.upstreams]
-        members = [key for group in settings.groups for key in _member_keys(group)]
+        groups = {group.name: _member_keys(group) for group in settings.groups}
         if not self._closed:
-            self._worker.submit(self._recorder.configure, upstreams, members, self._clock.instant())
+            self._worker.submit(self._recorder.configure, upstreams, groups, self._clock.instant())
 
     def beat(self) -> None:
         """Note that the exporter is running. Call it at least every few seconds."""
@@ -152,10 +152,16 @@ class Reports:
             if not is_served:
                 raise UnknownSubjectError("stream not found")
             recorder.watch(keys[0])
+        viewers: Sequence[Viewers] = ()
+        if subject.scope is Scope.GROUP:
+            viewers = recorder.read_group_viewers(subject.name)
+        elif subject.scope is Scope.UPSTREAM:
+            viewers = recorder.read_upstream_viewers(subject.name)
         report = build_report(
             subject,
             recorder.read(keys),
             span,
+            viewers=viewers,
             generated_at=self._clock.now(),
             started_at=recorder.started_at,
         )

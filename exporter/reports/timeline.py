@@ -58,5 +58,11 @@ class Timeline(Protocol):
     def recorded_streams(self, upstream: str) -> Sequence[StreamKey]:
         """Return the recorded streams of an upstream."""
 
+    def read_group_viewers(self, group: str) -> Sequence[Viewers]:
+        """Return the viewers of a group's members together."""
+
+    def read_upstream_viewers(self, upstream: str) -> Sequence[Viewers]:
+        """Return the viewers of an upstream's recorded streams together."""
+
     def read(self, streams: Sequence[StreamKey]) -> Iterator[StreamTimeline]:
         """Yield the timelines of these streams in this order; an empty one for a stream that is not recorded."""

@@ -57,15 +57,22 @@ def history(directory: Path, *, seconds: float, streams: int = 60, sidecar: bool
     with file.open("w", encoding="utf-8") as out:
         asyncio.run(_record(out, directory, seconds, streams, sidecar=sidecar))
         out.write("# EOF\n")
-    blocks = directory / "blocks"
-    made = promtool("tsdb", "create-blocks-from", "openmetrics", "--quiet", file, blocks)
-    assert made.returncode == 0, made.stderr
-    with _serve_blocks(directory, blocks) as prometheus:
+    blocks = make_blocks(directory, file)
+    with serve_blocks(directory, blocks) as prometheus:
         yield History(prometheus, BEGIN, BEGIN + seconds)
 
 
+def make_blocks(directory: Path, file: Path) -> Path:
+    """Convert scrapes written by ``write_scrape``, with a last line ``# EOF``, to blocks; return their folder."""
+    blocks = directory / "blocks"
+    made = promtool("tsdb", "create-blocks-from", "openmetrics", "--quiet", file, blocks)
+    assert made.returncode == 0, made.stderr
+    return blocks
+
+
 @contextmanager
-def _serve_blocks(directory: Path, blocks: Path) -> Iterator[Prometheus]:
+def serve_blocks(directory: Path, blocks: Path, lookback_seconds: float = 1.5 * STEP_SECONDS) -> Iterator[Prometheus]:
+    """Run a Prometheus on these blocks, which have no staleness markers, so queries look back only that far."""
     configuration = directory / "reading.yml"
     configuration.write_text("{}")
 
@@ -74,8 +81,7 @@ def _serve_blocks(directory: Path, blocks: Path) -> Iterator[Prometheus]:
             "config.file": configuration,
             "storage.tsdb.path": blocks,
             "storage.tsdb.retention.time": "100y",
-            # Blocks have no staleness markers, so limit how far queries look back.
-            "query.lookback-delta": f"{1500 * STEP_SECONDS:g}ms",
+            "query.lookback-delta": f"{1000 * lookback_seconds:g}ms",
             "web.listen-address": f"127.0.0.1:{port}",
             "log.level": "warn",
         }
@@ -96,14 +102,14 @@ async def _record(out: TextIO, directory: Path, seconds: float, streams: int, *,
                 text = _SIDECAR_LINES.sub("", text)
             scraped_at = run.clock.now()
             text = text.replace(f'"{run.alertmanager.url}"', '"http://alertmanager:9093"')
-            _write_scrape(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
+            write_scrape(out, text, scraped_at, scrape_seconds=time.perf_counter() - began)
             # Prometheus cannot evaluate rules over imported data, so record the sidecar's alerts instead.
             _write_alerts(out, run.service, scraped_at)
 
         await run.run_for(seconds, each=scrape)
 
 
-def _write_scrape(out: TextIO, exposition: str, at: float, *, scrape_seconds: float) -> None:
+def write_scrape(out: TextIO, exposition: str, at: float, *, scrape_seconds: float) -> None:
     """Write a scrape as Prometheus would store it."""
     samples = 0
     for line in exposition.splitlines():

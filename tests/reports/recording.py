@@ -19,7 +19,7 @@ from exporter.reports.assessment import build_report
 from exporter.reports.presentation import report_entry
 from exporter.reports.recorder import Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
-from exporter.reports.timeline import StreamKey
+from exporter.reports.timeline import StreamKey, Viewers
 from tests.fake_clock import FakeClock
 
 EDGE = "edge"
@@ -86,6 +86,10 @@ class Recording:
         self.clock = FakeClock(now=BEGIN)
         self.recorder = Recorder(self.clock)
 
+    def configure(self, *members: str, upstreams: Sequence[str] = (EDGE,)) -> None:
+        """Configure the group ``final`` and the upstreams."""
+        self.recorder.configure(upstreams, {"final": [_key(name) for name in members]}, self.clock.instant())
+
     def publish(
         self,
         *streams: StreamState,
@@ -117,18 +121,23 @@ class Recording:
 
         ``names``: ``stream`` or ``upstream/stream``. ``start``, ``end``: minutes after ``BEGIN``; the end is now.
         """
-        keys = [StreamKey(*(name.split("/", 1) if "/" in name else (EDGE, name))) for name in names or ("main",)]
+        keys = [_key(name) for name in names or ("main",)]
+        viewers: Sequence[Viewers] = ()
         subject = Subject(scope=Scope.STREAM, name=keys[0].upstream, stream=keys[0].stream)
         if group is not None:
             subject = Subject(scope=Scope.GROUP, name="final", needed=group, roles=roles)
         if of_upstream:
             subject = Subject(scope=Scope.UPSTREAM, name=EDGE)
             keys = [*self.recorder.recorded_streams(EDGE)]
+            viewers = self.recorder.read_upstream_viewers(EDGE)
+        elif group is not None:
+            viewers = self.recorder.read_group_viewers("final")
         span = Span(BEGIN + 60 * start, self.clock.now() if end is None else BEGIN + 60 * end)
         return build_report(
             subject,
             self.recorder.read(keys),
             span,
+            viewers=viewers,
             generated_at=self.clock.now(),
             started_at=self.recorder.started_at,
         )
@@ -136,3 +145,8 @@ class Recording:
     def entry(self, *names: str, **facts: Any) -> dict[str, Any]:
         """Return a report as JSON."""
         return report_entry(self.report(*names, **facts))
+
+
+def _key(name: str) -> StreamKey:
+    upstream_name, slash, label = name.partition("/")
+    return StreamKey(upstream_name, label) if slash else StreamKey(EDGE, name)

@@ -92,6 +92,7 @@ def test_member_without_data_can_decide_that_the_group_is_unknown() -> None:
 
 def test_members_of_several_upstreams_are_taken_together() -> None:
     made = Recording()
+    made.configure("a", "second/b", upstreams=[EDGE, "second"])
     made.publish(stream("a", viewers=10))
     made.minutes(10, stream("b", upstream="second", viewers=5), name="second")
     made.publish(stream("a"), answering=False, reason=Reason.CONNECT)
@@ -102,13 +103,26 @@ def test_members_of_several_upstreams_are_taken_together() -> None:
     assert entry["peak_viewers"]["viewers"] == 15
 
 
-def test_peak_of_a_group_is_the_sum_in_the_same_minute() -> None:
+def test_peak_of_a_group_is_the_highest_sum_at_the_same_time() -> None:
     made = Recording()
+    made.configure(MAIN, BACKUP)
     for main, backup in ((100, 1), (50, 50), (10, 95), (10, None)):
         made.minutes(5, stream(MAIN, viewers=main), stream(BACKUP, viewers=backup))
     entry = made.entry(MAIN, BACKUP, group=1)
     assert picked(entry["peak_viewers"], "viewers", "at") == (105, "2026-12-06T20:10:00Z")
     assert [row["peak_viewers"]["viewers"] for row in entry["streams"]] == [100, 95]
+
+
+def test_viewers_of_a_group_are_forgotten_when_its_members_change() -> None:
+    made = Recording()
+    made.configure(MAIN, BACKUP)
+    made.minutes(10, stream(MAIN, viewers=100), stream(BACKUP, viewers=100))
+    made.configure(BACKUP, MAIN, "third")
+    made.minutes(10, stream(MAIN, viewers=10), stream(BACKUP, viewers=20), stream("third", viewers=5))
+    peak = made.entry(MAIN, BACKUP, "third", group=1)["peak_viewers"]
+    assert picked(peak, "viewers", "recorded_since") == (35, "2026-12-06T20:10:00Z")
+    made.configure(BACKUP, MAIN, "third")
+    assert made.entry(MAIN, BACKUP, "third", group=1)["peak_viewers"]["viewers"] == 35, "the same group"
 
 
 def test_restarts_and_low_bitrate_of_a_group_are_those_of_any_member() -> None:

@@ -58,6 +58,7 @@ EDGES = st.floats(-100_000.0, 100_000.0).map(lambda seconds: BEGIN + round(secon
 
 def live_through(steps: Sequence[Step], between: Callable[[Recording], None] = lambda _: None) -> Recording:
     made = Recording()
+    made.configure(*NAMES)
     restarts = dict.fromkeys(NAMES, 0)
     for step in steps:
         states = []
@@ -118,6 +119,40 @@ def test_minutes_add_up_and_incidents_lie_within_the_range(steps: list[Step], on
     check(made.report(start=start, end=end, of_upstream=True), len(made.recorder.recorded_streams("edge")))
 
 
+@given(st.lists(STEPS, max_size=12), st.integers(0, 600), st.integers(1, 600))
+def test_peak_is_the_highest_number_at_any_time_in_the_range(steps: list[Step], start: int, minutes: int) -> None:
+    steps = [step._replace(clock_step=0.0) for step in steps]
+    made = live_through(steps)
+    end = start + minutes
+    for name in NAMES:
+        # (from, until, viewers) in seconds
+        held: list[tuple[float, float, int | None]] = []
+        at = 0.0
+        for step in steps:
+            moment = step.streams.get(name)
+            viewers = moment.viewers if moment and moment.live and step.is_answering else None
+            held.append((at, at if step.is_suspended else at + step.seconds, viewers))
+            at += step.seconds
+        seen = [viewers for a, b, viewers in held if viewers is not None and a < 60 * end and b >= 60 * start]
+        # the minute in which a value ended still counts it
+        peak = made.report(name, start=start, end=end).figures.peak
+        assert (peak.viewers if peak else None) == max(seen, default=None)
+    sums: list[int] = []
+    at = 0.0
+    for step in steps:
+        known = [m.viewers for m in step.streams.values() if m.live and step.is_answering and m.viewers is not None]
+        lasts = at if step.is_suspended else at + step.seconds
+        if known and at < 60 * end and lasts >= 60 * start:
+            sums.append(sum(known))
+        at += step.seconds
+    for report in (
+        made.report(start=start, end=end, of_upstream=True),
+        made.report(*NAMES, start=start, end=end, group=1),
+    ):
+        peak = report.figures.peak
+        assert (peak.viewers if peak else None) == max(sums, default=None), "the highest sum at the same time"
+
+
 @given(st.lists(STEPS, max_size=12))
 def test_reports_on_adjacent_ranges_add_up(steps: list[Step]) -> None:
     made = live_through(steps)
@@ -155,7 +190,7 @@ def test_limits_hold_and_dropped_data_is_not_recorded(steps: list[Step]) -> None
     def check_size(made: Recording) -> None:
         tracks = made.recorder._tracks.get("edge", {})
         made.recorder._trim_all(made.clock.instant())
-        assert all(len(track.segments) <= 4 * 12 and len(track.viewers) <= 3 * 8 for track in tracks.values())
+        assert all(len(track.segments) <= 4 * 12 and len(track.viewers or ()) <= 3 for track in tracks.values())
 
     with (
         mock.patch.object(recorder_module, "MAX_STREAM_SEGMENTS", 4),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from exporter.model import HealthReason, Reason, Status
+from exporter.reports.timeline import StreamKey
 from tests.reports.recording import EDGE, EXPECTED_BITRATE, Recording, stream
 
 ON, OFF, UNKNOWN = stream(), stream(live=False), stream(live=None)
@@ -199,7 +200,7 @@ def test_stream_that_is_no_longer_served_is_not_recorded() -> None:
 def test_removed_upstream_keeps_its_history() -> None:
     made = Recording()
     made.minutes(10, ON)
-    made.recorder.configure(["other"], [], made.clock.instant())
+    made.configure(upstreams=["other"])
     made.minutes(10)
     assert picked(made.entry(), "live_minutes", "not_recorded_minutes") == (10.0, 10.0)
 
@@ -234,11 +235,9 @@ def test_only_configured_expected_and_grouped_streams_are_recorded() -> None:
     found = stream("found", configured=False, expected=None)
     made.minutes(10, ON, found)
     assert [key.stream for key in made.recorder.recorded_streams(EDGE)] == ["main"]
-    (key,) = [made.recorder.recorded_streams(EDGE)[0]._replace(stream="found")]
-    made.recorder.watch(key)
+    made.recorder.watch(StreamKey(EDGE, "found"))
     made.minutes(10, ON, found)
     assert picked(made.entry("found"), "live_minutes", "not_recorded_minutes") == (10.0, 10.0)
-    other = key._replace(stream="member")
-    made.recorder.configure([EDGE], [other], made.clock.instant())
+    made.configure("member")
     made.minutes(10, ON, stream("member", configured=False, expected=None))
     assert made.entry("member")["live_minutes"] == 10.0
