@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from exporter.metrics.exposition import ExpositionCache, render_streams, render_upstreams
 from exporter.metrics.families.family import Part
 from exporter.metrics.rendering.tables import Rendering
-from exporter.model import Identity, Status, StreamReport, StreamState, UpstreamState
+from exporter.model import Identity, Labels, Status, StreamReport, StreamState, UpstreamState
 
 ALL = frozenset(part.value for part in Part)
 
@@ -23,6 +25,15 @@ def stream(name: str = "main", *, status: Status = Status.LIVE, live: bool | Non
 def view(*streams: StreamState, **facts: Any) -> UpstreamState:
     facts = {"platform": "livepeer", "upstream": "studio", "host": "livepeer.studio", "health_score": "derived"} | facts
     return UpstreamState(streams=streams, **facts)
+
+
+def labelled(view: UpstreamState, labels: Labels) -> UpstreamState:
+    """Return an upstream with these labels, like a coordinator with such settings."""
+    streams = [
+        msgspec.structs.replace(state, identity=msgspec.structs.replace(state.identity, labels=labels))
+        for state in view.streams
+    ]
+    return msgspec.structs.replace(view, labels=labels, streams=tuple(streams))
 
 
 def rendered(*views: UpstreamState, upstreams: bool = True, cache: ExpositionCache | None = None) -> Rendering:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.families import FAMILIES
@@ -19,12 +20,14 @@ from exporter.metrics.families.stream_families import (
     SAMPLED_FAMILIES,
     STREAM_FAMILIES,
 )
+from exporter.metrics.passthrough import ExportParser
 from exporter.metrics.self_metrics import ExporterMetrics
-from exporter.metrics.text_format import heading, label_text
+from exporter.metrics.text_format import heading, label_text, label_value
 from exporter.model import (
     Analytics,
     HealthReason,
-    PassthroughMetrics,
+    Labels,
+    PassthroughText,
     PlatformMetric,
     Reason,
     Rendition,
@@ -35,7 +38,7 @@ from exporter.model import (
 from exporter.polling.histograms import PollHistograms
 from exporter.polling.self_metrics import PollingMetrics
 from exporter.web.connections import OpenConnections
-from tests.metrics.generated_views import stream, view
+from tests.metrics.generated_views import labelled, stream, view
 from tests.real.tools import tool
 
 COMMITTED = Path(__file__).parent / "families.txt"
@@ -129,12 +132,12 @@ def full_state() -> StreamState:
     )
 
 
-def full_exposition() -> bytes:
-    """Return an exposition with every family that can have samples."""
+def full_exposition(configured: Labels = ()) -> bytes:
+    """Return an exposition with every family that can have samples. ``configured`` are the labels of ``studio``."""
     labels = {"platform": "livepeer", "upstream": "studio"}
     metrics = ExporterMetrics()
     polling_metrics = PollingMetrics(metrics.upstreams)
-    polling_metrics.add_upstream(**labels)
+    polling_metrics.add_upstream(**labels, labels=configured)
     polling_metrics.request_observer(**labels)("GET /x", "200", 0.1)
     polling_metrics.count_dropped_field(**labels, field="a", times=1)
     polling_metrics.count_poll(**labels, seconds=1.0, reason=Reason.TLS)
@@ -162,10 +165,41 @@ def full_exposition() -> bytes:
                 stream="main", period="24h", viewers=1, peak_viewers=1, average_watch_seconds=1.5, stale_at=math.inf
             ),
         ),
-        passthrough=PassthroughMetrics(prefix="wave_", families=(), dropped=0, stale_at=math.inf),
+        passthrough=ExportParser(**labels, labels=configured)(
+            PassthroughText(text='# TYPE a gauge\na{team="their"} 1\n', prefix="wave_", max_series=9, stale_at=math.inf)
+        ),
     )
+    full = labelled(full, configured)
     failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
     return Exposition(lambda: (full, failing), metrics).render()
+
+
+CONFIGURED: Labels = (("note", 'a "b" \\ c'), ("site", "é" * 300), ("team", "sports"))
+
+
+def test_every_series_of_an_upstream_has_its_labels() -> None:
+    samples = [
+        s for family in text_string_to_metric_families(full_exposition(CONFIGURED).decode()) for s in family.samples
+    ]
+    expected = {name: label_value(value) for name, value in CONFIGURED}
+    ours = [sample for sample in samples if sample.labels.get("upstream") == "studio"]
+    assert len(ours) > len(FAMILIES)
+    assert [sample for sample in ours if not expected.items() <= sample.labels.items()] == []
+    assert [s for s in samples if s not in ours and not expected.keys().isdisjoint(s.labels)] == []
+    (passed,) = [sample for sample in ours if sample.name == "wave_a"]
+    assert (passed.labels["team"], passed.labels["exported_team"]) == ("sports", "their")
+
+
+def test_configured_labels_do_not_change_other_labels_or_values() -> None:
+    def read(text: bytes) -> dict[str, float]:
+        return {
+            f"{s.name}{sorted((k, v) for k, v in s.labels.items() if k not in dict(CONFIGURED))}": s.value
+            for family in text_string_to_metric_families(text.decode())
+            for s in family.samples
+            if s.labels.get("upstream") == "studio" and s.name != "wave_a"
+        }
+
+    assert read(full_exposition(CONFIGURED)) == read(full_exposition())
 
 
 def promtool_check(text: bytes) -> str:
@@ -188,6 +222,7 @@ def test_every_family_can_have_samples() -> None:
 @pytest.mark.real
 def test_promtool_accepts_a_full_exposition() -> None:
     assert promtool_check(full_exposition()) == ""
+    assert promtool_check(full_exposition(CONFIGURED)) == ""
 
 
 @pytest.mark.real

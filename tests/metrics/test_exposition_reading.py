@@ -43,7 +43,7 @@ from exporter.model import (
     UpstreamState,
 )
 from tests.exposition_text import samples
-from tests.metrics.generated_views import rendered
+from tests.metrics.generated_views import labelled, rendered
 from tests.metrics.reference_renderer import render_reference
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
@@ -263,15 +263,6 @@ def test_text_equals_the_reference(views: tuple[UpstreamState, ...]) -> None:
     rendering, reference = rendered(*views), render_reference(views)
     assert rendering.text.decode() == reference.text
     assert (rendering.series, rendering.duplicates) == (reference.series, reference.duplicates)
-
-
-def labelled(view: UpstreamState, labels: Labels) -> UpstreamState:
-    """Return an upstream with these labels, like a coordinator with such settings."""
-    streams = [
-        msgspec.structs.replace(state, identity=msgspec.structs.replace(state.identity, labels=labels))
-        for state in view.streams
-    ]
-    return msgspec.structs.replace(view, labels=labels, streams=tuple(streams))
 
 
 LABELS = st.dictionaries(st.sampled_from(["team", "site", "x1"]), ANY_TEXT.filter(bool), max_size=3).map(

@@ -14,9 +14,9 @@ from exporter.metrics.families import EXCLUDABLE
 from exporter.metrics.families.stream_families import PLATFORM_METRIC, STREAM_FAMILIES
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.model import Analytics, HealthReason, PlatformMetric, Reason, Rendition, UpstreamState
-from tests.metrics.generated_views import rendered, stream, view
+from tests.metrics.generated_views import labelled, rendered, stream, view
 from tests.metrics.reference_renderer import render_reference
-from tests.metrics.test_exposition_reading import VIEWS, WITH_LABELS, labelled
+from tests.metrics.test_exposition_reading import VIEWS, WITH_LABELS
 
 FULL = view(
     stream(
