@@ -19,8 +19,11 @@ from exporter.runtime.suggestions import similar_words
 MAX_LABELS = 8
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]{0,63}")
 _ALERT_LABELS = frozenset(
-    {"alertname", "severity", "scope", "source", "test", "rule", "status", "reason", "le", "quantile", "group"}
-)
+    {
+        "alertname", "alertstate", "severity", "scope", "source", "test", "rule", "status", "reason", "le", "quantile",
+        "group",
+    }
+)  # fmt: skip
 """Labels of alerts, groups and histograms."""
 _TARGET_LABELS = frozenset(
     {

@@ -7,6 +7,7 @@ import math
 import re
 import subprocess
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,14 @@ from structlog.testing import capture_logs
 
 from exporter.metrics.exposition import ExpositionCache
 from exporter.metrics.passthrough import DEFAULT_HELP, ExportParser, parse_passthrough
-from exporter.model import PassthroughFamily, PassthroughMetrics, PassthroughSample, PassthroughText, UpstreamState
+from exporter.model import (
+    Labels,
+    PassthroughFamily,
+    PassthroughMetrics,
+    PassthroughSample,
+    PassthroughText,
+    UpstreamState,
+)
 from exporter.runtime.redaction import redactor
 from tests.metrics.generated_views import rendered, stream, view
 from tests.polling.test_coordinator import PolledUpstream
@@ -277,6 +285,31 @@ def test_reserved_labels_are_renamed() -> None:
 @pytest.mark.parametrize("kind", ["counter", "untyped", "histogram", "summary"])
 def test_target_labels_are_renamed(kind: str, label: str) -> None:
     assert series(f'# TYPE x_total {kind}\nx_total{{{label}="a"}} 1\n') == [f'wave_x_total{{exported_{label}="a"}} 1']
+
+
+CONFIGURED: Labels = (("site", 'no "r"'), ("team", "sports"))
+
+
+@pytest.mark.parametrize("kind", ["counter", "untyped", "histogram", "summary"])
+def test_configured_labels_are_added_and_conflicting_ones_renamed(kind: str) -> None:
+    text = f'# TYPE x_total {kind}\nx_total{{team="a",exported_team="b"}} 1\nx_total 2\n'
+    exported = PassthroughText(text=text, prefix="wave_", max_series=9, stale_at=math.inf)
+    state = view(platform="wave", upstream="wave", labels=CONFIGURED)
+    for labels, ours in ((CONFIGURED, r',site="no \"r\"",team="sports"'), ((), "")):
+        metrics = ExportParser("wave", "wave", labels)(exported)
+        text = rendered(msgspec.structs.replace(state, labels=labels, passthrough=metrics)).text.decode()
+        theirs = 'exported_exported_team="a",exported_team="b"' if labels else 'exported_team="b",team="a"'
+        assert f"wave_x_total{{{OURS}{ours},{theirs}}} 1\n" in text
+        assert f"wave_x_total{{{OURS}{ours}}} 2\n" in text
+        assert f"{DROPPED}{{{OURS}{ours}}} 0\n" in text
+
+
+def test_changed_labels_replace_cached_text() -> None:
+    cache = ExpositionCache()
+    state = upstream(parse("# TYPE a gauge\na 1\n"))
+    for labels in (CONFIGURED, (), CONFIGURED[:1]):
+        changed = msgspec.structs.replace(state, labels=labels)
+        assert rendered(changed, cache=cache).text == rendered(changed).text
 
 
 def test_family_of_several_upstreams_has_one_heading() -> None:

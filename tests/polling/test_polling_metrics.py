@@ -88,6 +88,26 @@ def test_readded_upstream_is_counted_from_0_by_old_and_new_observers(metrics: St
     assert values(text, "stream_upstream_request_duration_seconds_count") == {("GET /x",): 2}
 
 
+def test_series_have_the_labels_of_their_upstream(metrics: StudioMetrics) -> None:
+    def teams(upstream: str) -> set[str | None]:
+        return {
+            sample.labels.get("team")
+            for family in text_string_to_metric_families(metrics.registry.render().decode())
+            for sample in family.samples
+            if sample.labels["upstream"] == upstream
+        }
+
+    metrics.add_upstream(**EDGE, labels=(("team", 'the "b" \\'),))
+    count_everything(metrics, EDGE)
+    assert (teams("studio"), teams("edge")) == ({None}, {'the "b" \\'})
+    metrics.remove_upstream(**EDGE)
+    metrics.add_upstream(**EDGE, labels=(("team", "c"),))
+    assert (teams("studio"), teams("edge")) == ({None}, {"c"})
+    metrics.remove_upstream(**EDGE)
+    metrics.add_upstream(**EDGE)
+    assert teams("edge") == {None}
+
+
 def test_removed_upstream_has_no_series_and_is_not_counted(metrics: StudioMetrics) -> None:
     count_everything(metrics, STUDIO)
     metrics.add_upstream(**EDGE)
