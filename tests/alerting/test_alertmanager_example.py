@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,37 @@ def test_example_with_its_templates_passes_amtool_check() -> None:
     done = run("amtool", "check-config", EXAMPLE)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert " - 1 templates\n" in done.stdout
+
+
+def documented_routes() -> list[dict[str, Any]]:
+    """Return the example routes by team in ``docs/alerting.md``."""
+    text = (ALERTS.parent / "docs" / "alerting.md").read_text(encoding="utf-8").partition("### Routing by team")[2]
+    routes: list[dict[str, Any]] = yaml_text.parse(text.split("```")[1].removeprefix("yaml"))
+    return routes
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("labels", "receiver"),
+    [
+        ({"severity": "critical", "team": "sports"}, "sports-pager"),
+        ({"severity": "info", "team": "sports"}, "sports-tickets"),
+        ({"severity": "critical", "team": "news"}, "pager"),
+        ({"severity": "warning"}, "tickets"),
+    ],
+)
+def test_documented_routes_by_team(labels: dict[str, str], receiver: str, tmp_path: Path) -> None:
+    configuration = example_configuration()
+    routes = documented_routes()
+    configuration["route"]["routes"] = [*routes, *configuration["route"]["routes"]]
+    configuration["receivers"] += [{"name": route["receiver"]} for route in routes]
+    del configuration["templates"]
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(yaml_text.render(configuration))
+    alert = labels_of(RULES_BY_NAME["StreamUnhealthy"]) | labels
+    pairs = [f"{name}={value}" for name, value in alert.items()]
+    done = run("amtool", "config", "routes", "test", f"--config.file={file}", *pairs)
+    assert (done.returncode, done.stdout.split()) == (0, [receiver]), done.stderr
 
 
 def test_secrets_are_read_from_files() -> None:

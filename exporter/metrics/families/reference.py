@@ -47,6 +47,39 @@ limits the response to those parts; the parameter may be repeated.
 - A label value longer than 256 characters is cut to 240, followed by `#` and 8 hex digits of its SHA-256.
 - Names, types and labels are a stable interface; every change is listed in `CHANGELOG.md`.
 """
+_LABELS = """\
+## Labels
+
+`labels` of an upstream (or of `defaults`, for all upstreams without labels of their own) adds labels to every series
+and alert of the upstream and its streams: to all families below with the labels `platform` and `upstream`, to `/probe`,
+to pass-through metrics, and to the alerts of Prometheus and of the sidecar. Use them for facts that seldom change, such
+as the team to notify:
+
+```yaml
+upstreams:
+  - name: edge-a
+    platform: storm
+    url: http://127.0.0.1:8080
+    labels: {team: sports, site: berlin}
+```
+
+[Alerting](alerting.md#routing-by-team) has a route that uses them.
+
+- The number of series stays the same. At most 8 labels are allowed; a scrape gets longer by the length of the labels in
+  each line. All streams of an upstream have the same labels.
+- A changed label starts new series: graphs and windows of rules begin again, while the old series end. See
+  [upgrading](upgrading.md#configured-labels) for its effects on alerts.
+- These names are refused, because another label of the same name would overwrite them, or be overwritten:
+  - labels of the exporter's own series and alerts, such as `stream`, `status`, `reason`, `protocol`, `le`, `alertname`,
+    `alertstate`, `severity`, `scope`, `source`, `rule` and `group`;
+  - labels that Prometheus, its operator or service discovery attach to targets: `job`, `instance`, `namespace`, `pod`,
+    `container`, `service`, `endpoint`, `node`, `cluster`, `region`, `shard`, `replica`, `prometheus` and
+    `prometheus_replica`;
+  - names that start with `__` or `exported_`.
+- If your Prometheus attaches another target label of the same name, it renames the exporter's label to `exported_…`.
+  Choose another name, because the sidecar's alerts and those of Prometheus would differ.
+- A label of the same name on a pass-through metric is renamed to `exported_…`.
+"""
 _STREAMS = """\
 ## Streams
 
@@ -125,6 +158,7 @@ def page(platforms: Mapping[str, PlatformMetadata]) -> str:
     """Return the page for these platforms by name, in the order of the columns."""
     parts = [
         _INTRODUCTION,
+        _LABELS,
         _STREAMS,
         _table(("family", "type", "labels", "unit", "series", "source", "meaning"), map(_stream_row, _PER_STREAM)),
         _SAMPLED,
