@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform as python_platform
+import re
 from collections.abc import Iterable, Iterator
 
 from prometheus_client import (
@@ -29,10 +30,13 @@ from exporter.metrics.families.exporter_families import (
     UPSTREAM_RETIRED,
 )
 from exporter.metrics.families.family import Family
-from exporter.metrics.text_format import label_value
+from exporter.metrics.text_format import label_text
 from exporter.model import Labels
 from exporter.runtime.revision import revision
 from exporter.sharding import SINGLE, Shard
+
+_UPSTREAM = re.compile(rb'[{,]upstream="([^"]*)"')
+"""The label ``upstream`` in a sample line. Quotes in the values of other labels are escaped."""
 
 
 class FamilyRegistry(CollectorRegistry):
@@ -41,15 +45,15 @@ class FamilyRegistry(CollectorRegistry):
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         super().__init__()
-        self._labels: dict[str, dict[str, str]] = {}
-        """Labels to add to the series of an upstream, by its name."""
+        self._labels: dict[bytes, bytes] = {}
+        """Text to insert after the label ``upstream``, by its value."""
 
     def label_upstream(self, upstream: str, labels: Labels) -> None:
         """Add these labels to every series with the label ``upstream`` of this value, instead of earlier ones."""
         if labels:
-            self._labels[upstream] = {name: label_value(value) for name, value in labels}
+            self._labels[upstream.encode()] = f",{label_text(*zip(*labels, strict=True))}".encode()
         else:
-            self._labels.pop(upstream, None)
+            self._labels.pop(upstream.encode(), None)
 
     def counter(self, family: Family) -> Counter:
         """Create and register a counter."""
@@ -65,21 +69,16 @@ class FamilyRegistry(CollectorRegistry):
 
     def collect(self) -> Iterator[Metric]:
         """Return only the families that have samples, so that no HELP and TYPE lines appear without samples."""
-        families = (family for family in super().collect() if family.samples)
-        return map(self._add_labels, families) if self._labels else families
-
-    def _add_labels(self, family: Metric) -> Metric:
-        family.samples = [
-            sample._replace(labels={**sample.labels, **labels})
-            if (labels := self._labels.get(sample.labels.get("upstream", "")))
-            else sample
-            for sample in family.samples
-        ]
-        return family
+        return (family for family in super().collect() if family.samples)
 
     def render(self) -> bytes:
         """Render the families in the order in which they were registered."""
-        return generate_latest(self)
+        text = generate_latest(self)
+        # inserted into the text, because replacing the labels of each sample takes half as long as rendering
+        return _UPSTREAM.sub(self._insert_labels, text) if self._labels else text
+
+    def _insert_labels(self, upstream: re.Match[bytes]) -> bytes:
+        return upstream[0] + self._labels.get(upstream[1], b"")
 
 
 class ExporterMetrics:

@@ -14,6 +14,7 @@ from exporter.model import StreamReport, StreamState
 from exporter.web.serializers import stream_facts
 from exporter.web.sidecar_api import SidecarApi
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
+from tests.metrics.generated_views import labelled
 from tests.page.served_app import serve_app
 from tests.page.states import stream_state, upstream_state
 from tests.sidecar.sidecar_harness import UNHEALTHY, sidecar_harness
@@ -43,7 +44,8 @@ def facts() -> Iterable[str]:
     """Return the keys of a stream with all fields set."""
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
-    return stream_facts(stream_state("one", report=StreamReport(**everything), **known))
+    state = stream_state("one", report=StreamReport(**everything), **known)
+    return stream_facts(labelled(upstream_state([state]), (("team", "sports"),)).streams[0])
 
 
 async def sidecar_keys() -> AsyncIterator[str]:

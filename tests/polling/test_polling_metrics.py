@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -10,8 +12,8 @@ from exporter.metrics.self_metrics import FamilyRegistry
 from exporter.model import Reason
 from exporter.polling.self_metrics import PollingMetrics
 
-STUDIO = {"platform": "livepeer", "upstream": "studio"}
-EDGE = {"platform": "storm", "upstream": "edge"}
+STUDIO: Any = {"platform": "livepeer", "upstream": "studio"}
+EDGE: Any = {"platform": "storm", "upstream": "edge"}
 
 
 class StudioMetrics(PollingMetrics):
@@ -99,6 +101,7 @@ def test_series_have_the_labels_of_their_upstream(metrics: StudioMetrics) -> Non
 
     metrics.add_upstream(**EDGE, labels=(("team", 'the "b" \\'),))
     count_everything(metrics, EDGE)
+    metrics.request_observer(**EDGE)('GET /,upstream="studio"', "200", 0.02)
     assert (teams("studio"), teams("edge")) == ({None}, {'the "b" \\'})
     metrics.remove_upstream(**EDGE)
     metrics.add_upstream(**EDGE, labels=(("team", "c"),))
