@@ -450,5 +450,9 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     labels: Labels = ()
     overrides: AlertOverrides = NO_OVERRIDES
     """For rules about the upstream itself."""
+    threshold_rows: tuple[tuple[tuple[str, str], float], ...] = ()
+    """Rows of ``stream_alert_threshold``: stream (empty: the upstream itself) and rule, and the threshold."""
+    off_rows: tuple[tuple[tuple[str, str], float], ...] = ()
+    """Rows of ``stream_alert_off``: stream (empty: the upstream itself) and rule, and 1."""
     maintenance: Maintenance | None = None
     """The upstream's own active maintenance window."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL
-from exporter.alerting.promql import Dialect, PromQL, number
+from exporter.alerting.promql import Dialect, PromQL, number, overridden_limits, overrides_matchers
+from exporter.alerting.recordings import ALERT_THRESHOLD
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import Rule, Scope, Unit
 from exporter.metrics.text_format import label_value
@@ -41,6 +42,9 @@ _GO_FORMATS = {
     Unit.NUMBER: '{{ printf "%%.4g" %s }}',
     Unit.COUNT: '{{ printf "%%.0f" %s }}',
 }
+_PLAIN_UNITS = (Unit.NUMBER, Unit.COUNT)
+"""Units whose thresholds are shown as plain numbers."""
+_GO_GENERAL = '{{ printf "%%.6g" %s }}'
 _GO_VALUE = "(. | first | value)"
 _SUBJECTS = {
     Scope.STREAM: "{stream} on {upstream} ({platform})",
@@ -68,7 +72,8 @@ def unnamed_summary(active: ActiveRule) -> str:
     """Return the rule's summary without the names of a stream or upstream, for lists of rules."""
     summary = active.rule.summary.replace(" at {instance}", "").replace(" {target}", "")
     summary = summary.replace("{subject}", _UNNAMED_SUBJECTS[active.rule.scope])
-    text = _PLACEHOLDER.sub(lambda match: _rule_text(active, active.grades[-1], match[1]) or match[0], summary)
+    values = {"threshold": format_threshold(active), **_slo_texts(active)}
+    text = _PLACEHOLDER.sub(lambda match: values.get(match[1]) or match[0], summary)
     return text[0].upper() + text[1:]
 
 
@@ -95,6 +100,8 @@ class _AnnotationWriter(ABC):
         return {name: text for name, text in annotations.items() if text}
 
     def _fill(self, template: str) -> str:
+        slo_texts = _slo_texts(self._active)
+
         def fill_placeholder(match: re.Match[str]) -> str:
             match match[1]:
                 case "subject":
@@ -105,7 +112,9 @@ class _AnnotationWriter(ABC):
                     return self._fill(self._rule.expected)
                 case "reference":
                     return self._reference()
-            text = _rule_text(self._active, self._grade, match[1])
+                case "threshold":
+                    return self._threshold()
+            text = slo_texts.get(match[1])
             return self._label(match[1]) if text is None else text
 
         return _PLACEHOLDER.sub(fill_placeholder, template)
@@ -117,6 +126,10 @@ class _AnnotationWriter(ABC):
     @abstractmethod
     def _reference(self) -> str:
         """Return the value of the series that the value is compared with."""
+
+    @abstractmethod
+    def _threshold(self) -> str:
+        """Return the threshold in force for the stream or upstream."""
 
     @abstractmethod
     def _label(self, name: str) -> str:
@@ -172,6 +185,20 @@ class AnnotationTemplates(_AnnotationWriter):
         query = self._query(reference.family, f"{number(reference.scale)} * max(last_over_time(%s[{{window}}]))")
         return f"{{{{ with {query} }}}}{_GO_FORMATS[self._rule.unit] % _GO_VALUE}{{{{ end }}}}"
 
+    def _threshold(self) -> str:
+        own = format_threshold(self._active, self._grade)
+        if self._rule.scope is Scope.EXPORTER or not own:
+            return own
+        query = self._query(
+            ALERT_THRESHOLD,
+            overridden_limits("max(%s)", self._active, self._grade),
+            matchers=overrides_matchers(self._rule),
+            labels=PromQL(self._dialect).join_labels(self._rule.scope).split(", "),
+        )
+        unit = _threshold_unit(self._rule)
+        overridden = (_GO_GENERAL if unit in _PLAIN_UNITS else _GO_FORMATS[unit]) % _GO_VALUE
+        return f"{{{{ with {query} }}}}{overridden}{{{{ else }}}}{own}{{{{ end }}}}"
+
     def _since(self) -> str:
         if not self._labels:
             return ""
@@ -199,10 +226,13 @@ class AnnotationTemplates(_AnnotationWriter):
         query = self._query("stream_health_reason", "max by (reason) (%s)")
         return f'{{{{ $sep := "" }}}}{{{{ with $samples := {query} }}}}{each}{{{{ end }}}}'
 
-    def _query(self, family: str, expression: str = "%s", *, matchers: str | None = None) -> str:
+    def _query(
+        self, family: str, expression: str = "%s", *, matchers: str | None = None, labels: Sequence[str] | None = None
+    ) -> str:
         """Return a template query for the series with the alert's labels, which ``expression`` wraps."""
         own = self._dialect.selector if matchers is None else matchers
-        labels = self._labels if matchers is not None else _SCOPE_LABELS[self._rule.scope]
+        if labels is None:
+            labels = self._labels if matchers is not None else _SCOPE_LABELS[self._rule.scope]
         selector = ",".join(part for part in (own.replace("%", "%%"), *(f"{label}=%q" for label in labels)) if part)
         filled = PromQL(self._dialect).fill_template(expression, self._active.slo) % f"{family}{{{selector}}}"
         text = filled.replace("\\", "\\\\").replace('"', '\\"')
@@ -218,6 +248,8 @@ class AlertFacts:
     """The stream's status, or the reason for the upstream's failure."""
     reference: float | None = None
     """Scaled value of the series that the value is compared with."""
+    threshold: float | None = None
+    """Threshold of the rule for the stream or upstream, if it has been overridden, in the base unit of the metric."""
     since: float | None = None
     """Time since which the condition has held, in Unix seconds."""
     reasons: Iterable[str] = ()
@@ -252,6 +284,9 @@ class AnnotationTexts(_AnnotationWriter):
         reference = self._facts.reference
         return "" if reference is None else format_value(self._rule.unit, reference)
 
+    def _threshold(self) -> str:
+        return format_threshold(self._active, self._grade, self._facts.threshold)
+
     def _since(self) -> str:
         return "" if self._facts.since is None else format_time(self._facts.since)
 
@@ -275,25 +310,28 @@ def format_value(unit: Unit, value: float) -> str:
     return _VALUE_FORMATS[unit](value)
 
 
-def format_threshold(active: ActiveRule, grade: Grade | None = None) -> str:
-    """Format the threshold of a grade (default: the rule's own severity); empty if it has none."""
-    limit = active.limit_of(grade or active.grades[-1])
+def format_threshold(active: ActiveRule, grade: Grade | None = None, override: float | None = None) -> str:
+    """Format the threshold of a grade (default: the rule's own severity); empty if it has none.
+
+    ``override``: the threshold of one stream or upstream, in the base unit of the metric.
+    """
+    limit = active.limit_of(grade or active.grades[-1], override)
     if limit is None:
         return ""
-    unit = active.rule.threshold_unit or active.rule.unit
-    return number(limit) if unit in (Unit.NUMBER, Unit.COUNT) else format_value(unit, limit)
+    unit = _threshold_unit(active.rule)
+    if unit in _PLAIN_UNITS:
+        return number(limit) if override is None else f"{limit:.6g}"
+    return format_value(unit, limit)
 
 
-def _rule_text(active: ActiveRule, grade: Grade, name: str) -> str | None:
-    """Return the text of a placeholder that is the same for all alerts; None for a label."""
-    match name:
-        case "threshold":
-            return format_threshold(active, grade)
-        case "goal":
-            return format_value(Unit.RATIO, active.slo.goal)
-        case "budget":
-            return format_value(Unit.RATIO, active.slo.budget_ratio)
-    return None
+def _threshold_unit(rule: Rule) -> Unit:
+    return rule.threshold_unit or rule.unit
+
+
+def _slo_texts(active: ActiveRule) -> dict[str, str]:
+    """Return the texts of the placeholders for the health SLO."""
+    slo = active.slo
+    return {"goal": format_value(Unit.RATIO, slo.goal), "budget": format_value(Unit.RATIO, slo.budget_ratio)}
 
 
 def _format_general(value: float) -> str:

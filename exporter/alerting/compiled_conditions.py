@@ -23,6 +23,7 @@ from exporter.alerting.rules.rule import (
     Threshold,
 )
 from exporter.alerting.series_lookup import ExtraLabels, Samples, Subject, series_reader
+from exporter.model import NO_OVERRIDES, AlertOverrides
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
@@ -39,7 +40,7 @@ class ChangeCounter:
     Times are on the steady clock.
     """
 
-    __slots__ = ("_changes", "_last_at", "_last_value", "_only_rises")
+    __slots__ = ("_changes", "_last_at", "_last_value", "_only_rises", "overrides")
 
     def __init__(self, *, only_rises: bool = False) -> None:
         """``only_rises``: count like ``changes() - resets()``."""
@@ -48,6 +49,8 @@ class ChangeCounter:
         self._last_value: float | None = None
         self._changes: deque[float] = deque()
         """Time of the sample before each change. A change counts while that sample is within the window."""
+        self.overrides = NO_OVERRIDES
+        """The stream's overrides when it was last served."""
 
     def add(self, at: float, value: float) -> None:
         """Add a sample."""
@@ -71,6 +74,8 @@ class Match(NamedTuple):
     value: float
     reference: float | None
     """The value of the series that ``value`` is compared with."""
+    threshold: float | None = None
+    """The rule's threshold for this subject, if it has been overridden."""
 
 
 class CompiledCondition:
@@ -82,7 +87,7 @@ class CompiledCondition:
         assert condition is not None
         self.active = active
         self.grade = grade
-        measure, limit = condition.measure, active.limit_of(grade)
+        measure = condition.measure
         measured = measure.left
         self.share = ShareCounter(measured) if isinstance(measured, StreamShare) else None
         """Counter for a condition on a share of the upstream's streams."""
@@ -95,11 +100,11 @@ class CompiledCondition:
         self._only_rises = isinstance(measured, Series) and measured.rises_within is not None
         self._window = None if window is None else window / active.time_scale
         self._compare = _OPERATORS[measure.operator]
-        self._get_limit = _limit_reader(measure, limit)
+        self._read_limit = _limit_reader(measure, active, grade)
         reference = active.rule.reference
         self._read_reference = None if reference is None else series_reader(reference)
-        self._also = [_compile_guard(guard, limit) for guard in (*condition.also, *grade.also)]
-        self._unless = [_compile_guard(guard, limit) for guard in condition.unless]
+        self._also = [_compile_guard(guard) for guard in (*condition.also, *grade.also)]
+        self._unless = [_compile_guard(guard) for guard in condition.unless]
         self._changes: dict[tuple[str, str], ChangeCounter] = {}
         """By upstream and stream; series whose changes are counted have no other labels."""
 
@@ -111,8 +116,12 @@ class CompiledCondition:
     def matches(self, subject: Subject, steady_now: float) -> Sequence[Match]:
         """Return the samples for which the condition holds."""
         samples = self._read_series(subject) if self._window is None else self._count_changes(subject, steady_now)
-        limit = self._get_limit(subject) if samples else None
-        if limit is None:
+        if not samples:
+            return ()
+        overrides = self._overrides_of(subject)
+        override = overrides.thresholds.get(self.rule.name)
+        limit = self._read_limit(subject, override)
+        if limit is None or self.rule.name in overrides.off:
             return ()
         compare = self._compare
         matching = [sample for sample in samples if compare(sample[1], limit)]
@@ -120,7 +129,7 @@ class CompiledCondition:
         if not matching or not self._guards_hold(subject):
             return ()
         reference = None if self._read_reference is None else _first_value(self._read_reference(subject))
-        return [Match(extra, value, reference) for extra, value in matching]
+        return [Match(extra, value, reference, override) for extra, value in matching]
 
     def streams_in_window(self, upstream: str, steady_now: float) -> set[str]:
         """Return the streams with samples in the window, and drop the samples of the others."""
@@ -147,8 +156,18 @@ class CompiledCondition:
             if counter is None:
                 counter = self._changes[key] = ChangeCounter(only_rises=self._only_rises)
             counter.add(steady_now, value)
+        if counter is not None and subject.overrides is not None:
+            counter.overrides = subject.overrides
         count = None if counter is None else counter.count(steady_now - self._window)
         return () if count is None else (((), float(count)),)
+
+    def _overrides_of(self, subject: Subject) -> AlertOverrides:
+        """Return the overrides in force for a subject, for a departed stream those when it was last served."""
+        overrides = subject.overrides
+        if overrides is not None:
+            return overrides
+        counter = self._changes.get((subject.upstream_state.upstream, subject.stream))
+        return NO_OVERRIDES if counter is None else counter.overrides
 
     def _read_share(self, _: Subject) -> Samples:
         assert self.share is not None
@@ -163,7 +182,7 @@ class ShareCounter:
     """Counts the streams of one upstream at a time for which all guards hold."""
 
     def __init__(self, share: StreamShare) -> None:
-        self._guards = [_compile_guard(guard, None) for guard in share.guards]
+        self._guards = [_compile_guard(guard) for guard in share.guards]
         self._minimum = share.minimum
         self._matching = self._total = 0
 
@@ -182,40 +201,44 @@ class ShareCounter:
         return self._matching / self._total if self._matching >= self._minimum else None
 
 
-def _limit_reader(comparison: Comparison | ShareComparison, limit: float | None) -> Callable[[Subject], float | None]:
+def _limit_reader(
+    comparison: Comparison | ShareComparison, active: ActiveRule, grade: Grade
+) -> Callable[[Subject, float | None], float | None]:
+    """Return a function that returns the limit for a subject, given the threshold that overrides the rule's."""
     if not isinstance(comparison.right, Threshold):
         constant = float(comparison.right)
-        return lambda _: constant
+        return lambda _, __: constant
+    limit = active.limit_of(grade)
     assert limit is not None, "the rule compares with a threshold, but has none"
     if comparison.right.of is None:
-        return lambda _: limit
+        return lambda _, override: limit if override is None else active.limit_of(grade, override)
     read_series = series_reader(comparison.right.of)
 
-    def read_relative_limit(subject: Subject) -> float | None:
+    def read_relative_limit(subject: Subject, override: float | None) -> float | None:
         value = _first_value(read_series(subject))
-        return None if value is None else limit * value
+        factor = limit if override is None else active.limit_of(grade, override)
+        return None if value is None or factor is None else factor * value
 
     return read_relative_limit
 
 
-def _compile_guard(guard: Guard, limit: float | None) -> Callable[[Subject], bool]:
+def _compile_guard(guard: Guard) -> Callable[[Subject], bool]:
     if isinstance(guard, AnyStream):
         return _compile_any_stream(guard)
     read_series = series_reader(guard.series if isinstance(guard, Present) else guard.left)
     if isinstance(guard, Present):
         return lambda subject: _first_value(read_series(subject)) is not None
-    compare = _OPERATORS[guard.operator]
-    get_right = _limit_reader(guard, limit)
+    compare, right = _OPERATORS[guard.operator], guard.constant
 
     def holds(subject: Subject) -> bool:
-        left, right = _first_value(read_series(subject)), get_right(subject)
-        return left is not None and right is not None and compare(left, right)
+        left = _first_value(read_series(subject))
+        return left is not None and compare(left, right)
 
     return holds
 
 
 def _compile_any_stream(any_stream: AnyStream) -> Callable[[Subject], bool]:
-    guards = [_compile_guard(guard, None) for guard in any_stream.guards]
+    guards = [_compile_guard(guard) for guard in any_stream.guards]
 
     def some_stream_matches(subject: Subject) -> bool:
         streams = (Subject(subject.upstream_state, state) for state in subject.upstream_state.streams)

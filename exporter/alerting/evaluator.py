@@ -72,6 +72,8 @@ class Alert:
     """The stream's status, or the reason for the upstream's failure."""
     reference: float | None = None
     """Value of the series that ``value`` is compared with."""
+    threshold: float | None = None
+    """Threshold of the rule for this stream or upstream, if it has been overridden."""
     last_bitrate: float | None = None
     """Last known ingest bitrate of the stream, in bytes per second."""
     last_viewers: int | None = None
@@ -251,7 +253,7 @@ class Evaluator:
                 active_steady=now.steady,
                 value=match.value,
             )
-        alert.value, alert.reference = match.value, match.reference
+        alert.value, alert.reference, alert.threshold = match.value, match.reference, match.threshold
         alert.keep_since = alert.keep_steady = None
         if stream_state is not None:
             if stream_state.report.id:

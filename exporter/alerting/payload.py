@@ -133,6 +133,7 @@ class AlertFormatter:
             value=alert.value,
             state=alert.state,
             reference=alert.reference,
+            threshold=alert.threshold,
             since=alert.active_at,
             reasons=alert.reasons,
             last_bitrate=alert.last_bitrate,

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL, DEFAULT_SELECTOR
-from exporter.alerting.recordings import is_upstream_series, record_name
+from exporter.alerting.recordings import ALERT_OFF, ALERT_THRESHOLD, is_upstream_series, record_name
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import (
     BRIDGED_INTERVALS,
@@ -24,6 +24,7 @@ from exporter.alerting.rules.rule import (
     Comparison,
     Guard,
     Present,
+    Rule,
     Scope,
     Series,
     ShareComparison,
@@ -38,7 +39,9 @@ from exporter.model import Labels
 REPLICA_LABELS = ("instance", "pod")
 
 _POD = "pod"
-_PLACEHOLDER = re.compile(r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|(?P<name>[a-z_]+))\}")
+_PLACEHOLDER = re.compile(
+    r"\{(?:(?P<duration>\d+(?:ms|s|m|h|d|w))|count:(?P<count>\d+)|limits:(?P<base>[\w:]+)|(?P<name>[a-z_]+))\}"
+)
 _SELECTOR = re.compile(r"\{SELECTOR(,?)([^{}]*)\}")
 
 
@@ -101,20 +104,27 @@ class PromQL:
     def expression(self, active: ActiveRule, grade: Grade | None = None) -> str:
         """Return the expression of a grade (default: the rule's own severity)."""
         *worse, own = active.grades
-        if grade is None or grade == own:
-            return "\n".join([self._grade(active, own), *(self._unless_worse(active, own, other) for other in worse)])
-        return self._grade(active, grade)
+        grade = grade or own
+        lines = [self._grade(active, grade), *self._unless_off(active)]
+        if grade == own:
+            lines += [self._unless_worse(active, own, other) for other in worse]
+        return "\n".join(lines)
 
     def _grade(self, active: ActiveRule, grade: Grade) -> str:
-        limit, condition = active.limit_of(grade), active.rule.condition
+        condition = active.rule.condition
         if condition is None:
-            lines = [self.fill_template(active.rule.promql, active.slo, limit)] if active.rule.promql else []
+            lines = [self._fill_rule(active, grade)] if active.rule.promql else []
         else:
-            lines = [self._comparison(condition.measure, limit)]
-            lines += [self._join("and", active.rule.scope, guard, limit) for guard in condition.also]
-            lines += [self._join("unless", active.rule.scope, guard, limit) for guard in condition.unless]
-        lines += [self._join("and", active.rule.scope, guard, limit) for guard in grade.also]
+            lines = [self._comparison(condition.measure, active, grade)]
+            lines += [self._join("and", active.rule.scope, guard) for guard in condition.also]
+            lines += [self._join("unless", active.rule.scope, guard) for guard in condition.unless]
+        lines += [self._join("and", active.rule.scope, guard) for guard in grade.also]
         return "\n".join(lines)
+
+    def _unless_off(self, active: ActiveRule) -> Iterator[str]:
+        """Exclude streams or upstreams for which the rule is switched off."""
+        if active.rule.scope is not Scope.EXPORTER:
+            yield f"unless on ({self.join_labels(active.rule.scope)}) {_select_overrides(ALERT_OFF, active.rule)}"
 
     def _unless_worse(self, active: ActiveRule, own: Grade, worse: Grade) -> str:
         """Exclude alerts for which the critical grade fires, or would fire no later."""
@@ -125,7 +135,32 @@ class PromQL:
             condition = f"{condition}\nand on ({on}) ALERTS{{{name}}}"
         return f"unless on ({on}) (\n{_indent(condition)}\n)"
 
-    def fill_template(self, template: str, slo: HealthSlo, limit: float | None = None) -> str:
+    def _overridden_limits(self, active: ActiveRule, grade: Grade) -> str:
+        """Return an expression for the thresholds that replace a grade's own, by stream or upstream."""
+        selected = _select_overrides(ALERT_THRESHOLD, active.rule)
+        return overridden_limits(f"max by ({self.join_labels(active.rule.scope)}) ({selected})", active, grade)
+
+    def _limits(self, active: ActiveRule, grade: Grade, base: str) -> str:
+        """Return the thresholds in force, for every stream or upstream in ``base``."""
+        on = self.join_labels(active.rule.scope)
+        limit = number(_require_limit(active.limit_of(grade)))
+        return f"(\n  {self._overridden_limits(active, grade)}\n  or on ({on}) 0 * max by ({on}) ({base}) + {limit}\n)"
+
+    def _fill_rule(self, active: ActiveRule, grade: Grade) -> str:
+        return self.fill_template(
+            active.rule.promql,
+            active.slo,
+            active.limit_of(grade),
+            lambda base: self._limits(active, grade, base),
+        )
+
+    def fill_template(
+        self,
+        template: str,
+        slo: HealthSlo,
+        limit: float | None = None,
+        limits: Callable[[str], str] | None = None,
+    ) -> str:
         """Fill in the placeholders of a rule's PromQL.
 
         - ``{SELECTOR}`` or ``{SELECTOR,more="…"}``: label matchers of a series
@@ -133,8 +168,9 @@ class PromQL:
         - ``{window}``: how long failed scrapes are bridged
         - ``{by_job}``, ``{by_target}``, ``{by_upstream}``, ``{by_stream}``: the labels that identify one of them
         - ``{replicas}``: the replica labels
-        - ``{threshold}``, ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``), ``{budget_ratio}``, ``{minimum}``:
-          settings
+        - ``{limits:stream:live}``: the thresholds in force for all streams (or upstreams) in a recording
+        - ``{threshold}`` (of a rule about the exporter), ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``),
+          ``{budget_ratio}``, ``{minimum}``: settings
         """
         values: dict[str, Callable[[], str]] = {
             "threshold": lambda: number(_require_limit(limit)),
@@ -150,6 +186,9 @@ class PromQL:
                 return self.duration(parse_duration(match["duration"]))
             if match["count"]:
                 return self._count(int(match["count"]))
+            if match["base"]:
+                assert limits is not None, "only a rule has limits"
+                return limits(match["base"])
             labels = self._joins.get(match["name"])
             return values[match["name"]]() if labels is None else ", ".join(labels)
 
@@ -184,36 +223,48 @@ class PromQL:
     def _count(self, count: int) -> str:
         return str(max(1, math.ceil(count / self._dialect.time_scale)))
 
-    def _join(self, operator: str, scope: Scope, guard: Guard, limit: float | None) -> str:
+    def _join(self, operator: str, scope: Scope, guard: Guard) -> str:
         if isinstance(guard, AnyStream):
-            lines = [self._guard(guard.guards[0], limit)]
-            lines += [self._join("and", Scope.STREAM, other, limit) for other in guard.guards[1:]]
+            lines = [self._guard(guard.guards[0])]
+            lines += [self._join("and", Scope.STREAM, other) for other in guard.guards[1:]]
             text = _indent("\n".join(lines))
             return f"{operator} on ({self.join_labels(Scope.UPSTREAM)}) (\n{text}\n)"
         series = guard.series if isinstance(guard, Present) else guard.left
         joined = Scope.UPSTREAM if is_upstream_series(series) else scope
-        return f"{operator} on ({self.join_labels(joined)}) {self._guard(guard, limit)}"
+        return f"{operator} on ({self.join_labels(joined)}) {self._guard(guard)}"
 
-    def _guard(self, guard: Comparison | Present, limit: float | None) -> str:
-        return _render_series(guard.series) if isinstance(guard, Present) else self._comparison(guard, limit)
+    def _guard(self, guard: Comparison | Present) -> str:
+        if isinstance(guard, Present):
+            return _render_series(guard.series)
+        return f"{_render_series(guard.left)} {guard.operator} {number(guard.constant)}"
 
-    def _comparison(self, comparison: Comparison | ShareComparison, limit: float | None) -> str:
-        measured = comparison.left
-        left = self._share(measured) if isinstance(measured, StreamShare) else _render_series(measured)
+    def _comparison(self, comparison: Comparison | ShareComparison, active: ActiveRule, grade: Grade) -> str:
+        measured, operator = comparison.left, comparison.operator
         if not isinstance(comparison.right, Threshold):
-            return f"{left} {comparison.operator} {number(comparison.right)}"
-        right = number(_require_limit(limit))
-        reference = comparison.right.of
+            left = self._share(measured) if isinstance(measured, StreamShare) else _render_series(measured)
+            return f"{left} {operator} {number(comparison.right)}"
+        on = self.join_labels(active.rule.scope)
+        if isinstance(measured, StreamShare):
+            limits = self._limits(active, grade, "upstream:answering")
+            return f"{self._share(measured)}\n{operator} on ({on}) group_left () {limits}"
+        left, limit = _render_series(measured), number(_require_limit(active.limit_of(grade)))
+        overridden, reference = self._overridden_limits(active, grade), comparison.right.of
         if reference is None:
-            return f"{left} {comparison.operator} {right}"
-        on = self.join_labels(Scope.UPSTREAM if is_upstream_series(reference) else Scope.STREAM)
-        limits = f"max by ({on}) ({right} * {_render_series(reference)})"
-        return f"{left} {comparison.operator} on ({on}) group_left () {limits}"
+            # without overrides, this costs no more than the comparison with the default
+            own = f"{left} {operator} {limit} unless on ({on}) {_select_overrides(ALERT_THRESHOLD, active.rule)}"
+            return f"(\n  {own}\n  or {left} {operator} on ({on}) group_left () {overridden}\n)"
+        series = _render_series(reference)
+        return (
+            f"{left} {operator} on ({on}) group_left () (\n"
+            f"  {overridden} * on ({on}) max by ({on}) ({series})\n"
+            f"  or on ({on}) max by ({on}) ({limit} * {series})\n"
+            ")"
+        )
 
     def _share(self, share: StreamShare) -> str:
         by_upstream, by_stream = self.join_labels(Scope.UPSTREAM), self.join_labels(Scope.STREAM)
-        lines = [self._guard(share.guards[0], None)]
-        lines += [self._join("and", Scope.STREAM, guard, None) for guard in share.guards[1:]]
+        lines = [self._guard(share.guards[0])]
+        lines += [self._join("and", Scope.STREAM, guard) for guard in share.guards[1:]]
         lines = [f"(count by ({by_upstream}) (", *map(_indent, lines), f") >= {share.minimum})"]
         all_streams = f"stream:live or on ({by_stream}) stream:status_unknown"
         lines.append(f"/ on ({by_upstream}) count by ({by_upstream}) ({all_streams})")
@@ -224,6 +275,22 @@ class PromQL:
 def number(value: float) -> str:
     """Format a number without trailing zeros: 8, not 8.0."""
     return f"{value:g}" if value == float(f"{value:g}") else repr(value)
+
+
+def overrides_matchers(rule: Rule) -> str:
+    """Return the matchers that select a rule's overrides."""
+    return f'rule="{rule.name}"' if rule.scope is Scope.STREAM else f'rule="{rule.name}",stream=""'
+
+
+def overridden_limits(thresholds: str, active: ActiveRule, grade: Grade) -> str:
+    """Return an expression that converts thresholds like ``ActiveRule.limit_of`` does."""
+    scale, least = active.rule.scale, grade.least_threshold
+    scaled = thresholds if scale == 1 else f"{number(scale)} * {thresholds}"
+    return scaled if least is None else f"clamp_min({scaled}, {number(least * scale)})"
+
+
+def _select_overrides(record: str, rule: Rule) -> str:
+    return f"{record}{{{overrides_matchers(rule)}}}"
 
 
 def _render_series(series: Series) -> str:

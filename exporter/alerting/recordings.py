@@ -8,6 +8,8 @@ An operand is an exported series without replica labels:
   aggregated, so that the old data of a replica without network does not hide what another replica sees.
 - Settings (what is expected) need no evidence.
 - A stream is unknown only if no replica knows its state.
+- The overrides of a stream or upstream that is no longer served are those that were in force when it last was, because
+  some rules look back.
 
 ``tests/alerting/test_scrape_scenarios.py`` checks this with promtool: gaps, replicas, shards, service discovery.
 """
@@ -43,6 +45,9 @@ _NOT_GATED = frozenset({_ANSWERING, "stream_upstream_up", "stream_upstream_faili
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 _FAMILIES = {family.name: family for family in STREAM_FAMILIES}
 _SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
+ALERT_THRESHOLD, ALERT_OFF = "stream:alert_threshold", "stream:alert_off"
+"""Recordings of the overrides of rules; ``stream`` is empty for rules about an upstream."""
+_OVERRIDES_NAME = re.compile(f"{ALERT_THRESHOLD}|{ALERT_OFF}")
 _RECORDED_NAME = re.compile(r"(?<![\w:])(?:stream|upstream|target):\w+(?::\w+)*")
 _FAMILY_NAME = re.compile(r"(?<![\w:])stream_\w+?(?=(?:_bucket|_count|_sum)?\{)")
 
@@ -116,7 +121,11 @@ def recordings_for(expressions: Iterable[str]) -> list[RecordingRule]:
 
 
 def families_of(*expressions: str) -> frozenset[str]:
-    """Return the metric families that expressions read, directly or through recordings."""
+    """Return the metric families that expressions read, directly or through recordings.
+
+    Overrides are not followed: without them, a rule has its defaults.
+    """
+    expressions = tuple(_OVERRIDES_NAME.sub("", expression) for expression in expressions)
     texts = [*expressions, *(recording.promql for recording in recordings_for(expressions))]
     return frozenset(name for text in texts for name in _FAMILY_NAME.findall(text))
 
@@ -136,6 +145,29 @@ def _operand(series: Series) -> RecordingRule:
     gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
     known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
     return RecordingRule(name, f"max without ({dropped}) (\n  {value}\n  {gate}\n){known}")
+
+
+def _overrides(record: str) -> RecordingRule:
+    """Return the recording of overrides.
+
+    Those of a stream are kept for longer than any rule about streams looks back, those of an upstream for longer than
+    StreamUpstreamUnwatched does. What was changed while it was served does not come back.
+    """
+    family = record.replace(":", "_")
+    return RecordingRule(
+        record,
+        f"max without ({{replicas}}) (\n  {_bridged(family, '', record, '{by_stream}, rule')}\n)\n"
+        "or on ({by_stream}, rule) (\n"
+        f"  {record}\n"
+        "  and on ({by_stream}, rule) (\n"
+        f'    last_over_time({family}{{SELECTOR,stream!=""}}[{{20m}}])\n'
+        f'    or last_over_time({family}{{SELECTOR,stream=""}}[{{7h}}])\n'
+        "  )\n"
+        "  unless on ({by_stream}) stream:live\n"
+        "  unless on ({by_stream}) stream:status_unknown\n"
+        "  unless on ({by_stream}) upstream:answering\n"
+        ")",
+    )
 
 
 def _recorded_labels(series: Series) -> str:
@@ -179,6 +211,7 @@ def _all_operands() -> Mapping[str, RecordingRule]:
         if rule.critical is not None:
             recordings += map(_operand, _series_of_guards(rule.critical.also))
     recordings += map(_operand, TEMPLATE_SERIES)
+    recordings += map(_overrides, (ALERT_THRESHOLD, ALERT_OFF))
     return {recording.record: recording for recording in (*recordings, *UPSTREAM_OPERANDS, *SLO_OPERANDS)}
 
 

@@ -11,7 +11,7 @@ from exporter.alerting.rules.rule import Series
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
-from exporter.model import StreamState, UpstreamState
+from exporter.model import AlertOverrides, StreamState, UpstreamState
 
 ExtraLabels = tuple[str, ...]
 """Label values of a sample, without the labels of its scope and those that the series matches on."""
@@ -25,6 +25,13 @@ class Subject:
     stream_state: StreamState | None = None
     stream: str = ""
     """The stream's label, even if the stream is no longer served."""
+
+    @property
+    def overrides(self) -> AlertOverrides | None:
+        """Overrides of the rules about the subject; None if the stream is no longer served."""
+        if not self.stream:
+            return self.upstream_state.overrides
+        return None if self.stream_state is None else self.stream_state.overrides
 
 
 Samples = Sequence[tuple[ExtraLabels, float]]

@@ -163,7 +163,11 @@ def run(options: argparse.Namespace) -> int:
         replica_labels=options.replica_labels,
         target_labels=options.target_labels,
         keep_firing=not options.without_keep_firing,
-        upstreams=tuple(ConfiguredUpstream(u.platform, u.name, u.label_pairs) for u in upstreams),
+        upstreams=tuple(
+            ConfiguredUpstream(upstream.platform, upstream.name, upstream.label_pairs)
+            for upstream in upstreams
+            if upstream.alerts.get("StreamUpstreamUnwatched") is not False
+        ),
     )
     files = {ALERTS_FILE: alerts_file(rules, dialect)}
     if needs_recordings(rules):

@@ -8,12 +8,28 @@ import re
 from collections.abc import Collection
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from exporter.config.section import Section
 from exporter.config.types import Described, Text, read_number
-from exporter.config.validation import Place, RuleLimits, load_context, refuse, refuse_all, refuse_because
+from exporter.config.validation import (
+    Place,
+    RuleLimits,
+    load_context,
+    refuse,
+    refuse_all,
+    refuse_because,
+    validate_with_errors,
+)
 from exporter.runtime.suggestions import similar_words
 
 MAX_LABELS = 8
@@ -126,25 +142,29 @@ Overrides = dict[
 """By rule: a threshold in the base unit of the rule's metric, False for ``off``, or True for the rule's default."""
 
 
-def check_overrides(overrides: dict[str, bool | float], scopes: Collection[str]) -> dict[str, bool | float]:
+def check_overrides(data: Any, validate: ValidatorFunctionWrapHandler, *, scopes: Collection[str]) -> Any:
     """Refuse overrides that their rule would ignore. ``scopes``: the scopes of the rules that may be overridden."""
     schema = load_context().schema
-    if schema is None:
-        return overrides
+    rules = {} if schema is None else schema.rules
     errors: dict[Place, PydanticCustomError] = {}
-    for name, override in overrides.items():
-        rule = schema.rules[name]
-        error = None
-        if rule.scope not in scopes:
-            kinds = " or ".join(f"{scope}s" for scope in scopes)
-            error = refuse_because(f"this rule is about the {rule.scope}; only rules about {kinds} can be set here")
-        elif not isinstance(override, bool):
-            error = threshold_error(override, rule)
+    for name, value in data.items() if isinstance(data, dict) else ():
+        rule = rules.get(name)
+        error = None if rule is None else _override_error(value, rule, scopes)
         if error is not None:
             errors[name,] = error
-    if errors:
-        raise refuse_all("alerts", errors)
-    return overrides
+    return validate_with_errors("alerts", lambda: validate(data), errors)
+
+
+def _override_error(value: Any, rule: RuleLimits, scopes: Collection[str]) -> PydanticCustomError | None:
+    if rule.scope not in scopes:
+        kinds = " or ".join(f"{scope}s" for scope in scopes)
+        return refuse_because(f"this rule is about the {rule.scope}; only rules about {kinds} can be set here")
+    try:
+        override = _read_override(value)
+    except PydanticCustomError:
+        # reported together with its type
+        return None
+    return None if isinstance(override, bool) else threshold_error(override, rule)
 
 
 # -- maintenance -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     Tag,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -209,7 +210,7 @@ class StreamSettings(Section):
     maintenance: tuple[MaintenanceWindow, ...] = Field(
         default=(), description="Planned work on the stream. While a window is active, its alerts are inhibited."
     )
-    alerts: Annotated[Overrides, AfterValidator(partial(check_overrides, scopes=("stream",)))] = Field(
+    alerts: Annotated[Overrides, WrapValidator(partial(check_overrides, scopes=("stream",)))] = Field(
         default_factory=dict,
         description="By rule name: a threshold for this stream, in the base unit of the rule's metric; `off`; or `on`, "
         "which restores the rule's own threshold. Each entry replaces the upstream's entry for the same rule.",

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, ValidationInfo, WrapValidator, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
@@ -163,13 +163,27 @@ class UpstreamSettings(SharedSettings):
     maintenance: tuple[MaintenanceWindow, ...] = Field(
         default=(), description="Planned work on the upstream. While a window is active, its alerts are inhibited."
     )
-    alerts: Annotated[Overrides, AfterValidator(partial(check_overrides, scopes=("upstream", "stream")))] = Field(
+    alerts: Annotated[Overrides, WrapValidator(partial(check_overrides, scopes=("upstream", "stream")))] = Field(
         default_factory=dict,
         description="By rule name: a threshold for the upstream and its streams, in the base unit of the rule's "
         "metric; `off`; or `on`, which restores the rule's own threshold.",
     )
 
     _excluded_families: frozenset[str] = PrivateAttr(default=frozenset())
+    _upstream_rules: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def upstream_alerts(self) -> dict[str, bool | float]:
+        """Entries of ``alerts`` for rules about the upstream itself.
+
+        In settings created in code, which have no schema, all rules are taken to be about streams.
+        """
+        return {rule: override for rule, override in self.alerts.items() if rule in self._upstream_rules}
+
+    @property
+    def stream_alerts(self) -> dict[str, bool | float]:
+        """Entries of ``alerts`` for rules about the upstream's streams."""
+        return {rule: override for rule, override in self.alerts.items() if rule not in self._upstream_rules}
 
     @property
     def excluded_families(self) -> frozenset[str]:
@@ -180,9 +194,11 @@ class UpstreamSettings(SharedSettings):
         return self._excluded_families
 
     def model_post_init(self, context: Any, /) -> None:
-        """Resolve the patterns of ``exclude_families``."""
+        """Resolve the patterns of ``exclude_families``, and which of the rules in ``alerts`` are about upstreams."""
         super().model_post_init(context)
         schema = load_context().schema
+        if schema is not None:
+            self._upstream_rules = frozenset(rule for rule in self.alerts if schema.rules[rule].scope == "upstream")
         families = self.exclude_families if schema is None else schema.families
         self._excluded_families = _matching_families(self.exclude_families, families)
 

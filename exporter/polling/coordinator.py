@@ -343,6 +343,8 @@ class Coordinator:
         now = self._clock.instant()
         until_next = self._schedule.due - now.steady
         self._was_answering = self._is_answering(now.steady)
+        streams = self.tracker.states()
+        threshold_rows, off_rows = self.tracker.overrides.rows(streams)
         self._store.publish(
             UpstreamState(
                 platform=self.settings.platform,
@@ -355,7 +357,7 @@ class Coordinator:
                 answering=self._was_answering,
                 list_complete=self.tracker.list_complete if self._up is not None else None,
                 are_statistics_frozen=self._are_statistics_frozen if self._was_answering else None,
-                streams=self.tracker.states(),
+                streams=streams,
                 former_labels=self.tracker.former_labels(now),
                 streams_dropped=self.tracker.dropped,
                 poll_interval_seconds=self._schedule.effective_interval,
@@ -374,6 +376,9 @@ class Coordinator:
                 not_owned=self._not_owned,
                 excluded=self.settings.excluded_families,
                 labels=self.settings.label_pairs,
+                overrides=self.tracker.overrides.of_upstream,
+                threshold_rows=threshold_rows,
+                off_rows=off_rows,
             )
         )
 

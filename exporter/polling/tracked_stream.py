@@ -5,7 +5,16 @@ from __future__ import annotations
 import msgspec
 
 from exporter.config.upstream import StreamSettings
-from exporter.model import NO_REPORT, HealthReason, Identity, Status, StreamReport, StreamState
+from exporter.model import (
+    NO_OVERRIDES,
+    NO_REPORT,
+    AlertOverrides,
+    HealthReason,
+    Identity,
+    Status,
+    StreamReport,
+    StreamState,
+)
 from exporter.polling.expected_hours import ExpectedHours
 from exporter.runtime.clock import Instant
 
@@ -22,6 +31,8 @@ class TrackedStream(msgspec.Struct, gc=False):
     identity: Identity
     settings: StreamSettings | None
     expected_hours: ExpectedHours | None
+    overrides: AlertOverrides = NO_OVERRIDES
+    """Of the stream and its upstream."""
     report: StreamReport = NO_REPORT
     name: str = ""
     """The platform's own name, from which the label was made."""
@@ -126,6 +137,7 @@ class TrackedStream(msgspec.Struct, gc=False):
             reported_at=reported_at.wall,
             last_ingest_bitrate_bytes_per_second=self.last_ingest_bitrate_bytes_per_second,
             last_viewers=self.last_viewers,
+            overrides=self.overrides,
         )
 
     def _build_unknown_state(self, now: Instant, expected: bool | None) -> StreamState:
@@ -143,6 +155,7 @@ class TrackedStream(msgspec.Struct, gc=False):
             expected=expected,
             last_ingest_bitrate_bytes_per_second=self.last_ingest_bitrate_bytes_per_second,
             last_viewers=self.last_viewers,
+            overrides=self.overrides,
         )
 
     def _note_status(self, status: Status, now: Instant) -> None:

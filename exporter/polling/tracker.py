@@ -20,6 +20,7 @@ from exporter.model import (
 )
 from exporter.polling.expected_hours import ExpectedHours
 from exporter.polling.health import judge
+from exporter.polling.overrides import UpstreamOverrides
 from exporter.polling.stream_labels import LabelBook, anonymize
 from exporter.polling.tracked_stream import TrackedStream
 from exporter.runtime.clock import Instant
@@ -71,6 +72,7 @@ class Tracker:
         self._is_hashing = settings.stream_label == "hash"
         self._started_at = started_at
         self._shard_filter = shard_filter
+        self.overrides = UpstreamOverrides(settings)
         self._configured_streams: tuple[StreamSettings, ...] = ()
         self._configured: dict[str, StreamSettings] = {}
         self.labels = LabelBook(
@@ -105,6 +107,7 @@ class Tracker:
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expected_hours = self._make_expected_hours(tracked.settings)
+            tracked.overrides = self.overrides.of_stream(tracked.settings)
             self._set_identity(tracked, self._make_identity(stream_id, tracked.name))
 
     def set_interval(self, effective_interval: float) -> None:
@@ -194,7 +197,11 @@ class Tracker:
     def _track_stream(self, stream_id: str, name: str) -> TrackedStream:
         settings = self._configured.get(stream_id)
         tracked = TrackedStream(
-            self._make_identity(stream_id, name), settings, self._make_expected_hours(settings), name=name
+            self._make_identity(stream_id, name),
+            settings,
+            self._make_expected_hours(settings),
+            self.overrides.of_stream(settings),
+            name=name,
         )
         self._tracked[stream_id] = tracked
         return tracked

@@ -25,12 +25,10 @@ from exporter.web.metrics_handler import encode, takes_gzip
 from exporter.web.options import PROBE_PATH, Origin, WebOptions
 from exporter.web.probe_handler import OFFSET_SECONDS
 from exporter.web.protocols import ServedState
-from exporter.web.serializers import stream_entry, stream_facts, stream_label, upstream_entry
+from exporter.web.serializers import HEALTH_RULES, stream_entry, stream_facts, stream_label, upstream_entry
 
 MAX_HISTORIES: Final = 200
 """Maximum number of streams in one request for histories."""
-HEALTH_RULES: Final = frozenset({"StreamUnhealthy", "StreamDegraded"})
-"""Rules whose thresholds decide how the page shows a health score."""
 
 _CACHED_BODIES = 4
 _JSON = "application/json"

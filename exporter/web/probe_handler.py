@@ -61,6 +61,8 @@ class ProbeHandler:
         analytics = tuple(each for each in state.analytics if stream is None or each.stream == stream)
         if stream is not None and not streams and not analytics and state.up:
             return None
+        if stream is not None:
+            state = _without_rows_of_others(state, stream)
         # How many restarts polls on demand see depends on how often they are requested.
         without_restarts = tuple(msgspec.structs.replace(each, restarts=None) for each in streams)
         # Pass-through metrics cannot be assigned to streams.
@@ -89,6 +91,17 @@ def parse_time_limit(header: str | None) -> float | None:
     if not 0 < seconds < math.inf:
         raise BadProbeError(f"{SCRAPE_TIMEOUT_HEADER} must be a positive number of seconds")
     return max(seconds - OFFSET_SECONDS, seconds / 2)
+
+
+def _without_rows_of_others(state: UpstreamState, stream: str) -> UpstreamState:
+    """Return the state without the overrides of other streams."""
+    if not state.threshold_rows and not state.off_rows:
+        return state
+    return msgspec.structs.replace(
+        state,
+        threshold_rows=tuple(row for row in state.threshold_rows if row[0][0] in ("", stream)),
+        off_rows=tuple(row for row in state.off_rows if row[0][0] in ("", stream)),
+    )
 
 
 def _quote(name: str) -> str:

@@ -12,8 +12,10 @@ from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
-from exporter.model import Labels, Reason, Status, StreamState, UpstreamState
+from exporter.model import NO_OVERRIDES, AlertOverrides, Labels, Reason, Status, StreamState, UpstreamState
 
+HEALTH_RULES: Final = frozenset({"StreamUnhealthy", "StreamDegraded"})
+"""Rules whose thresholds decide how the page shows a health score."""
 LISTED_ISSUES: Final = 3
 """Maximum number of issues per stream in a list."""
 LISTED_ISSUE_LENGTH: Final = 200
@@ -97,6 +99,7 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     viewers: int | None = None
     frames_per_second: float | None = None
     latency_seconds: float | None = None
+    thresholds: dict[str, float] | None = None
 
 
 class StreamCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +191,21 @@ def stream_entry(state: StreamState) -> StreamEntry:
         viewers=report.viewers,
         frames_per_second=report.frames_per_second,
         latency_seconds=report.latency_seconds,
+        thresholds=own_health_thresholds(state.overrides),
     )
+
+
+def own_health_thresholds(overrides: AlertOverrides) -> dict[str, float] | None:
+    """Return a stream's own thresholds of the rules about the health score; 0 if a rule is switched off for it."""
+    if overrides is NO_OVERRIDES:
+        return None
+    off = dict.fromkeys(HEALTH_RULES & overrides.off, 0.0)
+    return {rule: overrides.thresholds[rule] for rule in HEALTH_RULES & overrides.thresholds.keys()} | off or None
+
+
+def _list_overrides(overrides: AlertOverrides) -> dict[str, float | str]:
+    found: dict[str, float | str] = {**overrides.thresholds, **dict.fromkeys(overrides.off, "off")}
+    return dict(sorted(found.items()))
 
 
 def stream_facts(state: StreamState) -> dict[str, Any]:
@@ -199,6 +216,8 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
     facts["sampled_timestamp_seconds"] = facts.pop("reported_at")
     facts["status_last_change_timestamp_seconds"] = facts.pop("status_changed_at")
     facts["health_unreadable"] = facts["health_unreadable"] or None
+    facts["thresholds"] = own_health_thresholds(state.overrides)
+    facts["alert_overrides"] = _list_overrides(facts.pop("overrides"))
     for inner in ("id", "identity", "report", "last_ingest_bitrate_bytes_per_second", "last_viewers"):
         del facts[inner]
     facts["stream"] = stream_label(state)

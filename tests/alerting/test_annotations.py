@@ -56,6 +56,8 @@ class Known:
     reasons: frozenset[HealthReason] = frozenset()
     bitrate: float | None = None
     viewers: int | None = None
+    threshold: float | None = None
+    """Override of every rule that has a threshold."""
 
     def facts(self, rule: Rule) -> AlertFacts:
         """Return the facts of an alert that has been pending since the epoch."""
@@ -69,6 +71,7 @@ class Known:
             reasons=self.reasons,
             last_bitrate=self.bitrate,
             last_viewers=self.viewers,
+            threshold=None if rule.threshold is None else self.threshold,
         )
 
     def series(self, stream: dict[str, str], upstream: dict[str, str]) -> Iterator[tuple[str, dict[str, str], float]]:
@@ -97,6 +100,7 @@ known = st.builds(
     reasons=st.frozensets(st.sampled_from(HealthReason)),
     bitrate=st.none() | numbers,
     viewers=st.none() | st.integers(0, 10**7),
+    threshold=st.none() | numbers.filter(bool),
 )
 
 
@@ -148,7 +152,9 @@ def run_promtool(rules: list[dict[str, Any]], test: dict[str, Any], folder: Path
 @pytest.mark.real
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(known, min_size=1, max_size=4))
-@example([Known(number, reference=number, bitrate=number, viewers=int(number)) for number in EDGES])
+@example(
+    [Known(number, reference=number, bitrate=number, viewers=int(number), threshold=number or None) for number in EDGES]
+)
 @example([Known(0.4, status=Status.IDLE, failure=Reason.TIMEOUT, reasons=frozenset(HealthReason))] * len(EXOTIC))
 def test_annotations_equal_those_of_prometheus(tmp_path: Path, streams: list[Known]) -> None:
     series: list[dict[str, str]] = []
@@ -167,6 +173,10 @@ def test_annotations_equal_those_of_prometheus(tmp_path: Path, streams: list[Kno
             labels = stream if active.rule.scope is Scope.STREAM else upstream
             labels = labels | {label: EXOTIC[(index + 1) % len(EXOTIC)] for label in active.rule.labels}
             series.append(series_entry("shown", labels | {"rule": active.rule.name}, of_stream.value))
+            if of_stream.threshold is not None and active.rule.threshold is not None:
+                own = labels if active.rule.scope is Scope.STREAM else labels | {"stream": ""}
+                overridden = own | {"rule": active.rule.name}
+                series.append(series_entry("stream:alert_threshold", overridden, of_stream.threshold))
             expected[active.rule.name] += expected_alerts(active, labels, of_stream.facts(active.rule))
     checks = [{"eval_time": "30s", "alertname": name, "exp_alerts": alerts} for name, alerts in expected.items()]
     rules = [rule for active in SHARED for rule in template_rules(active)]
@@ -246,6 +256,19 @@ def test_each_severity_shows_its_own_threshold() -> None:
     labels = {"upstream": "u", "platform": "p"}
     assert texts_of("StreamUpstreamUnstable", labels, value=0.6)["expected"] == "at most 20%"
     assert texts_of("StreamUpstreamUnstable", labels, "critical", value=0.6)["expected"] == "at most 50%"
+
+
+def test_override_is_shown_instead_of_the_default() -> None:
+    assert texts_of("StreamUnhealthy", value=0.3, threshold=0.4)["expected"] == "at least 40%"
+    assert texts_of("StreamIngestStalled", value=0, threshold=2500)["expected"] == "at least 20 kbit/s"
+    assert "below 60% of" in texts_of("StreamBitrateLow", value=0, reference=1.0, threshold=0.6)["summary"]
+    assert texts_of("StreamFlapping", value=20, threshold=12.5)["expected"] == "fewer than 12.5 restarts"
+    labels = {"upstream": "u", "platform": "p"}
+    texts = {
+        grade: texts_of("StreamUpstreamUnstable", labels, grade, value=0.6, threshold=0.3) for grade in ("", "critical")
+    }
+    assert texts[""]["expected"] == "at most 30%"
+    assert texts["critical"]["expected"] == "at most 50%"
 
 
 def test_missing_label_is_empty() -> None:

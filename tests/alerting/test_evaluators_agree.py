@@ -1,8 +1,9 @@
 """Prometheus and the sidecar's evaluator have the same pending and firing alerts at every step.
 
-Random timelines of streams go through the exposition to ``promtool test rules``, and directly to the evaluator. Polls,
-scrapes and evaluations coincide here, so that both must agree exactly. Some polls fail, some scrapes are missed, and
-there may be a second replica with the same data or without network.
+Random timelines of streams, with overrides of rules that come and go, pass through the exposition to ``promtool
+test rules``, and directly to the evaluator. Polls, scrapes and evaluations coincide here, so that both must agree
+exactly. Some polls fail, some scrapes are missed, and there may be a second replica with the same data or without
+network.
 
 Stream alerts during outages are not compared: after an outage, Prometheus restarts pending alerts and the sidecar
 resumes them. Both have separate tests.
@@ -25,10 +26,21 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.alerting.evaluator import Evaluator, Phase
 from exporter.alerting.promql import Dialect
 from exporter.alerting.rule_files import alerts_file
-from exporter.alerting.rules import RULES_BY_NAME, Owner
+from exporter.alerting.rules import RULES_BY_NAME, Owner, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.alerting import AlertingSettings
-from exporter.model import Identity, Labels, Reason, Status, StreamReport, StreamState, UpstreamState
+from exporter.model import (
+    NO_OVERRIDES,
+    AlertOverrides,
+    Identity,
+    Labels,
+    Reason,
+    Status,
+    StreamReport,
+    StreamState,
+    UpstreamState,
+)
+from exporter.polling.overrides import override_rows
 from exporter.runtime.clock import Instant
 from tests import yaml_text
 from tests.alerting.promtool import assert_tests_pass
@@ -60,6 +72,36 @@ def near(*values: float) -> st.SearchStrategy[float | None]:
     return st.none() | st.sampled_from(values)
 
 
+THRESHOLDS = {
+    Scope.STREAM: {
+        "StreamFlapping": (1.0, 3.0),
+        "StreamVerdictUnstable": (1.0, 3.0),
+        "StreamUnhealthy": (0.3, 0.9),
+        "StreamIngestStalled": (100.0, 300_000.0),
+        "StreamBitrateLow": (0.4, 1.0),
+        "StreamBitrateCritical": (0.2, 0.8),
+        "StreamFrameRateLow": (0.5, 1.0),
+        "StreamPacketLossHigh": (0.01, 0.05),
+        "StreamJitterHigh": (0.01, 0.1),
+        "StreamLatencyHigh": (2.0, 4.0),
+        "StreamTranscodeBelowRealtime": (0.8, 1.5),
+    },
+    Scope.UPSTREAM: {"StreamUpstreamStatesUnknown": (0.1, 0.95)},
+}
+OFTEN_OFF = {
+    Scope.STREAM: ("StreamFlapping", "StreamVerdictUnstable", "StreamExpectedOffline"),
+    Scope.UPSTREAM: ("StreamUpstreamListDoubtful", "StreamUpstreamStatesUnknown", "StreamUpstreamDown"),
+}
+
+
+def overrides_of(scope: Scope) -> st.SearchStrategy[AlertOverrides]:
+    """Return a strategy for overrides of the rules about streams or upstreams."""
+    rules = [active.rule.name for active in RULES if active.rule.scope is scope]
+    thresholds = st.fixed_dictionaries({}, optional={k: st.sampled_from(v) for k, v in THRESHOLDS[scope].items()})
+    off = st.frozensets(st.sampled_from([*OFTEN_OFF[scope], *rules]), max_size=4)
+    return st.just(NO_OVERRIDES) | st.builds(AlertOverrides, thresholds, off)
+
+
 facts = st.fixed_dictionaries(
     {
         "status": st.sampled_from([Status.LIVE, Status.LIVE, Status.LIVE, *Status, Status.UNKNOWN]),
@@ -79,6 +121,7 @@ facts = st.fixed_dictionaries(
         "transcode": near(0.9, 1.0),
         "conditions": st.dictionaries(st.sampled_from(["TranscodeNoErrors", "Other"]), st.booleans(), max_size=2),
         "targets": st.dictionaries(st.sampled_from(["yt", "tw"]), st.booleans(), max_size=2),
+        "overrides": overrides_of(Scope.STREAM),
     }
 )
 lives = st.lists(st.tuples(st.none() | facts | facts | facts, st.integers(1, 14)), min_size=2, max_size=5)
@@ -89,6 +132,7 @@ upstreams = st.lists(
                 "failure": st.sampled_from([None, None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN]),
                 "list_complete": st.sampled_from([None, True, True, False]),
                 "statistics_frozen": st.sampled_from([None, False, False, True]),
+                "overrides": overrides_of(Scope.UPSTREAM),
             }
         ),
         st.integers(1, 14),
@@ -136,7 +180,13 @@ def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
         health_score_ratio=facts_["score"],
         expected_ingest_bitrate_bytes_per_second=facts_["expected_bitrate"],
         expected_frames_per_second=facts_["expected_frames"],
+        overrides=facts_["overrides"],
     )
+
+
+def with_override_rows(state: UpstreamState) -> UpstreamState:
+    thresholds, off = override_rows(state.overrides, [(each.identity, each.overrides) for each in state.streams])
+    return msgspec.structs.replace(state, threshold_rows=thresholds, off_rows=off)
 
 
 def states_of(
@@ -176,9 +226,10 @@ def states_of(
                 streams_dropped=step % 7 // 5,
                 labels=CONFIGURED,
                 streams=streams,
+                overrides=facts_["overrides"],
             )
         )
-    return states
+    return list(map(with_override_rows, states))
 
 
 def missed_steps(pauses: Sequence[int]) -> set[int]:
@@ -207,11 +258,12 @@ def blind_state(first: UpstreamState, now: UpstreamState) -> UpstreamState:
             expected=(settings_ := current.get(state.identity, no_settings)).expected,
             expected_ingest_bitrate_bytes_per_second=settings_.expected_ingest_bitrate_bytes_per_second,
             expected_frames_per_second=settings_.expected_frames_per_second,
+            overrides=settings_.overrides,
         )
         for state in first.streams
     )
     lost = {"up": False, "answering": False, "last_error_reason": Reason.TIMEOUT}
-    return msgspec.structs.replace(first, streams=streams, **lost)
+    return with_override_rows(msgspec.structs.replace(first, streams=streams, overrides=now.overrides, **lost))
 
 
 def series_of(states: Sequence[UpstreamState], instance: str, missed: set[int]) -> dict[Labels, list[float | None]]:
@@ -319,6 +371,45 @@ def test_random_timelines_give_the_same_alerts(
     assert_same_alerts(states, second_replica(replica, states), missed, folder)
 
 
+QUIET: Facts = {
+    **dict.fromkeys(
+        (
+            "expected", "healthy", "score", "expected_bitrate", "bitrate", "frames", "expected_frames", "loss",
+            "round_trip", "jitter", "latency", "target_latency", "transcode",
+        )
+    ),
+    "status": Status.LIVE,
+    "conditions": {},
+    "targets": {},
+}  # fmt: skip
+restless = st.fixed_dictionaries(
+    {
+        "restarts": st.sampled_from(["more", "more", "same"]),
+        "healthy": st.sampled_from([None, True, False]),
+        "overrides": st.sampled_from(
+            [
+                NO_OVERRIDES,
+                AlertOverrides({"StreamFlapping": 1.0, "StreamVerdictUnstable": 1.0}),
+                AlertOverrides({"StreamFlapping": 4.0, "StreamVerdictUnstable": 3.0}),
+                AlertOverrides(off=frozenset({"StreamFlapping", "StreamVerdictUnstable"})),
+            ]
+        ),
+    }
+).map(lambda changes: {**QUIET, **changes})
+departures = st.lists(st.tuples(st.none() | restless | restless, st.integers(1, 6)), min_size=3, max_size=12)
+
+
+@settings(SETTINGS, max_examples=20)
+@given(segments=st.tuples(departures, departures, departures), replica=st.sampled_from(["none", "same", "blind"]))
+def test_overrides_outlive_their_stream_in_both(
+    segments: tuple[list[Segment], ...], replica: str, folder: Path
+) -> None:
+    """Rules that look back use the overrides that were in force when the stream was last served."""
+    calm = [({"failure": None, "list_complete": None, "statistics_frozen": None, "overrides": NO_OVERRIDES}, 1)]
+    states = states_of(segments, calm, set())
+    assert_same_alerts(states, second_replica(replica, states), set(), folder)
+
+
 @settings(SETTINGS, max_examples=20)
 @given(
     polls=st.lists(
@@ -326,17 +417,23 @@ def test_random_timelines_give_the_same_alerts(
         min_size=2,
         max_size=8,
     ),
+    overrides=st.lists(st.tuples(overrides_of(Scope.UPSTREAM), st.integers(1, 20)), min_size=1, max_size=4),
     pauses=st.none() | gaps,
     replica=st.sampled_from(["none", "same"]),
 )
 def test_random_outages_give_the_same_alerts(
-    polls: list[tuple[Reason | None, int]], pauses: list[int] | None, replica: str, folder: Path
+    polls: list[tuple[Reason | None, int]],
+    overrides: list[tuple[AlertOverrides, int]],
+    pauses: list[int] | None,
+    replica: str,
+    folder: Path,
 ) -> None:
     """Compares upstream alerts. The upstream is answering until two polls after the last success."""
     missed = missed_steps(pauses) if pauses else set[int]()
     states: list[UpstreamState] = []
     succeeded_at: int | None = None
-    for step, failure in enumerate(steps_of(polls, min(60, sum(length for _, length in polls)))):
+    failures = steps_of(polls, min(60, sum(length for _, length in polls)))
+    for step, (failure, overridden) in enumerate(zip(failures, steps_of(overrides, len(failures)), strict=True)):
         if step in missed:
             states.append(states[-1])
             continue
@@ -351,8 +448,10 @@ def test_random_outages_give_the_same_alerts(
                 answering=succeeded_at is not None and step - succeeded_at <= 2,
                 last_error_reason=failure,
                 labels=CONFIGURED,
+                overrides=overridden,
             )
         )
+    states = list(map(with_override_rows, states))
     assert_same_alerts(states, states if replica == "same" else [], missed, folder)
 
 

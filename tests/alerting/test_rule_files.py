@@ -31,7 +31,7 @@ for _family in FAMILIES:
         FAMILY_LABELS[f"{_family.name}_bucket"] = {*_family.labels, "le", "stream"}
         FAMILY_LABELS[f"{_family.name}_count"] = {*_family.labels, "stream"}
 for _recording in (*SLO_RECORDINGS, *OPERANDS.values()):
-    FAMILY_LABELS[_recording.record] = {"platform", "upstream", "stream", "target"}
+    FAMILY_LABELS[_recording.record] = {"platform", "upstream", "stream", "target", "rule"}
 FAMILY_LABELS["ALERTS"] = {"alertname", "alertstate", "severity", "scope", "platform", "upstream", "stream"}
 
 
@@ -192,7 +192,7 @@ def written_rule(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> 
 
 def test_threshold_in_bytes_per_second_is_compared_in_bits() -> None:
     rule = written_rule({"thresholds": {"StreamIngestStalled": {"value": 2500, "for": "90s"}}}, "StreamIngestStalled")
-    assert " < 20000\n" in rule["expr"]
+    assert " < 20000 unless on" in rule["expr"]
     assert rule["for"] == "1m30s"
 
 
@@ -208,7 +208,7 @@ def test_critical_grade_is_never_easier_to_reach_than_the_lower_one() -> None:
     critical, warning = written_rules(settings, "StreamUpstreamUnstable")
     assert [rule["labels"]["severity"] for rule in (critical, warning)] == ["critical", "warning"]
     assert critical["for"] == warning["for"] == "20m"
-    assert "ratio10m > 0.7\n" in critical["expr"]
+    assert "(upstream:poll_failures:ratio10m) + 0.7\n" in critical["expr"]
     critical, warning = written_rules(settings, "StreamExpectedUnknown")
     assert (critical["for"], warning["for"]) == ("15m", "1m")
 
@@ -226,7 +226,8 @@ def test_time_scale_divides_every_duration() -> None:
 def test_configured_slo_is_used() -> None:
     settings = {"health_slo": {"goal": 0.95, "objective": 0.995, "minimum_observations": 500}}
     rule = written_rule(settings, "StreamHealthBudgetBurnFast")
-    assert "> 14.4 * 0.005" in rule["expr"]
+    assert "group_left () 0.005 * (" in rule["expr"]
+    assert "ratio_rate1h) + 14.4\n" in rule["expr"]
     assert ">= 500" in rule["expr"]
     assert "95% (allowed: 0.5%)" in rule["annotations"]["description"]
     assert 'le="0.95"' in recordings_file(Dialect(slo=HealthSlo(goal=0.95)))
@@ -239,6 +240,16 @@ def test_selector_narrows_every_series() -> None:
         selected = re.findall(r"(?<![\w:])(?:stream_\w+|up)\b(?=[{\[)])(\{[^}]*\})?", expression)
         assert all('cluster="here"' in matchers for matchers in selected), expression
     assert r"{cluster=\"here\",platform=%q" in text
+
+
+@pytest.mark.parametrize(
+    "rule", [rule for rule in RULES if rule.scope is not Scope.EXPORTER], ids=lambda rule: rule.name
+)
+def test_rule_honours_overrides(rule: Rule) -> None:
+    selected = f'rule="{rule.name}"' + ("" if rule.scope is Scope.STREAM else ',stream=""')
+    for written in written_rules({}, rule.name):
+        assert f"stream:alert_off{{{selected}}}" in written["expr"]
+        assert (f"stream:alert_threshold{{{selected}}}" in written["expr"]) == (rule.threshold is not None)
 
 
 # -- Prometheus set-up -------------------------------------------------------------------------------------------------

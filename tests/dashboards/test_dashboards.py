@@ -46,6 +46,8 @@ NOT_SHOWN = {
     "stream_end_timestamp_seconds": "the status shows that it ended",
     "stream_status_last_change_timestamp_seconds": "the status timeline shows every change",
     "stream_former_label": "used by an alert rule: a renamed stream has not vanished",
+    "stream_alert_threshold": "read by the alert rules",
+    "stream_alert_off": "as above",
     "stream_last_seen_timestamp_seconds": "used to decide whether a Livepeer stream is live",
     "stream_ingest_bytes_total": "the bitrate gauges are shown instead",
     "stream_egress_bytes_total": "as above",

@@ -25,6 +25,9 @@ ABSENT = {
     "stream_health_reason": "all streams may be healthy",
     "stream_status_last_change_timestamp_seconds": "no status may have changed",
     "stream_upstream_failing": "no upstream fails",
+    # not configured
+    "stream_alert_threshold": "no rule has another threshold for a stream",
+    "stream_alert_off": "no rule is switched off",
     # not from these platforms
     "stream_system_clients": "Storm reports it only for single streams, and the demo uses the list",
 }

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from exporter.cli.settings import load_settings
 from exporter.metrics.text_format import label_value
-from exporter.model import HealthReason, PlatformMetric, Reason, Rendition, Status, StreamReport, StreamState
+from exporter.model import (
+    AlertOverrides,
+    HealthReason,
+    PlatformMetric,
+    Reason,
+    Rendition,
+    Status,
+    StreamReport,
+    StreamState,
+)
 from exporter.web.history import POINTS
 from exporter.web.json_api import MAX_HISTORIES
 from exporter.web.serializers import REMEDIATION, count_streams, stream_entry, stream_facts, upstream_entry
@@ -114,6 +123,20 @@ async def test_thresholds_in_force_are_served(served: ServedApp) -> None:
     assert (await served.get("/api/v1/streams"))["thresholds"] == {"StreamUnhealthy": 0.5, "StreamDegraded": 0.8}
     served.set_thresholds({"StreamUnhealthy": 0.7, "StreamBitrateLow": 0.9})
     assert (await served.get("/api/v1/streams"))["thresholds"] == {"StreamUnhealthy": 0.7, "StreamDegraded": 0.8}
+
+
+async def test_stream_has_the_thresholds_that_differ_from_those_of_the_list(served: ServedApp) -> None:
+    overrides = AlertOverrides({"StreamDegraded": 0.6, "StreamJitterHigh": 0.5}, frozenset({"StreamUnhealthy"}))
+    other = AlertOverrides({"StreamJitterHigh": 0.5})
+    streams = [stream_state("own", overrides=overrides), stream_state("other", overrides=other), stream_state("none")]
+    served.service.store.publish(upstream_state(streams))
+    own, *rest = (await served.get("/api/v1/streams"))["streams"]
+    assert own["thresholds"] == {"StreamDegraded": 0.6, "StreamUnhealthy": 0.0}
+    assert not any("thresholds" in entry for entry in rest)
+    facts = (await served.get("/api/v1/stream?upstream=edge&stream=own"))["stream"]
+    assert facts["thresholds"] == own["thresholds"]
+    assert facts["alert_overrides"] == {"StreamDegraded": 0.6, "StreamJitterHigh": 0.5, "StreamUnhealthy": "off"}
+    assert "alert_overrides" not in stream_facts(streams[2])
 
 
 async def test_outage_leaves_streams_unknown_and_none_off_air(served: ServedApp) -> None:
@@ -323,11 +346,13 @@ async def test_stream_has_all_known_facts(served: ServedApp) -> None:
 def test_every_fact_of_the_model_is_serialized() -> None:
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
+    known["overrides"] = AlertOverrides({"StreamUnhealthy": 0.4})
     shown = stream_facts(stream_state("one", report=StreamReport(**everything), **known))
     fields = {*StreamReport.__struct_fields__, *known, "platform", "upstream", "stream"}
     renamed = {"sampled_timestamp_seconds", "status_last_change_timestamp_seconds"}
     of_alerts = {"last_ingest_bitrate_bytes_per_second", "last_viewers"}
-    assert shown.keys() == fields - {"id", "reported_at", "status_changed_at"} - of_alerts | renamed
+    left_out = {"id", "reported_at", "status_changed_at", "overrides"} | of_alerts
+    assert shown.keys() == fields - left_out | renamed | {"thresholds", "alert_overrides"}
 
 
 async def test_upstreams_and_streams_show_their_labels(served: ServedApp) -> None:

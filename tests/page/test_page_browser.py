@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, expect
 
 from exporter.alerting.annotations import page_url
 from exporter.metrics.text_format import label_value
-from exporter.model import HealthReason, Reason, Status, StreamReport, StreamState
+from exporter.model import AlertOverrides, HealthReason, Reason, Status, StreamReport, StreamState
 from exporter.runtime.clock import Clock
 from exporter.web.options import WebOptions
 from tests.page.browser import (
@@ -149,6 +149,17 @@ async def test_configured_threshold_changes_the_severity_shown(served: ServedApp
         await expect(page.locator(".lead .badge")).to_have_text("◆ Impaired")
         served.set_thresholds({"StreamUnhealthy": 0.95})
         await expect(page.locator(".lead .badge")).to_have_text("▲ Unhealthy")
+
+
+async def test_stream_is_judged_with_its_own_thresholds(served: ServedApp, browser: Browser) -> None:
+    tamed = live("live/alpha", score=0.6, overrides=AlertOverrides({"StreamDegraded": 0.5, "StreamJitterHigh": 1.0}))
+    off = live("live/bravo", score=0.1, overrides=AlertOverrides(off=frozenset({"StreamDegraded", "StreamUnhealthy"})))
+    publish(served, tamed, off, live("live/delta", score=0.6))
+    async with open_page(browser, served.url) as page:
+        await expect(page.locator(".rows .badge")).to_have_text(["◆ Impaired", "● Live", "● Live"])
+        await stream_titles(page).filter(has_text="alpha").click()
+        await expect(page.locator(".lead .badge")).to_have_text("● Live")
+        await expect(page.locator(".groups")).to_contain_text("StreamDegraded: 0.5, StreamJitterHigh: 1")
 
 
 async def test_search_filters_and_order_select_rows(served: ServedApp, browser: Browser) -> None:

@@ -183,6 +183,19 @@ async def test_probe_of_one_stream_returns_only_that_stream(exporter: Exporter) 
     assert value(text, "stream_upstream_streams") == 2
 
 
+async def test_probe_of_one_stream_returns_its_overrides_and_those_of_the_upstream(
+    origin: Origin, tmp_path: Path
+) -> None:
+    alerts = {"StreamJitterHigh": 0.5, "StreamVanished": "off", "StreamUpstreamUnstable": "off"}
+    async with serving(origin.app) as url, exporting(tmp_path, configured(url, alerts=alerts)) as exporter:
+        _, text = await probe(exporter, "upstream=origin&stream=live/side")
+        assert {"stream_alert_threshold", "stream_alert_off"} <= {f.name for f in text_string_to_metric_families(text)}
+        assert value(text, "stream_alert_threshold", "live/side") == 0.5
+        assert value(text, "stream_alert_threshold", "live/main") is None
+        assert value(text, "stream_alert_off", "live/main") is None
+        assert value(text, "stream_alert_off") == 1
+
+
 async def test_probe_of_many_streams_has_the_format_of_few(exporter: Exporter, origin: Origin) -> None:
     few = (await probe(exporter))[1]
     origin.names += [f"more-{index}" for index in range(MAX_ROWS)]

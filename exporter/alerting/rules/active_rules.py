@@ -20,6 +20,8 @@ class Grade:
     """In the base unit of the metric, like ``Rule.threshold``."""
     also: tuple[Guard, ...] = ()
     """Guards in addition to those of the rule's condition."""
+    least_threshold: float | None = None
+    """Lowest threshold of this grade, whatever is configured."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +55,15 @@ class ActiveRule:
         if threshold is not None and critical.threshold is not None:
             threshold = max(threshold, critical.threshold)
         for_seconds = max(self.for_seconds, critical.for_seconds / self.time_scale)
-        return Grade(Severity.CRITICAL, for_seconds, threshold, critical.also), own
+        return Grade(Severity.CRITICAL, for_seconds, threshold, critical.also, critical.threshold), own
 
-    def limit_of(self, grade: Grade) -> float | None:
-        """Return a grade's threshold in the unit in which the value is compared and shown."""
-        return None if grade.threshold is None else grade.threshold * self.rule.scale
+    def limit_of(self, grade: Grade, override: float | None = None) -> float | None:
+        """Return a grade's threshold in the unit in which the value is compared and shown.
+
+        ``override``: a threshold for one stream or upstream, in the base unit of the metric.
+        """
+        threshold = grade.threshold if override is None else max(override, grade.least_threshold or override)
+        return None if threshold is None else threshold * self.rule.scale
 
 
 def rules_in_force(

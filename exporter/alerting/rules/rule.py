@@ -68,11 +68,17 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``left operator right``; false if a series has no sample."""
+    """``left operator right``; false if a series has no sample. Only a condition's measure has a threshold."""
 
     left: Series
     operator: Operator
     right: float | Threshold
+
+    @property
+    def constant(self) -> float:
+        """The right side of a guard."""
+        assert not isinstance(self.right, Threshold), "guards have no threshold"
+        return self.right
 
 
 @dataclass(frozen=True)

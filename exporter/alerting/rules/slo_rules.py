@@ -92,7 +92,8 @@ SLO_RECORDINGS: tuple[RecordingRule, ...] = (
 
 
 def _burn_rate_rule(name: str, factor: float, *, long: str, short: str, spent: str, runs_out: str) -> Rule:
-    burns = "{threshold} * {budget_ratio}"
+    measured = f"upstream:stream_health_below_goal:ratio_rate{long}"
+    burns = f"> on ({{by_upstream}}) group_left () {{budget_ratio}} * {{limits:{measured}}}"
     return Rule(
         name=name,
         scope=Scope.UPSTREAM,
@@ -101,8 +102,8 @@ def _burn_rate_rule(name: str, factor: float, *, long: str, short: str, spent: s
         description=f"{{value}} of the health observations of {{subject}} in the last {long} were at or below {{goal}} "
         "(allowed: {budget}).",
         expected="at most {budget} over 30 days; alert above {threshold}× that",
-        promql=f"{UPSTREAM_LABELS_OF} upstream:stream_health_below_goal:ratio_rate{long} > {burns}\n"
-        f"and on ({{by_upstream}}) upstream:stream_health_below_goal:ratio_rate{short} > {burns}\n"
+        promql=f"{UPSTREAM_LABELS_OF} {measured}\n{burns}\n"
+        f"and on ({{by_upstream}}) upstream:stream_health_below_goal:ratio_rate{short}\n{burns}\n"
         f"and on ({{by_upstream}}) upstream:stream_health_observations:increase{long} >= {{minimum}}\n"
         f"and on ({{by_upstream}}) upstream:stream_health_covered:{long}\n"
         "and on ({by_upstream}) upstream:streams_below_goal",

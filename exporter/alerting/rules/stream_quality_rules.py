@@ -15,7 +15,7 @@ _DROPPED_FRAMES = (
     "  increase(stream_dropped_frames_total{SELECTOR}[{10m}])\n"
     "  / on ({by_target}, platform, upstream, stream) group_left ()\n"
     "  (increase(stream_frames_total{SELECTOR}[{10m}]) >= {count:3000})\n"
-    ") > {threshold}\n"
+    ") > on ({by_stream}) group_left () {limits:stream:live}\n"
     "and on ({by_stream}) stream:live == 1"
 )
 
@@ -77,8 +77,8 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         expected="at least {threshold} of the average over the previous hour",
         promql="8 * stream:ingest_bitrate_bytes_per_second\n"
         "< on ({by_stream}) group_left () max by ({by_stream}) (\n"
-        "  {threshold} * 8 * avg_over_time(stream:ingest_bitrate_bytes_per_second[{1h}] offset {10m})\n"
-        ")\n"
+        "  8 * avg_over_time(stream:ingest_bitrate_bytes_per_second[{1h}] offset {10m})\n"
+        ") * on ({by_stream}) {limits:stream:live}\n"
         "unless on ({by_stream}) stream:expected_ingest_bitrate_bytes_per_second\n"
         "and on ({by_stream}) stream:live == 1",
         for_seconds=5 * MINUTE,
@@ -100,7 +100,7 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         promql="stddev_over_time(stream:ingest_bitrate_bytes_per_second[{15m}])\n"
         "/ on ({by_stream}) group_left () max by ({by_stream}) (\n"
         "  avg_over_time(stream:ingest_bitrate_bytes_per_second[{15m}]) > 0\n"
-        ") > {threshold}\n"
+        ") > on ({by_stream}) group_left () {limits:stream:live}\n"
         "and on ({by_stream}) stream:live == 1\n"
         "and on ({by_stream}) stream:live offset {15m} == 1",
         window_seconds=15 * MINUTE,

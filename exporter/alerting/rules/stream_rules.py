@@ -179,7 +179,7 @@ STREAM_RULES: tuple[Rule, ...] = (
         promql="1 - (\n"
         "  stream:viewers\n"
         "  / on ({by_stream}) group_left () max by ({by_stream}) (stream:viewers offset {10m} > 50)\n"
-        ") > {threshold}\n"
+        ") > on ({by_stream}) group_left () {limits:stream:live}\n"
         "and on ({by_stream}) stream:live == 1",
         for_seconds=3 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,

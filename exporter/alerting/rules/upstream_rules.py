@@ -32,6 +32,16 @@ UPSTREAM_OPERANDS = (
         ")",
     ),
     RecordingRule(
+        "upstream:request_failures:ratio15m",
+        "max without ({replicas}) (\n"
+        '  sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
+        "  / on ({by_target}, platform, upstream) group_left ()\n"
+        "  (max by ({by_target}, platform, upstream) (\n"
+        "    sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
+        "  ) > 0)\n"
+        ")",
+    ),
+    RecordingRule(
         "target:upstream_served:timestamp",
         "timestamp(stream_upstream_poll_interval_seconds{SELECTOR})",
     ),
@@ -50,8 +60,9 @@ UPSTREAM_OPERANDS = (
 )
 """Recorded series that are computed, not only stripped of replica labels.
 
-The failure ratio is the lowest of all replicas, because a replica that has lost its network proves nothing about the
-platform. Divisors are aggregated, because a window in which a configured label changed has both versions of a series.
+The ratio of failed polls is the lowest of all replicas, because a replica that has lost its network proves nothing
+about the platform. Divisors are aggregated, because a window in which a configured label changed has both versions of a
+series.
 """
 
 _REPORTED_AS_DOWN = 'ALERTS{alertname=~"StreamUpstream(Down|AuthFailing)",alertstate="firing"}'
@@ -121,7 +132,8 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="Many polls of {subject} are failing.",
         description="{value} of the polls of {subject} failed in the last 10 minutes.",
         expected="at most {threshold}",
-        promql="upstream:poll_failures:ratio10m > {threshold}\n"
+        promql="upstream:poll_failures:ratio10m\n"
+        "> on ({by_upstream}) group_left () {limits:upstream:poll_failures:ratio10m}\n"
         f"unless on ({{by_upstream}}) last_over_time({_REPORTED_AS_DOWN}[{{10m}}])",
         for_seconds=5 * MINUTE,
         window_seconds=2 * MINUTE,
@@ -141,13 +153,8 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="Many requests to {subject} are failing.",
         description="{value} of the requests to {subject} failed in the last 15 minutes.",
         expected="at most {threshold}",
-        promql="max without ({replicas}) (\n"
-        '  sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR,code!~"[23]..|404"}[{15m}]))\n'
-        "  / on ({by_target}, platform, upstream) group_left ()\n"
-        "  (max by ({by_target}, platform, upstream) (\n"
-        "    sum without (code, request) (rate(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
-        "  ) > 0)\n"
-        ") > {threshold}\n"
+        promql="upstream:request_failures:ratio15m\n"
+        "> on ({by_upstream}) group_left () {limits:upstream:request_failures:ratio15m}\n"
         "and on ({by_upstream}) max without ({replicas}) (\n"
         "  sum without (code, request) (increase(stream_upstream_requests_total{SELECTOR}[{15m}]))\n"
         ") >= {count:20}\n"

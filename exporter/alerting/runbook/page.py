@@ -53,7 +53,8 @@ your configuration.
   A single missed scrape does not resolve an alert.
 - **Thresholds** are set in the configuration under `alerting.thresholds`, by the name of the rule: a number in the base
   unit of the metric, or a mapping of `value` and `for`. The sidecar applies them on reload. For Prometheus, generate
-  the rules again: `stream-exporter rules --config.file config.yaml --output-dir DIR`.
+  the rules again: `stream-exporter rules --config.file config.yaml --output-dir DIR`. The key `alerts` of an upstream
+  or stream sets thresholds for it alone, or switches rules off; it needs no new rule files.
 
 No rule covers the keyframe interval, because none of the supported platforms reports it.
 """

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from exporter.metrics.families.family import UPSTREAM_LABELS, Family, Kind, Labelled, ModelFamily, Number, Part
+from exporter.metrics.families.family import (
+    UPSTREAM_LABELS,
+    Family,
+    Kind,
+    Labelled,
+    ModelFamily,
+    Number,
+    Part,
+    Source,
+)
 from exporter.model import UpstreamState
 
 UpstreamFamily = ModelFamily[UpstreamState]
@@ -78,6 +87,26 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
         part=Part.UPSTREAMS,
         labels=(*UPSTREAM_LABELS, "stream"),
         values=_former_labels,
+    ),
+    UpstreamFamily(
+        name="stream_alert_threshold",
+        kind=Kind.GAUGE,
+        help="Threshold of an alert rule that is configured for this stream or, with an empty stream label, for the "
+        "upstream itself, in the base unit of the rule's metric.",
+        part=Part.UPSTREAMS,
+        labels=(*UPSTREAM_LABELS, "stream", "rule"),
+        source=Source.CONFIGURATION,
+        values=lambda state: state.threshold_rows,
+    ),
+    UpstreamFamily(
+        name="stream_alert_off",
+        kind=Kind.GAUGE,
+        help="Alert rule that is switched off for this stream or, with an empty stream label, for the upstream itself. "
+        "Always 1.",
+        part=Part.UPSTREAMS,
+        labels=(*UPSTREAM_LABELS, "stream", "rule"),
+        source=Source.CONFIGURATION,
+        values=lambda state: state.off_rows,
     ),
     _gauge(
         "stream_upstream_streams",

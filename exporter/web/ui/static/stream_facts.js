@@ -83,6 +83,7 @@ const GROUPS = {
 };
 const UNGROUPED = {
   labels: (labels) => formatEntries(labels, String),
+  alert_overrides: (overrides) => formatEntries(overrides, String),
   platform_metrics: (all) => all.map((one) => `${one.metric}: ${one.value}`).join(", "),
 };
 const FACT_LABELS = {
@@ -102,8 +103,11 @@ const FACT_LABELS = {
   ingest_bitrate_bytes_per_second: "Ingest bitrate",
   health_reasons: "Health reasons",
   healthy: "Platform verdict",
+  alert_overrides: "Alert settings",
 };
-const SHOWN_ELSEWHERE = new Set(["platform", "upstream", "stream", "issues", "live", "was_live", "configured", "name"]);
+const SHOWN_ELSEWHERE = new Set([
+  "platform", "upstream", "stream", "issues", "live", "was_live", "configured", "name", "thresholds",
+]);
 
 /** Create a section for each group of which a fact is known. */
 export function createFactGroups(facts) {

@@ -63,9 +63,9 @@ export function isUnknown(stream) {
 
 /**
  * Severity and state of a stream. `bad` needs attention now, `warn` needs it soon, `unknown` may need it, `ok` is live,
- * `off` need not be live. `thresholds`: health scores by the name of the alert rule.
+ * `off` need not be live. `defaults`: health scores by the name of the alert rule; the stream's own take precedence.
  */
-export function assessStream(stream, thresholds) {
+export function assessStream(stream, defaults) {
   if (isUnknown(stream)) return { severity: stream.expected ? "warn" : "unknown", word: "Unknown" };
   if (stream.status === "error") return { severity: "bad", word: "Error" };
   if (!stream.live) {
@@ -74,6 +74,7 @@ export function assessStream(stream, thresholds) {
     return { severity: "off", word: capitalize(stream.status ?? "not live") };
   }
   const { healthy, status, health_score_ratio: score = 1 } = stream;
+  const thresholds = { ...defaults, ...stream.thresholds };
   if (healthy === false || status === "degraded" || score < thresholds.StreamUnhealthy) {
     return { severity: "bad", word: "Unhealthy" };
   }
