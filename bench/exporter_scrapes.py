@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,16 +27,20 @@ from exporter.web.metrics_handler import MetricsHandler
 POLLED_AT = 1_700_000_000.0
 
 
-def main(streams: int, patterns: str, repetitions: int) -> Figures:
+def main(
+    streams: int, patterns: str, repetitions: int, labels: Mapping[str, str] | None = None, overrides: int = 0
+) -> Figures:
     """Return CPU seconds for applying new values of all streams, reading them for scrapes, a scrape, and a second one.
 
     Scrapes are plain and gzip. Applying values computes states, health and histograms; the other cases do not.
+    ``labels`` are added to every upstream; ``overrides``: number of streams with a threshold of their own.
     """
     tune_allocator()
     fleet = GeneratedStreams(streams, load_patterns(patterns))
+    trackers = make_trackers(fleet.patterns, labels or {}, fleet.ids(overrides))
     upstreams = [
-        PolledUpstream(view, tracker)
-        for view, tracker in zip(fleet.patterns, make_trackers(fleet.patterns), strict=True)
+        PolledUpstream(msgspec.structs.replace(view, labels=tuple(sorted((labels or {}).items()))), tracker)
+        for view, tracker in zip(fleet.patterns, trackers, strict=True)
     ]
     served: tuple[UpstreamState, ...] = ()
     exposition = Exposition(lambda: served, ExporterMetrics())
@@ -74,8 +78,14 @@ class PolledUpstream:
         """Apply a poll's result as the coordinator does."""
         _exhaust(self._tracker.apply(result, Instant(now, now)))
         _exhaust(self._histograms.observe_in_steps(self._tracker.updated_states()))
+        streams = self._tracker.states()
+        thresholds, off = self._tracker.overrides.rows(streams)
         self.view = msgspec.structs.replace(
-            self.view, streams=self._tracker.states(), sampled=self._histograms.snapshot()
+            self.view,
+            streams=streams,
+            sampled=self._histograms.snapshot(),
+            threshold_rows=thresholds,
+            off_rows=off,
         )
 
 

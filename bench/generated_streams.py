@@ -36,6 +36,7 @@ _NUMBERS = tuple(
 )
 _REPORTS: Mapping[str, type[StreamReport]] = {"livepeer": livepeer.Report, "storm": storm.Report, "wave": wave.Report}
 """The report class of each platform."""
+_NOTHING: Mapping[str, str] = {}
 _MAPPINGS = ("health_conditions", "multistream_targets", "ice_candidates")
 
 
@@ -49,11 +50,22 @@ def load_patterns(file: str) -> tuple[UpstreamState, ...]:
     return msgspec.msgpack.decode(Path(file).read_bytes(), type=tuple[UpstreamState, ...])
 
 
-def make_trackers(views: Sequence[UpstreamState]) -> list[Tracker]:
-    """Return a tracker for each upstream, as its coordinator has."""
-    settings = settings_of(upstreams_config(Fleet(PATTERNS), "http://127.0.0.1:1"), max_streams=1_000_000)
+def make_trackers(
+    views: Sequence[UpstreamState], labels: Mapping[str, str] = _NOTHING, overridden: Sequence[str] = ()
+) -> list[Tracker]:
+    """Return a tracker for each upstream, as its coordinator has.
+
+    ``labels`` are added to every upstream; ``overridden``: streams of the first one with a threshold of their own.
+    """
+    configuration = upstreams_config(Fleet(PATTERNS), "http://127.0.0.1:1")
+    settings = settings_of(configuration, max_streams=1_000_000, labels=dict(labels))
     by_name = {upstream.name: upstream for upstream in settings.upstreams}
-    return [Tracker(by_name[view.upstream], Instant(0.0, 0.0)) for view in views]
+    trackers = [Tracker(by_name[view.upstream], Instant(0.0, 0.0)) for view in views]
+    if overridden:
+        kind = type(by_name[views[0].upstream].configured_streams()[0])
+        alerts = {"StreamUnhealthy": 0.3}
+        trackers[0].configure(tuple(kind.model_validate({"id": id_, "alerts": alerts}) for id_ in overridden))
+    return trackers
 
 
 def settings_of(configuration: dict[str, Any], **defaults: Any) -> Settings:
@@ -100,6 +112,10 @@ class GeneratedStreams:
             sample = kind(**{field: own.get(field, getattr(state.report, field)) for field in kind.__struct_fields__})
             identity = Identity(state.identity.platform, state.identity.upstream, name)
             yield msgspec.structs.replace(state, identity=identity, report=sample)
+
+    def ids(self, count: int) -> list[str]:
+        """Return the ids of the first streams of the first upstream."""
+        return [state.report.id for state in self._states[0][:count]]
 
     def poll_results(self) -> Iterator[PollResult]:
         """Return one poll result per upstream, generated on demand."""
