@@ -409,6 +409,17 @@ class SampledHistogram(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sum: float
 
 
+class CalendarState(msgspec.Struct, frozen=True, gc=False):
+    """A calendar that an upstream's streams, or a group with one of them, use."""
+
+    name: str
+    """The file's name or the URL's host."""
+    readable: bool
+    """Whether the last attempt to read it succeeded."""
+    read_at: float | None = None
+    """Unix seconds when the copy in use was last read, or found to be unchanged; None if it has never been read."""
+
+
 class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """The data served for one upstream; a new state replaces the old one as a whole."""
 
@@ -448,6 +459,8 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     excluded: frozenset[str] = frozenset()
     """Names of the stream families excluded from the exposition."""
     labels: Labels = ()
+    calendars: tuple[CalendarState, ...] = ()
+    """One per name; without those whose first read has not finished."""
     overrides: AlertOverrides = NO_OVERRIDES
     """For rules about the upstream itself."""
     threshold_rows: tuple[tuple[tuple[str, str], float], ...] = ()

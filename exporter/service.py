@@ -20,6 +20,7 @@ from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics, FamilyRegistry
 from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.registry import platforms
+from exporter.polling.calendars import Calendars
 from exporter.polling.coordinator import Coordinator, build_coordinator
 from exporter.polling.on_demand import OnDemandPolls
 from exporter.polling.self_metrics import PollingMetrics
@@ -80,6 +81,7 @@ class Service:
         """The queued reload, which starts when the current one has finished."""
         self._reloads: set[asyncio.Task[None]] = set()
         """The current and the queued reload."""
+        self.calendars = Calendars(self.clock)
         self._probe_metrics = PollingMetrics(FamilyRegistry())
         self.sidecar = Sidecar(
             store=self.store,
@@ -135,6 +137,7 @@ class Service:
         await self.sidecar.stop(flush=True)
         await self.probes.close()
         self.reports.close()
+        await self.calendars.close()
         for coordinator in self._coordinators.values():
             await coordinator.close()
 
@@ -217,6 +220,7 @@ class Service:
             shard=self.shard,
             per_stream=settings.histograms.per_stream,
             random_=self._random,
+            calendars=self.calendars,
         )
 
     def _build_probe_coordinator(self, scheduled: Coordinator, store: Store) -> Coordinator:
@@ -230,6 +234,7 @@ class Service:
             started_at=self._started_at,
             shard=self.shard,
             scheduled=scheduled,
+            calendars=self.calendars,
         )
 
     def _replace_coordinators(
@@ -245,6 +250,8 @@ class Service:
         self.settings = settings
         self.store.arrange(names)
         self.reports.apply(settings)
+        self.calendars.retain(names)
+        self.calendars.use_for_groups(settings.groups)
         self._coordinators |= built
         return leaving
 

@@ -46,6 +46,9 @@ _PLAIN_UNITS = (Unit.NUMBER, Unit.COUNT)
 """Units whose thresholds are shown as plain numbers."""
 _GO_GENERAL = '{{ printf "%%.6g" %s }}'
 _GO_VALUE = "(. | first | value)"
+_GO_TIME = f'reReplaceAll "([.][0-9]+)? [+]0000" "" ({_GO_VALUE} | humanizeTimestamp)'
+NEVER = "never"
+"""Text for a time that is not known because it did not happen."""
 _SUBJECTS = {
     Scope.STREAM: "{stream} on {upstream} ({platform})",
     Scope.UPSTREAM: "{upstream} ({platform})",
@@ -182,7 +185,10 @@ class AnnotationTemplates(_AnnotationWriter):
     def _reference(self) -> str:
         reference = self._rule.reference
         assert reference is not None, "{reference} needs a condition that compares with a series"
-        query = self._query(reference.family, f"{number(reference.scale)} * max(last_over_time(%s[{{window}}]))")
+        last = f"{number(reference.scale)} * max(last_over_time(%s[{{window}}]))"
+        query = self._query(reference.family, last, labels=self._labels)
+        if self._rule.shown_unit is Unit.TIME:
+            return f"{{{{ with {query} }}}}{{{{ {_GO_TIME} }}}}{{{{ else }}}}{NEVER}{{{{ end }}}}"
         return f"{{{{ with {query} }}}}{_GO_FORMATS[self._rule.unit] % _GO_VALUE}{{{{ end }}}}"
 
     def _threshold(self) -> str:
@@ -204,8 +210,7 @@ class AnnotationTemplates(_AnnotationWriter):
             return ""
         matchers = f'alertname="{self._rule.name}",severity="{self._grade.severity}"'
         query = self._query("ALERTS_FOR_STATE", "max(%s)", matchers=matchers)
-        moment = f'reReplaceAll "([.][0-9]+)? [+]0000" "" ({_GO_VALUE} | humanizeTimestamp)'
-        return f"{{{{ with {query} }}}}{{{{ {moment} }}}}{{{{ end }}}}"
+        return f"{{{{ with {query} }}}}{{{{ {_GO_TIME} }}}}{{{{ end }}}}"
 
     def _last_known(self) -> str:
         last = f"max(last_over_time(%s[{_LAST_KNOWN_WINDOW}]))"
@@ -282,6 +287,8 @@ class AnnotationTexts(_AnnotationWriter):
 
     def _reference(self) -> str:
         reference = self._facts.reference
+        if self._rule.shown_unit is Unit.TIME:
+            return NEVER if reference is None else format_time(reference)
         return "" if reference is None else format_value(self._rule.unit, reference)
 
     def _threshold(self) -> str:

@@ -73,7 +73,7 @@ class Match(NamedTuple):
     """Values of the rule's ``labels``."""
     value: float
     reference: float | None
-    """The value of the series that ``value`` is compared with."""
+    """The value of the series that ``value`` is compared with, or that is shown with it."""
     threshold: float | None = None
     """The rule's threshold for this subject, if it has been overridden."""
 
@@ -128,8 +128,8 @@ class CompiledCondition:
         # most streams are fine, so check the guards only after a match
         if not matching or not self._guards_hold(subject):
             return ()
-        reference = None if self._read_reference is None else _first_value(self._read_reference(subject))
-        return [Match(extra, value, reference, override) for extra, value in matching]
+        references = () if self._read_reference is None else self._read_reference(subject)
+        return [Match(extra, value, _reference_of(extra, references), override) for extra, value in matching]
 
     def streams_in_window(self, upstream: str, steady_now: float) -> set[str]:
         """Return the streams with samples in the window, and drop the samples of the others."""
@@ -245,6 +245,11 @@ def _compile_any_stream(any_stream: AnyStream) -> Callable[[Subject], bool]:
         return any(all(holds(stream) for holds in guards) for stream in streams)
 
     return some_stream_matches
+
+
+def _reference_of(extra: ExtraLabels, references: Samples) -> float | None:
+    """Return the reference of a sample: the one with the same labels, or the only one, which has none."""
+    return next((value for labels, value in references if labels in ((), extra)), None)
 
 
 def _first_value(samples: Samples) -> float | None:

@@ -34,16 +34,19 @@ from exporter.alerting.rules.rule import (
 from exporter.alerting.rules.slo_rules import SLO_OPERANDS
 from exporter.alerting.rules.upstream_rules import UPSTREAM_OPERANDS
 from exporter.config.types import format_duration
-from exporter.metrics.families.family import STREAM_LABELS, Source
+from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Source
 from exporter.metrics.families.stream_families import STREAM_FAMILIES
 from exporter.metrics.families.upstream_families import UPSTREAM_FAMILIES
 
 TARGET_ANSWERING = "target:upstream_answering"
 _ANSWERING = "stream_upstream_answering"
-_NOT_GATED = frozenset({_ANSWERING, "stream_upstream_up", "stream_upstream_failing"})
-"""Upstream families that report whether the upstream is answering."""
+_NOT_GATED = frozenset(
+    {_ANSWERING, "stream_upstream_up", "stream_upstream_failing", "stream_upstream_calendar_readable"}
+)
+"""Upstream families that report whether the upstream is answering, or that do not depend on it."""
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
-_FAMILIES = {family.name: family for family in STREAM_FAMILIES}
+_ALL_FAMILIES: tuple[Family, ...] = (*STREAM_FAMILIES, *UPSTREAM_FAMILIES)
+_FAMILIES = {family.name: family for family in _ALL_FAMILIES}
 _SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
 ALERT_THRESHOLD, ALERT_OFF = "stream:alert_threshold", "stream:alert_off"
 """Recordings of the overrides of rules; ``stream`` is empty for rules about an upstream."""
@@ -172,10 +175,9 @@ def _overrides(record: str) -> RecordingRule:
 
 def _recorded_labels(series: Series) -> str:
     """Return the labels that identify a sample of the recording."""
-    if is_upstream_series(series):
-        return "{by_upstream}"
-    own = [label for label in _FAMILIES[series.family].labels[len(STREAM_LABELS) :] if label not in series.labels]
-    return ", ".join(["{by_stream}", *own])
+    scope, labels = ("{by_upstream}", UPSTREAM_LABELS) if is_upstream_series(series) else ("{by_stream}", STREAM_LABELS)
+    own = [label for label in _FAMILIES[series.family].labels[len(labels) :] if label not in series.labels]
+    return ", ".join([scope, *own])
 
 
 def _matcher(name: str, value: str | tuple[str, ...]) -> str:

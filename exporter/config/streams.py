@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
-from zoneinfo import ZoneInfo
 
 from pydantic import (
     AfterValidator,
@@ -18,16 +17,14 @@ from pydantic import (
     Tag,
     WrapValidator,
     field_validator,
-    model_validator,
 )
 
+from exporter.config.calendars import CalendarSettings, TimeZoneName
 from exporter.config.control import MaintenanceWindow, Overrides, check_overrides
-from exporter.config.secrets import Secret
 from exporter.config.section import Section
 from exporter.config.types import (
     Between,
     Bitrate,
-    ConfigPath,
     Described,
     Duration,
     Flag,
@@ -37,8 +34,7 @@ from exporter.config.types import (
     format_duration,
     read_flag,
 )
-from exporter.config.urls import check_secret_url
-from exporter.config.validation import refuse, refuse_because
+from exporter.config.validation import refuse
 from exporter.runtime.redaction import HIDDEN
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -67,14 +63,6 @@ def _read_end(value: Any) -> datetime.time:
     return _MIDNIGHT if value == "24:00" else _read_time(value)
 
 
-def _check_timezone(value: str) -> str:
-    try:
-        ZoneInfo(value)
-    except (OSError, ValueError, LookupError):
-        raise refuse("a time zone of the IANA database, such as Europe/Berlin") from None
-    return value
-
-
 def _format_time(time: datetime.time) -> str:
     return f"{time:%H:%M}"
 
@@ -97,7 +85,7 @@ class LiveHours(Section):
     to: Annotated[_Time, BeforeValidator(_read_end)] = Field(
         description="End; if it is before `from`, on the next day. `24:00` is midnight."
     )
-    timezone: Annotated[Text, AfterValidator(_check_timezone), Described("time zone")] = Field(
+    timezone: TimeZoneName = Field(
         default="UTC", description="Time zone of `from` and `to`, as named in the IANA database."
     )
 
@@ -108,41 +96,6 @@ class LiveHours(Section):
         if to == info.data.get("from_") and value != "24:00":
             raise refuse("a time other than `from`")
         return to
-
-
-class CalendarSettings(Section):
-    """A calendar whose events are the times when a stream should be live. Needs ``stream-exporter[calendar]``."""
-
-    calendar_file: ConfigPath | None = Field(default=None, description="iCalendar file (`.ics`).")
-    calendar_url: Annotated[Secret, AfterValidator(check_secret_url)] | None = Field(
-        default=None,
-        description="URL of an iCalendar file. It may contain a token, so it is treated as a secret; only its host is "
-        "shown.",
-    )
-    summary: Text | None = Field(
-        default=None, description="Glob on the summaries of events, ignoring case; other events do not count."
-    )
-    before: Annotated[Duration, Between(0, 86_400, format_duration)] = Field(
-        default=0.0, description="How long before its event the stream should already be live."
-    )
-    after: Annotated[Duration, Between(0, 86_400, format_duration)] = Field(
-        default=0.0, description="How long after its event the stream should still be live."
-    )
-    timezone: Annotated[Text, AfterValidator(_check_timezone), Described("time zone")] = Field(
-        default="UTC",
-        description="Time zone of all-day events and of times without a time zone, as named in the IANA database.",
-    )
-    refresh: Annotated[Duration, Between(10, 86_400, format_duration)] = Field(
-        default=900.0, description="Time between two reads of the calendar."
-    )
-
-    @model_validator(mode="after")
-    def _require_one_source(self) -> CalendarSettings:
-        if (self.calendar_file is None) == (self.calendar_url is None):
-            raise refuse_because(
-                "set either calendar_file, or one of calendar_url, calendar_url_file, calendar_url_env"
-            )
-        return self
 
 
 def _read_always(value: Any) -> bool:

@@ -66,6 +66,8 @@ class LoadContext:
     """Mappings to merge, highest precedence first; the last one comes from the file."""
     is_world_readable: bool = False
     """Whether the file is readable by every user."""
+    calendar_errors: dict[Path, str] = field(default_factory=dict)
+    """Results of checking calendar files, which many streams may share: why a file cannot be used, or an empty text."""
 
 
 _load_context: ContextVar[LoadContext | None] = ContextVar("load_context", default=None)

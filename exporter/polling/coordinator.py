@@ -29,6 +29,7 @@ from exporter.model import (
     UpstreamState,
 )
 from exporter.platforms.base import Platform
+from exporter.polling.calendars import Calendars
 from exporter.polling.histograms import NoHistograms, PollHistograms
 from exporter.polling.result_redaction import redact_result
 from exporter.polling.schedule import Schedule
@@ -71,6 +72,8 @@ class Coordinator:
         store: Store,
         metrics: PollingMetrics,
         clock: Clock,
+        calendars: Calendars,
+        is_on_demand: bool = False,
     ) -> None:
         self.settings = settings
         self.platform = platform
@@ -82,6 +85,10 @@ class Coordinator:
         self._store = store
         self._metrics = metrics
         self._clock = clock
+        self._calendars = calendars
+        self._is_on_demand = is_on_demand
+        self._calendars_version = calendars.version
+        """Version of the calendars in the published state."""
         self._labels = {"platform": settings.platform, "upstream": settings.name}
         self.polled = asyncio.Event()
         """Set once a poll has completed, whether it succeeded or failed."""
@@ -120,6 +127,7 @@ class Coordinator:
 
     async def run(self) -> None:
         """Poll on schedule until cancelled."""
+        self._use_calendars()
         self._schedule.start(self._clock.monotonic())
         while True:
             await self._clock.sleep(self._schedule.due - self._clock.monotonic())
@@ -189,6 +197,7 @@ class Coordinator:
         self._schedule.record_success(now.steady, result.round_seconds, self._rate_limit_pause())
         self.tracker.set_interval(self._schedule.effective_interval)
         self.tracker.configure(streams)
+        self._use_calendars()
         self._clock_skew = requests.clock_skew_seconds
         self._version = result.version or self._version
         self._are_statistics_frozen = result.are_statistics_frozen
@@ -240,8 +249,15 @@ class Coordinator:
 
     def _next_change(self) -> float:
         """Return when a state, or whether the upstream is answering, changes without a poll, in steady seconds."""
+        if self._calendars_version != self._calendars.version:
+            return -math.inf
         until = math.inf if self._was_answering is False else self._answers_until
         return min(self.tracker.next_change, until)
+
+    def _use_calendars(self) -> None:
+        """Have the calendars of the configured streams read; polls on demand use those of the scheduled polls."""
+        if not self._is_on_demand:
+            self._calendars.use(self.settings.name, self.tracker.used_calendars)
 
     def _set_not_owned(self, not_owned: bool) -> None:
         """Remove all series of the upstream, including counters, while only other shards poll it."""
@@ -345,6 +361,7 @@ class Coordinator:
         self._was_answering = self._is_answering(now.steady)
         streams = self.tracker.states()
         threshold_rows, off_rows = self.tracker.overrides.rows(streams)
+        self._calendars_version = self._calendars.version
         self._store.publish(
             UpstreamState(
                 platform=self.settings.platform,
@@ -379,6 +396,7 @@ class Coordinator:
                 overrides=self.tracker.overrides.of_upstream,
                 threshold_rows=threshold_rows,
                 off_rows=off_rows,
+                calendars=self._calendars.states(self.settings.name),
             )
         )
 
@@ -401,14 +419,16 @@ def build_coordinator(
     per_stream: bool = False,
     random_: random.Random | None = None,
     scheduled: Coordinator | None = None,
+    calendars: Calendars | None = None,
 ) -> Coordinator:
     """Build the coordinator of one upstream, which publishes to ``store``.
 
     ``started_at``: when the exporter started. ``per_stream``: whether to keep histograms per stream.
     ``random_``: spreads the first polls. ``scheduled``: for polls on demand, the coordinator of the scheduled polls;
-    both share the account's rate limit, its logins and the streams' labels.
+    both share the account's rate limit, its logins and the streams' labels. ``calendars``: those in use.
     """
     labels = {"platform": settings.platform, "upstream": settings.name}
+    calendars = calendars or Calendars(clock)
     client = UpstreamClient.from_settings(settings, clock=clock, observe=metrics.request_observer(**labels))
     if scheduled is not None:
         client.share(scheduled.client)
@@ -426,10 +446,13 @@ def build_coordinator(
             start_is_of_session=platform.start_is_of_session,
             preferred_labels=scheduled.tracker.labels if scheduled else None,
             shard_filter=shard_filter,
+            calendars=calendars,
         ),
         histograms=(NoHistograms if scheduled else PollHistograms)(**labels, per_stream=per_stream),
         schedule=Schedule(settings.interval, random_ or random.Random()),  # noqa: S311 - spreads load, guards nothing
         store=store,
         metrics=metrics,
         clock=clock,
+        calendars=calendars,
+        is_on_demand=scheduled is not None,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from exporter.config.calendars import CalendarSettings
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.model import (
     NO_REPORT,
@@ -18,6 +19,7 @@ from exporter.model import (
     StreamReport,
     StreamState,
 )
+from exporter.polling.calendars import Calendars
 from exporter.polling.expected_hours import ExpectedHours
 from exporter.polling.health import judge
 from exporter.polling.overrides import UpstreamOverrides
@@ -51,12 +53,14 @@ class Tracker:
         start_is_of_session: bool = False,
         preferred_labels: LabelBook | None = None,
         shard_filter: ShardFilter = ALL_STREAMS,
+        calendars: Calendars | None = None,
     ) -> None:
         """``started_at``: when the exporter started.
 
         ``derives_scores``: whether to derive scores, because the platform reports none. ``start_is_of_session``: see
         ``Platform``. ``preferred_labels``: a book whose labels take precedence. ``shard_filter``: selects the
-        configured streams that this shard serves.
+        configured streams that this shard serves. ``calendars``: without them, expectations from a calendar are
+        unknown.
         """
         self._platform, self._upstream = settings.platform, settings.name
         self._upstream_labels = settings.label_pairs
@@ -73,6 +77,9 @@ class Tracker:
         self._started_at = started_at
         self._shard_filter = shard_filter
         self.overrides = UpstreamOverrides(settings)
+        self._calendars = calendars
+        self.used_calendars: tuple[CalendarSettings, ...] = ()
+        """The different calendars of the configured streams."""
         self._configured_streams: tuple[StreamSettings, ...] = ()
         self._configured: dict[str, StreamSettings] = {}
         self.labels = LabelBook(
@@ -102,6 +109,8 @@ class Tracker:
             return
         self._configured_streams = streams
         self._configured = {stream.id: stream for stream in streams if self._shard_filter.owns(stream.id)}
+        expected = (stream.expected for stream in self._configured.values())
+        self.used_calendars = tuple(dict.fromkeys(each for each in expected if isinstance(each, CalendarSettings)))
         # including those of other shards, so that all shards assign the same labels
         self.labels.configure({stream.id: stream.name for stream in streams})
         for stream_id, tracked in self._tracked.items():
@@ -236,7 +245,7 @@ class Tracker:
     def _make_expected_hours(self, settings: StreamSettings | None) -> ExpectedHours | None:
         if settings is None or settings.expected is None:
             return None
-        return ExpectedHours(settings, self._started_at)
+        return ExpectedHours(settings, self._started_at, self._calendars)
 
     def _forget_excess_streams(self) -> None:
         """Forget streams above ``max_streams``, if they come and go faster than ``ended_ttl``.

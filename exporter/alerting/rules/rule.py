@@ -167,6 +167,8 @@ class Unit(StrEnum):
     """0 or 1; the status of the stream is shown instead."""
     FAILURE = "failure"
     """0 or 1; the reason for the failure is shown instead."""
+    TIME = "time"
+    """Unix seconds, shown as a date and time; ``never`` if absent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +212,10 @@ class Rule:
     threshold_unit: Unit | None = None
     """Unit of the threshold if it differs from the unit of the value."""
     unit: Unit = Unit.NUMBER
+    shown: Series | None = None
+    """Series whose value {reference} shows, if the condition compares with none. It has all labels of the alert."""
+    shown_unit: Unit | None = None
+    """Unit of {reference} if it differs from the unit of the value."""
     labels: tuple[str, ...] = ()
     """Labels of the alert in addition to the labels of its scope."""
 
@@ -232,9 +238,9 @@ class Rule:
 
     @property
     def reference(self) -> Series | None:
-        """The series that the value is compared with."""
+        """The series that the value is compared with, or that is shown with it."""
         right = self.condition.measure.right if self.condition is not None else None
-        return right.of if isinstance(right, Threshold) else None
+        return right.of if isinstance(right, Threshold) and right.of is not None else self.shown
 
     @property
     def settling_seconds(self) -> float:

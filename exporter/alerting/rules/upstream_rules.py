@@ -236,6 +236,26 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         "on the upstream.",
     ),
     Rule(
+        name="StreamCalendarUnreadable",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="The calendar {calendar} of {subject} cannot be read.",
+        description="The calendar {calendar} of {subject} cannot be read. Last successful read: {reference}. Changes "
+        "since then are missing; if it has never been read, it is unknown when its streams are expected.",
+        expected="a readable calendar",
+        condition=Condition(Comparison(Series("stream_upstream_calendar_readable"), "==", 0)),
+        for_seconds=15 * MINUTE,
+        keep_firing_seconds=5 * MINUTE,
+        unit=Unit.FLAG,
+        shown=Series("stream_upstream_calendar_last_success_timestamp_seconds"),
+        shown_unit=Unit.TIME,
+        labels=("calendar",),
+        rationale="The last good copy stays in use, and most events are entered days before, so this is a ticket. "
+        "Without a copy, because the exporter has never read the calendar since its start, alerts that depend on the "
+        "expectation of its streams cannot fire. The fifteen minutes let a restart of the calendar's server pass. The "
+        "alert fires whether the upstream is answering or not.",
+    ),
+    Rule(
         name="StreamSeriesLimitReached",
         scope=Scope.UPSTREAM,
         severity=Severity.INFO,

@@ -178,6 +178,27 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         """,
         tuning="Only `for`, which starts after the platform's stall time of 45 s to 3 min.",
     ),
+    "StreamCalendarUnreadable": Guidance(
+        impact="""
+            None at first. An event that was added, moved or cancelled since the last successful read is missing, so its
+            stream pages at the wrong time, or does not page.
+        """,
+        diagnosis="""
+            1. Read the cause in the exporter's log: `calendar cannot be read`.
+            2. If the last successful read is `never`, `stream_expected` is absent for the calendar's streams: watch
+               them by hand until the calendar can be read.
+            3. File: open it with a calendar program, and check its permissions for the exporter's user. URL: open it
+               from the exporter's host; it must return an iCalendar file, not a login page or a redirect.
+        """,
+        mitigation="""
+            - `status 404` or `403`: the secret address was reset, or sharing was switched off. Write the new URL to its
+              file; no reload is needed.
+            - `too long to compute`: an event recurs every second, or the calendar is very large. Export a smaller one.
+            - Until it can be read, do not restart the exporter: the last good copy is lost with the process. With
+              `calendar_file`, the exporter does not start without a valid file.
+        """,
+        tuning="`refresh` of the calendar; failed reads are repeated after a minute, then at longer intervals.",
+    ),
     "StreamSeriesLimitReached": Guidance(
         impact="""
             Viewers are not affected. Streams beyond `max_streams` are not monitored; expected and live streams are kept

@@ -39,6 +39,14 @@ def _former_labels(state: UpstreamState) -> tuple[Labelled, ...]:
     return tuple(((label,), 1) for label in state.former_labels)
 
 
+def _calendars_readable(state: UpstreamState) -> tuple[Labelled, ...]:
+    return tuple(((calendar.name,), calendar.readable) for calendar in state.calendars)
+
+
+def _calendars_read_at(state: UpstreamState) -> tuple[Labelled, ...]:
+    return tuple(((calendar.name,), calendar.read_at) for calendar in state.calendars)
+
+
 UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     UpstreamFamily(
         name="stream_upstream_info",
@@ -137,6 +145,24 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
         "stream_upstream_rate_limit_remaining",
         "Requests left in the platform's rate limit, as last reported by the platform.",
         lambda state: state.rate_limit_remaining,
+    ),
+    UpstreamFamily(
+        name="stream_upstream_calendar_readable",
+        kind=Kind.GAUGE,
+        help="Whether the last read of a calendar of the upstream's streams succeeded (1) or not (0), by file name or "
+        "host. While it is 0, the last good copy is in use.",
+        part=Part.UPSTREAMS,
+        labels=(*UPSTREAM_LABELS, "calendar"),
+        values=_calendars_readable,
+    ),
+    UpstreamFamily(
+        name="stream_upstream_calendar_last_success_timestamp_seconds",
+        kind=Kind.GAUGE,
+        help="Unix time of the last successful read of a calendar of the upstream's streams, by file name or host. "
+        "Absent if it has never been read.",
+        part=Part.UPSTREAMS,
+        labels=(*UPSTREAM_LABELS, "calendar"),
+        values=_calendars_read_at,
     ),
 )
 
