@@ -112,11 +112,13 @@ def _require_hours(hours: tuple[LiveHours, ...]) -> tuple[LiveHours, ...]:
 
 
 def _expectation_tag(value: Any) -> str:
-    if isinstance(value, dict | CalendarSettings):
+    if isinstance(value, CalendarSettings) or (isinstance(value, dict) and value.keys().isdisjoint(_HOURS_KEYS)):
         return EXPECTED_CALENDAR
     return EXPECTED_HOURS if isinstance(value, list | tuple) else EXPECTED_ALWAYS
 
 
+_HOURS_KEYS = ("days", "from", "to")
+"""Keys of a mapping that should be an item of a list of hours."""
 EXPECTED_HOURS, EXPECTED_ALWAYS, EXPECTED_CALENDAR = "\0hours", "\0always", "\0calendar"
 Expected = Annotated[
     Annotated[tuple[LiveHours, ...], AfterValidator(_require_hours), Tag(EXPECTED_HOURS)]

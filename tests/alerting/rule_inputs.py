@@ -243,6 +243,20 @@ UPSTREAM_INPUTS = (
         facts=AlertFacts(value=0),
     ),
     Input(
+        rule="StreamCalendarUnreadable",
+        bad={'stream_upstream_calendar_readable{calendar="matches.ics"}': 0},
+        good={'stream_upstream_calendar_readable{calendar="matches.ics"}': 1},
+        besides={
+            'stream_upstream_calendar_last_success_timestamp_seconds{calendar="matches.ics"}': 1700000000,
+            'stream_upstream_calendar_last_success_timestamp_seconds{calendar="other.ics"}': 1800000000,
+        },
+        labels={"calendar": "matches.ics"},
+        description="The calendar matches.ics of studio (livepeer) cannot be read. Last successful read: "
+        "2023-11-14 22:13:20 UTC. Changes since then are missing; if it has never been read, it is unknown when its "
+        "streams are expected.",
+        facts=AlertFacts(value=0, reference=1.7e9),
+    ),
+    Input(
         rule="StreamUpstreamStatisticsFrozen",
         bad={"stream_upstream_statistics_frozen": 1},
         good={"stream_upstream_statistics_frozen": 0},

@@ -58,15 +58,18 @@ class Known:
     viewers: int | None = None
     threshold: float | None = None
     """Override of every rule that has a threshold."""
+    moment: float | None = None
+    """Unix seconds."""
 
     def facts(self, rule: Rule) -> AlertFacts:
         """Return the facts of an alert that has been pending since the epoch."""
         state = {Unit.STATUS: self.status, Unit.FAILURE: self.failure}.get(rule.unit)
         scale = 1.0 if rule.reference is None else rule.reference.scale
+        shown = self.moment if rule.shown_unit is Unit.TIME else self.reference
         return AlertFacts(
             value=self.value,
             state=str(state or ""),
-            reference=None if self.reference is None else scale * self.reference,
+            reference=None if shown is None else scale * shown,
             since=0.0,
             reasons=self.reasons,
             last_bitrate=self.bitrate,
@@ -83,7 +86,8 @@ class Known:
         for reason in self.reasons:
             yield "stream_health_reason", stream | {"reason": reason}, 1
         if self.reference is not None:
-            for family in {active.rule.reference.family for active in SHARED if active.rule.reference is not None}:
+            compared = [active.rule.reference for active in SHARED if active.rule.shown is None]
+            for family in {series.family for series in compared if series is not None}:
                 yield family, stream, self.reference
         if self.bitrate is not None:
             yield "stream_ingest_bitrate_bytes_per_second", stream, self.bitrate
@@ -101,6 +105,7 @@ known = st.builds(
     bitrate=st.none() | numbers,
     viewers=st.none() | st.integers(0, 10**7),
     threshold=st.none() | numbers.filter(bool),
+    moment=st.none() | st.floats(0, 4e9),
 )
 
 
@@ -172,6 +177,8 @@ def test_annotations_equal_those_of_prometheus(tmp_path: Path, streams: list[Kno
         for active in SHARED:
             labels = stream if active.rule.scope is Scope.STREAM else upstream
             labels = labels | {label: EXOTIC[(index + 1) % len(EXOTIC)] for label in active.rule.labels}
+            if active.rule.shown is not None and of_stream.moment is not None:
+                series.append(series_entry(active.rule.shown.family, labels | target, of_stream.moment))
             series.append(series_entry("shown", labels | {"rule": active.rule.name}, of_stream.value))
             if of_stream.threshold is not None and active.rule.threshold is not None:
                 own = labels if active.rule.scope is Scope.STREAM else labels | {"stream": ""}
