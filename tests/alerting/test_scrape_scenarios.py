@@ -466,6 +466,13 @@ def ailing(at: int) -> Facts:
         f'stream_sampled_health_score_ratio_count{{{name},protocol="rtmp"}}': 10 * polls,
         f'stream_sampled_health_score_ratio_bucket{{{name},protocol="rtmp",le="0.8"}}': 5 * bad,
     }
+    for rule, more in (("StreamBitrateCritical", ',stream="s9"'), ("StreamUnhealthy", ',stream="s9"')):
+        facts[f'stream_alert_threshold{{{name}{more},rule="{rule}"}}'] = 0.4
+    facts[f'stream_alert_threshold{{{name},rule="StreamUpstreamUnstable"}}'] = 0.15
+    facts[f'stream_alert_threshold{{{name},rule="StreamUpstreamErrorRatioHigh"}}'] = 0.04
+    facts[f'stream_alert_threshold{{{name},rule="StreamUpstreamStatesUnknown"}}'] = 0.15
+    facts[f'stream_alert_threshold{{{name},rule="StreamHealthBudgetBurnFast"}}'] = 10.0
+    facts[f'stream_alert_off{{{name},stream="s8",rule="StreamUnhealthy"}}'] = 1.0
     is_bad = at >= 300
     figures = {
         "viewers": 100.0,
