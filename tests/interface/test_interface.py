@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 from aiohttp.test_utils import make_mocked_request
 
-from exporter.model import StreamReport, StreamState
+from exporter.model import AlertOverrides, StreamReport, StreamState
 from exporter.web.serializers import stream_facts
 from exporter.web.sidecar_api import SidecarApi
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
@@ -44,8 +44,13 @@ def facts() -> Iterable[str]:
     """Return the keys of a stream with all fields set."""
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
+<<<<<<< ours
     state = stream_state("one", report=StreamReport(**everything), **known)
     return stream_facts(labelled(upstream_state([state]), (("team", "sports"),)).streams[0])
+=======
+    known["overrides"] = AlertOverrides({"StreamUnhealthy": 0.4})
+    return stream_facts(stream_state("one", report=StreamReport(**everything), **known))
+>>>>>>> theirs
 
 
 async def sidecar_keys() -> AsyncIterator[str]:
