@@ -85,7 +85,7 @@ class Coordinator:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._calendars = calendars
+        self.calendars = calendars
         self._is_on_demand = is_on_demand
         self._calendars_version = calendars.version
         """Version of the calendars in the published state."""
@@ -249,7 +249,7 @@ class Coordinator:
 
     def _next_change(self) -> float:
         """Return when a state, or whether the upstream is answering, changes without a poll, in steady seconds."""
-        if self._calendars_version != self._calendars.version:
+        if self._calendars_version != self.calendars.version:
             return -math.inf
         until = math.inf if self._was_answering is False else self._answers_until
         return min(self.tracker.next_change, until)
@@ -257,7 +257,7 @@ class Coordinator:
     def _use_calendars(self) -> None:
         """Have the calendars of the configured streams read; polls on demand use those of the scheduled polls."""
         if not self._is_on_demand:
-            self._calendars.use(self.settings.name, self.tracker.used_calendars)
+            self.calendars.use(self.settings.name, self.tracker.used_calendars)
 
     def _set_not_owned(self, not_owned: bool) -> None:
         """Remove all series of the upstream, including counters, while only other shards poll it."""
@@ -361,7 +361,7 @@ class Coordinator:
         self._was_answering = self._is_answering(now.steady)
         streams = self.tracker.states()
         threshold_rows, off_rows = self.tracker.overrides.rows(streams)
-        self._calendars_version = self._calendars.version
+        self._calendars_version = self.calendars.version
         self._store.publish(
             UpstreamState(
                 platform=self.settings.platform,
@@ -396,7 +396,7 @@ class Coordinator:
                 overrides=self.tracker.overrides.of_upstream,
                 threshold_rows=threshold_rows,
                 off_rows=off_rows,
-                calendars=self._calendars.states(self.settings.name),
+                calendars=self.calendars.states(self.settings.name),
             )
         )
 

@@ -44,13 +44,9 @@ def facts() -> Iterable[str]:
     """Return the keys of a stream with all fields set."""
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
-<<<<<<< ours
+    known["overrides"] = AlertOverrides({"StreamUnhealthy": 0.4})
     state = stream_state("one", report=StreamReport(**everything), **known)
     return stream_facts(labelled(upstream_state([state]), (("team", "sports"),)).streams[0])
-=======
-    known["overrides"] = AlertOverrides({"StreamUnhealthy": 0.4})
-    return stream_facts(stream_state("one", report=StreamReport(**everything), **known))
->>>>>>> theirs
 
 
 async def sidecar_keys() -> AsyncIterator[str]:

@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import structlog.testing
 
+from exporter.config.calendars import CalendarSettings
 from exporter.config.upstream import StreamSettings, UpstreamSettings
 from exporter.http.client import Requests
 from exporter.http.errors import UpstreamError
@@ -394,3 +396,34 @@ async def test_wrong_clock_of_the_platform_is_logged_once(monkeypatch: pytest.Mo
     with structlog.testing.capture_logs() as logs:
         await upstream.poll(*[live_streams("a")] * 5)
     assert [e["ahead_seconds"] for e in logs if e["event"] == "platform clock differs from the exporter's"] == [31, -31]
+
+
+async def test_state_is_published_when_a_calendar_changes_without_a_poll(tmp_path: Path) -> None:
+    path = tmp_path / "always.ics"
+    path.write_text("BEGIN:VCALENDAR\nBEGIN:VEVENT\nDTSTART:20000101\nDTEND:20990101\nEND:VEVENT\nEND:VCALENDAR\n")
+    calendar = CalendarSettings(calendar_file=path, refresh="10s")
+    upstream = PolledUpstream(streams=[ScriptedStream(key="a", expected=calendar)])
+    calendars = upstream.coordinator.calendars
+    try:
+        state = await upstream.poll(live_streams())
+        assert (state.calendars, state.streams[0].expected) == ((), None)
+
+        async def published(*, readable: bool) -> UpstreamState:
+            async with asyncio.timeout(60):
+                while [found.readable for found in calendars.states("u")] != [readable]:  # noqa: ASYNC110 - a reader has no other sign
+                    await asyncio.sleep(0.01)
+            await upstream.coordinator.refresh()
+            return upstream.store.states()[0]
+
+        state = await published(readable=True)
+        assert [(found.name, found.readable) for found in state.calendars] == [("always.ics", True)]
+        assert state.streams[0].expected is True
+        path.unlink()
+        upstream.clock.advance(10)
+        state = await published(readable=False)
+        assert [found.readable for found in state.calendars] == [False]
+        assert state.streams[0].expected is True
+        text = rendered(state).text.decode()
+        assert 'stream_upstream_calendar_readable{platform="scripted",upstream="u",calendar="always.ics"} 0\n' in text
+    finally:
+        await calendars.close()
