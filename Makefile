@@ -61,6 +61,7 @@ generate: $(READY) ## the pages that are made from the code
 	@$(BIN)/stream-exporter rules --output-dir alerts
 	@$(BIN)/python -m tests.alerting.rule_cases alerts/tests
 	@$(BIN)/python -m tests.interface.listed
+	@$(BIN)/python -m tests.reports.test_reports_page
 
 docs: $(READY) ## the documentation site, in site/; fails at broken links
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -9,6 +9,8 @@ from exporter.cli.command import CommandError, Commands, add_command
 from exporter.cli.running_exporter import add_running_exporter, check_running_exporter, request_exporter
 
 _ENDPOINT: Final = "GET /api/v1/report"
+_TIMEOUT_SECONDS: Final = 60.0
+"""A report on thousands of streams takes some seconds."""
 _FIRST_KEYS: Final = ("group", "upstream")
 _EPILOG = """\
 Times are RFC 3339 with an offset (2026-12-06T20:00:00+01:00), Unix seconds, "now", or a duration before now (2h,
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
         "format": options.format,
     }
     params = {name: value for name, value in given.items() if value is not None}
-    text = request_exporter(options, _ENDPOINT, what="the report", params=params, json=False)
+    text = request_exporter(options, _ENDPOINT, what="the report", params=params, json=False, timeout=_TIMEOUT_SECONDS)
     print(_format_json(text, options.url) if options.format == "json" else _check_markdown(text, options.url), end="")
     return 0
 

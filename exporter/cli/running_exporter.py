@@ -48,6 +48,7 @@ def request_exporter(
     what: str,
     params: Mapping[str, str] | None = None,
     json: bool = True,
+    timeout: float = _TIMEOUT_SECONDS,
 ) -> Any:
     """Return the response of an endpoint: decoded JSON, or text. ``what`` completes "cannot get …".
 
@@ -64,14 +65,21 @@ def request_exporter(
         auth = AuthSettings(username=options.username, password=Secret.from_file(options.password_file))
     tls = TlsSettings(ca_file=options.ca_file)
     try:
-        return asyncio.run(_send(options.url, auth, tls, endpoint, params or {}, json=json))
+        return asyncio.run(_send(options.url, auth, tls, endpoint, params or {}, json=json, timeout=timeout))
     except UpstreamError as error:
         refusal = _explain_refusal(error.refusal)
         raise CommandError(f"cannot get {what} from {options.url}: {refusal or error}") from error
 
 
 async def _send(
-    url: str, auth: AuthSettings, tls: TlsSettings, endpoint: str, params: Mapping[str, str], *, json: bool
+    url: str,
+    auth: AuthSettings,
+    tls: TlsSettings,
+    endpoint: str,
+    params: Mapping[str, str],
+    *,
+    json: bool,
+    timeout: float,
 ) -> Any:
     """Send the request. Raises ``UpstreamError``."""
     from exporter.http.auth import auth_from_settings
@@ -91,7 +99,7 @@ async def _send(
         observe=lambda *_: None,
     )
     try:
-        requests = client.requests(_TIMEOUT_SECONDS)
+        requests = client.requests(timeout)
         answer = await requests.request(endpoint, params=params, json=json, safe=True, keep_refusal=True)
     finally:
         await client.close()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Literal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, Literal, ParamSpec
 
 import msgspec
+import structlog
 
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.config.groups import GroupSettings
@@ -20,7 +21,12 @@ from exporter.reports.recorder import BITRATE_RULE, Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
 from exporter.reports.timeline import StreamKey, Viewers
 from exporter.runtime.clock import Clock
+from exporter.runtime.logging import describe_exception
 from exporter.store import Store
+
+log = structlog.get_logger()
+
+P = ParamSpec("P")
 
 SUSPENDED_SECONDS: Final = 60.0
 """Time without a heartbeat after which the exporter must have been suspended, so that nothing is known of that time."""
@@ -48,21 +54,23 @@ class Reports:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="reports")
         self._closed = False
         self._waiting = 0
+        self._has_logged_error = False
         self._last_beat: float | None = None
-        self._settings = settings
-        self._threshold = 0.0
-        self.apply(settings)
+        # not in the worker, because no thread may start before the allocator is tuned
+        self._recorder.configure(*self._read_settings(settings), clock.instant())
         store.subscribe(self._on_publish)
 
     def apply(self, settings: Settings) -> None:
         """Apply new settings; what is recorded stays."""
+        self._submit(self._recorder.configure, *self._read_settings(settings), self._clock.instant())
+
+    def _read_settings(self, settings: Settings) -> tuple[list[str], dict[str, list[StreamKey]]]:
+        """Store the settings, and return the names of the upstreams and the members of the groups."""
         self._settings = settings
         rules = {active.rule.name: active for active in rules_in_force(settings.alerting)}
         self._threshold = rules[BITRATE_RULE].threshold or 0.0
-        upstreams = [upstream.name for upstream in settings.upstreams]
         groups = {group.name: _member_keys(group) for group in settings.groups}
-        if not self._closed:
-            self._worker.submit(self._recorder.configure, upstreams, groups, self._clock.instant())
+        return [upstream.name for upstream in settings.upstreams], groups
 
     def beat(self) -> None:
         """Note that the exporter is running. Call it at least every few seconds."""
@@ -75,15 +83,26 @@ class Reports:
         self._worker.shutdown(wait=False, cancel_futures=True)
 
     def _on_publish(self, state: UpstreamState) -> None:
-        if not self._closed:
-            self._note_suspension()
-            self._worker.submit(self._recorder.record, state, self._threshold, self._clock.instant())
+        self._note_suspension()
+        self._submit(self._recorder.record, state, self._threshold, self._clock.instant())
 
     def _note_suspension(self) -> None:
         before = self._last_beat
-        if before is not None and self._clock.monotonic() > before + SUSPENDED_SECONDS and not self._closed:
+        if before is not None and self._clock.monotonic() > before + SUSPENDED_SECONDS:
             self._last_beat = self._clock.monotonic()
-            self._worker.submit(self._recorder.note_suspension, before)
+            self._submit(self._recorder.note_suspension, before)
+
+    def _submit(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call a function of the recorder in the worker."""
+        if not self._closed:
+            self._worker.submit(function, *args, **kwargs).add_done_callback(self._log_error)
+
+    def _log_error(self, done: Future[None]) -> None:
+        """Log an exception, once, because the next state would cause it again. Runs in the worker."""
+        error = None if done.cancelled() else done.exception()
+        if error is not None and not self._has_logged_error:
+            self._has_logged_error = True
+            log.error("states could not be recorded for reports", error=describe_exception(error))
 
     # -- reports -------------------------------------------------------------------------------------------------------
 
