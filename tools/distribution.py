@@ -19,6 +19,9 @@ ALLOWED_LICENSES = frozenset(
     | {"MPL-2.0"}
 )
 """Spelled as in package metadata: permissive licences, and MPL, whose terms apply only to changes of its own files."""
+LGPL_PACKAGES = frozenset({"recurring-ical-events", "x-wr-timezone"})
+"""Libraries of the extra for calendars under the LGPL, which a user can replace."""
+_LGPL = re.compile(r"LGPL-3\.0-or-later|GNU Lesser General Public License v3 or later \(LGPLv3\+\)")
 _INSTALL = ("-m", "pip", "--disable-pip-version-check", "-qq", "install")
 
 
@@ -88,6 +91,7 @@ def disallowed_licenses(distribution: Distribution) -> list[str]:
         f"{package['name']} {package['version']}: {package['license']}"
         for package in licenses(distribution)
         if not all(part.strip(" ()") in ALLOWED_LICENSES for part in _parts(package["license"]))
+        and not (package["name"].lower() in LGPL_PACKAGES and _LGPL.fullmatch(package["license"]))
     ]
 
 

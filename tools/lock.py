@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 COMPILE = ("pip", "compile", "--quiet", "--universal", "--python-version=3.11", "--generate-hashes")
@@ -17,8 +18,14 @@ SILENT = ("--no-emit-index-url", "--no-emit-find-links")
 def main() -> None:
     """Write both files. Versions change only if required, or if UPGRADE is set. Raises ``CalledProcessError``."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    compile_lock("requirements.lock", project["project"]["dependencies"])
+    compile_lock("requirements.lock", runtime_requirements(project))
     compile_lock("requirements-build.lock", project["build-system"]["requires"])
+
+
+def runtime_requirements(project: dict[str, Any]) -> list[str]:
+    """Return what the image installs: the dependencies, and the extra for calendars."""
+    requirements: list[str] = project["project"]["dependencies"]
+    return [*requirements, *project["project"]["optional-dependencies"]["calendar"]]
 
 
 def compile_lock(file: str, requirements: list[str]) -> None:

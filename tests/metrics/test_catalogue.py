@@ -25,6 +25,7 @@ from exporter.metrics.self_metrics import ExporterMetrics
 from exporter.metrics.text_format import heading, label_text, label_value
 from exporter.model import (
     Analytics,
+    CalendarState,
     HealthReason,
     Labels,
     PassthroughText,
@@ -156,6 +157,7 @@ def full_exposition(configured: Labels = ()) -> bytes:
         former_labels=("before",),
         threshold_rows=((("main", "StreamUnhealthy"), 0.4),),
         off_rows=((("", "StreamUpstreamDown"), 1.0),),
+        calendars=(CalendarState(name="matches.ics", readable=True, read_at=1.0),),
         version="1",
         poll_interval_seconds=15.0,
         last_success_timestamp_seconds=1.0,
