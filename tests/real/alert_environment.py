@@ -173,13 +173,13 @@ def scale_waits(patch: pytest.MonkeyPatch) -> None:
 
 @asynccontextmanager
 async def running_exporter(
-    directory: Path, configuration: Mapping[str, Any], *, time_scale: float = SCALE
+    directory: Path, configuration: Mapping[str, Any], *, time_scale: float = SCALE, enable_lifecycle: bool = False
 ) -> AsyncIterator[tuple[Service, str]]:
     """Run the exporter with this configuration; yield its ``host:port``."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(dict(configuration)), encoding="utf-8")
     service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), alerting_time_scale=time_scale)
-    async with TestServer(make_app(service, options=WebOptions())) as server:
+    async with TestServer(make_app(service, options=WebOptions(enable_lifecycle=enable_lifecycle))) as server:
         await service.start()
         try:
             yield service, f"127.0.0.1:{server.port}"
@@ -187,13 +187,15 @@ async def running_exporter(
             await service.stop()
 
 
-def sample_configuration(webhook: Webhook) -> str:
-    """Return the sample Alertmanager configuration with scaled times and a webhook instead of each receiver."""
+def sample_configuration(webhook: Webhook, *, group_wait: str = "2s") -> str:
+    """Return the sample Alertmanager configuration with scaled times and a webhook instead of each receiver.
+
+    ``group_wait`` is not scaled, because delays of inhibiting alerts depend on the machine.
+    """
     configuration = _scaled(yaml.safe_load(SAMPLE.read_text(encoding="utf-8")))
     # templates and mail servers are only for the replaced receivers
     del configuration["templates"], configuration["global"]
-    # delays of inhibiting alerts depend on the machine, so this is not scaled
-    configuration["route"]["group_wait"] = "2s"
+    configuration["route"]["group_wait"] = group_wait
     configuration["receivers"] = [_webhook_receiver(receiver, webhook) for receiver in configuration["receivers"]]
     return yaml.safe_dump(configuration)
 
