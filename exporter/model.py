@@ -469,3 +469,9 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """Rows of ``stream_alert_off``: stream (empty: the upstream itself) and rule, and 1."""
     maintenance: Maintenance | None = None
     """The upstream's own active maintenance window."""
+    maintained_streams: Mapping[str, Maintenance] = {}
+    """Active maintenance windows of streams by label, including streams that are not served."""
+
+    def maintenance_of(self, stream: str) -> Maintenance | None:
+        """Return the active maintenance window of the upstream, otherwise that of the stream with this label."""
+        return self.maintenance or self.maintained_streams.get(stream)

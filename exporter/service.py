@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 
@@ -22,11 +23,14 @@ from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.registry import platforms
 from exporter.polling.calendars import Calendars
 from exporter.polling.coordinator import Coordinator, build_coordinator
+from exporter.polling.maintenance_control import MaintenanceControl
+from exporter.polling.manual_maintenance import ManualMaintenance
 from exporter.polling.on_demand import OnDemandPolls
-from exporter.polling.self_metrics import PollingMetrics
+from exporter.polling.self_metrics import MaintenanceMetrics, PollingMetrics
 from exporter.reports.service import Reports
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
+from exporter.runtime.state_files import default_state_folder
 from exporter.runtime.tasks import cancel_tasks
 from exporter.sharding import SINGLE, Shard
 from exporter.store import Store
@@ -53,12 +57,13 @@ class Service:
         runbook_url: str = DEFAULT_RUNBOOK_URL,
         alerting_time_scale: float = 1.0,
         shard: Shard = SINGLE,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """``load`` reads the configuration for ``reload``, and raises ``ConfigError``.
 
         ``page_url`` and ``runbook_url`` are the URLs of the exporter's page and of the runbook, for links in alerts.
         ``alerting_time_scale`` divides every duration of the alerting sidecar, for tests. ``shard`` decides which
-        streams to poll.
+        streams to poll. ``environ`` gives the default state folder.
         """
         self.settings = settings
         self.clock = clock or Clock()
@@ -69,10 +74,13 @@ class Service:
         self.metrics.set_shard(shard)
         self.exposition = Exposition(self.store.states, self.metrics)
         self._load = load
+        self._environ = os.environ if environ is None else environ
         self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time
         self._started_at = self.clock.instant()
         self._ready_at = self.clock.monotonic() + READY_AFTER_SECONDS
         self._coordinators: dict[str, Coordinator] = {}
+        self._manual_maintenance = ManualMaintenance(self.clock, MaintenanceMetrics(self.metrics.exporter))
+        self.maintenance = MaintenanceControl(self._manual_maintenance, self._coordinators)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._refresher: asyncio.Task[None] | None = None
         self._stopped = False
@@ -127,7 +135,7 @@ class Service:
         self._refresher = asyncio.create_task(self._refresh_periodically(), name="refresher")
         self.metrics.set_config_hash(await asyncio.to_thread(self.settings.fingerprint))
         self.metrics.set_reload_result(success=True, at=self.clock.now())
-        await self._apply_alerting()
+        await self._apply_maintenance_and_alerting()
 
     async def stop(self) -> None:
         """Stop polling and close every connection."""
@@ -135,6 +143,7 @@ class Service:
         await cancel_tasks([*self._reloads, *self._tasks.values(), *([self._refresher] if self._refresher else [])])
         self._tasks.clear()
         await self.sidecar.stop(flush=True)
+        await self.maintenance.close()
         await self.probes.close()
         self.reports.close()
         await self.calendars.close()
@@ -191,7 +200,7 @@ class Service:
                     break
                 self._start_polling(name)
                 await asyncio.sleep(0)
-            await self._apply_alerting()
+            await self._apply_maintenance_and_alerting()
             self.metrics.set_config_hash(fingerprint)
             self.metrics.set_reload_result(success=True, at=self.clock.now())
             _log_warnings(settings)
@@ -221,6 +230,7 @@ class Service:
             per_stream=settings.histograms.per_stream,
             random_=self._random,
             calendars=self.calendars,
+            maintenance=self._manual_maintenance,
         )
 
     def _build_probe_coordinator(self, scheduled: Coordinator, store: Store) -> Coordinator:
@@ -235,6 +245,7 @@ class Service:
             shard=self.shard,
             scheduled=scheduled,
             calendars=self.calendars,
+            maintenance=self._manual_maintenance,
         )
 
     def _replace_coordinators(
@@ -253,6 +264,9 @@ class Service:
         self.calendars.retain(names)
         self.calendars.use_for_groups(settings.groups)
         self._coordinators |= built
+        for coordinator in built.values():
+            # before the first poll, so that no alert is sent meanwhile
+            coordinator.refresh_maintenance()
         return leaving
 
     def _start_polling(self, name: str) -> None:
@@ -270,8 +284,12 @@ class Service:
             del coordinator
             await asyncio.sleep(0)
 
-    async def _apply_alerting(self) -> None:
-        await self.sidecar.apply(self.settings.alerting, [upstream.name for upstream in self.settings.upstreams])
+    async def _apply_maintenance_and_alerting(self) -> None:
+        """Apply the settings. Maintenance first, because it decides which alerts the webhooks send."""
+        folder = self.settings.state_dir or default_state_folder(self._environ)
+        await self.maintenance.apply(folder)
+        upstreams = [upstream.name for upstream in self.settings.upstreams]
+        await self.sidecar.apply(self.settings.alerting, upstreams, folder)
 
     def _alert_sink(self, upstream: str) -> AlertSink | None:
         coordinator = self._coordinators.get(upstream)
@@ -294,6 +312,10 @@ class Service:
         while True:
             self.reports.beat()
             await self.clock.sleep(REFRESH_SECONDS)
+            try:
+                self.maintenance.refresh()
+            except Exception as error:
+                log.error("maintenance could not be refreshed", error=describe_exception(error))
             await self._refresh_states()
 
     async def _refresh_states(self) -> None:

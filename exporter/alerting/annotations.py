@@ -74,10 +74,16 @@ def page_url(base: str, upstream: str, stream: str = "") -> str:
 def unnamed_summary(active: ActiveRule) -> str:
     """Return the rule's summary without the names of a stream or upstream, for lists of rules."""
     summary = active.rule.summary.replace(" at {instance}", "").replace(" {target}", "")
-    summary = summary.replace("{subject}", _UNNAMED_SUBJECTS[active.rule.scope])
+    subject = "an upstream or stream" if _may_name_stream(active.rule) else _UNNAMED_SUBJECTS[active.rule.scope]
+    summary = summary.replace("{subject}", subject)
     values = {"threshold": format_threshold(active), **_slo_texts(active)}
     text = _PLACEHOLDER.sub(lambda match: values.get(match[1]) or match[0], summary)
     return text[0].upper() + text[1:]
+
+
+def _may_name_stream(rule: Rule) -> bool:
+    """Return whether alerts of a rule about upstreams can be about a stream instead."""
+    return rule.scope is Scope.UPSTREAM and "stream" in rule.labels
 
 
 class _AnnotationWriter(ABC):
@@ -108,7 +114,8 @@ class _AnnotationWriter(ABC):
         def fill_placeholder(match: re.Match[str]) -> str:
             match match[1]:
                 case "subject":
-                    return self._fill(_SUBJECTS[self._rule.scope])
+                    stream = self._optional_stream() if _may_name_stream(self._rule) else ""
+                    return stream + self._fill(_SUBJECTS[self._rule.scope])
                 case "value":
                     return self._value()
                 case "expected":
@@ -139,6 +146,10 @@ class _AnnotationWriter(ABC):
         """Return the value of an alert label."""
 
     @abstractmethod
+    def _optional_stream(self) -> str:
+        """Return the stream and " on ", or nothing if the alert is about a whole upstream."""
+
+    @abstractmethod
     def _since(self) -> str:
         """Return the time since which the condition has held."""
 
@@ -165,11 +176,18 @@ class AnnotationTemplates(_AnnotationWriter):
         annotations = super().render() | {"runbook_url": runbook_url(rule, self._dialect.runbook)}
         if self._dialect.page and rule.scope is not Scope.EXPORTER:
             query = "streams?upstream={{ urlquery $labels.upstream }}&stream={{ urlquery $labels.stream }}"
-            annotations["page_url"] = self._dialect.page + (query if rule.scope is Scope.STREAM else "")
+            if _may_name_stream(rule):
+                query = f"{{{{ if $labels.stream }}}}{query}{{{{ end }}}}"
+            elif rule.scope is Scope.UPSTREAM:
+                query = ""
+            annotations["page_url"] = self._dialect.page + query
         return annotations
 
     def _label(self, name: str) -> str:
         return f"{{{{ $labels.{name} }}}}"
+
+    def _optional_stream(self) -> str:
+        return "{{ with $labels.stream }}{{ . }} on {{ end }}"
 
     def _value(self) -> str:
         match self._rule.unit:
@@ -273,6 +291,10 @@ class AnnotationTexts(_AnnotationWriter):
 
     def _label(self, name: str) -> str:
         return label_value(self._labels.get(name, ""))
+
+    def _optional_stream(self) -> str:
+        stream = self._label("stream")
+        return f"{stream} on " if stream else ""
 
     def _value(self) -> str:
         unit = self._rule.unit

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from exporter.alerting.recordings import needs_evidence
+from exporter.alerting.recordings import is_setting, needs_evidence
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import (
     AnyStream,
@@ -96,6 +96,8 @@ class CompiledCondition:
             active.rule.scope is Scope.STREAM or isinstance(measured, StreamShare) or needs_evidence(measured)
         )
         """Evaluate only while the upstream is answering."""
+        self.is_setting = not self.needs_evidence and isinstance(measured, Series) and is_setting(measured)
+        """Evaluate even while it is unknown whether the upstream is answering."""
         window = measured.window_seconds if isinstance(measured, Series) else None
         self._only_rises = isinstance(measured, Series) and measured.rises_within is not None
         self._window = None if window is None else window / active.time_scale

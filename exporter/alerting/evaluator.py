@@ -17,8 +17,9 @@ from enum import StrEnum
 from exporter.alerting.compiled_conditions import CompiledCondition, Match
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
+from exporter.alerting.rules.upstream_rules import MAINTENANCE
 from exporter.alerting.series_lookup import ExtraLabels, Subject
-from exporter.model import Labels, StreamState, UpstreamState
+from exporter.model import Labels, Maintenance, StreamState, UpstreamState
 from exporter.runtime.clock import Instant
 
 RESOLVED_KEPT_SECONDS = 15 * 60.0
@@ -80,6 +81,8 @@ class Alert:
     active_steady: float = 0.0
     resolved_steady: float | None = None
     keep_steady: float | None = None
+    maintenance: Maintenance | None = None
+    """The maintenance window that the alert is about."""
     stopped_steady: float | None = None
     """When a pending alert was paused because its upstream stopped answering."""
 
@@ -191,6 +194,8 @@ class Evaluator:
     def _can_evaluate(self, alert: Alert, upstream_state: UpstreamState) -> bool:
         """Return whether enough is known about the upstream to evaluate the alert's condition."""
         condition = self._conditions.get((alert.key.rule, alert.key.severity))
+        if condition is not None and condition.is_setting:
+            return True
         needs_evidence = condition is not None and condition.needs_evidence
         return upstream_state.answering is not None and (upstream_state.answering or not needs_evidence)
 
@@ -266,7 +271,10 @@ class Evaluator:
         elif not key.stream:
             reason = upstream_state.last_error_reason
             alert.state = reason.value if reason is not None else ""
-        for_seconds = self._conditions[key.rule, key.severity].grade.for_seconds
+        condition = self._conditions[key.rule, key.severity]
+        if key.rule == MAINTENANCE:
+            alert.maintenance = upstream_state.maintenance_of(*key.extra)
+        for_seconds = condition.grade.for_seconds
         if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= for_seconds:
             alert.phase, alert.fired_at = Phase.FIRING, now.wall
 

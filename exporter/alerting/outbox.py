@@ -28,6 +28,9 @@ class Outbox(Protocol):
         An end in the past would also end an alert that another sidecar has sent since.
         """
 
+    def is_under_maintenance(self, alert: Alert) -> bool:
+        """Return whether the alert's stream or upstream is under maintenance."""
+
     def watchdog(self) -> AlertPayload:
         """Return the watchdog alert, which is sent first in every round."""
 

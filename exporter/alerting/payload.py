@@ -12,6 +12,7 @@ from exporter.alerting.annotations import (
     AlertFacts,
     AnnotationTexts,
     format_clock,
+    format_time,
     page_url,
     runbook_url,
     unnamed_summary,
@@ -20,7 +21,7 @@ from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import Rule, Scope
 from exporter.metrics.text_format import label_value
-from exporter.model import Labels
+from exporter.model import Labels, Maintenance
 from exporter.runtime.redaction import redactor
 
 WATCHDOG = "StreamSidecarWatchdog"
@@ -142,6 +143,8 @@ class AlertFormatter:
         annotations = AnnotationTexts(active, grade, self.labels(alert), facts).render()
         if alert.issues and active.rule.scope is Scope.STREAM:
             annotations["issues"] = _format_issues(alert.issues)
+        if alert.maintenance is not None:
+            annotations["maintenance"] = _format_maintenance(alert.maintenance)
         if alert.phase is Phase.FIRING and alert.keep_since is not None:
             resolves_at = alert.keep_since + active.keep_firing_seconds
             annotations["cleared"] = f"condition cleared, resolves at {format_clock(resolves_at)}"
@@ -196,7 +199,8 @@ class AlertFormatter:
         return next((grade for grade in grades if grade.severity.value == alert.key.severity), None)
 
     def _page_url(self, alert: Alert) -> str:
-        return page_url(self._page, alert.key.upstream, alert.key.stream)
+        stream = alert.key.stream or self.labels(alert).get("stream", "")
+        return page_url(self._page, alert.key.upstream, stream)
 
     def _labels(self, rule: Rule, own: Mapping[str, str], configured: Labels = ()) -> dict[str, str]:
         """Return all labels. As in Prometheus, an alert's own labels override external ones of the same name."""
@@ -222,6 +226,12 @@ def rfc3339(at: float) -> str:
     """Format Unix seconds with milliseconds as Prometheus and Alertmanager do: without trailing zeros."""
     text = datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(timespec="milliseconds")
     return text.rstrip("0").removesuffix(".") + "Z"
+
+
+def _format_maintenance(maintenance: Maintenance) -> str:
+    """Return when maintenance ends, and its reason."""
+    reason = " ".join(maintenance.reason.encode("utf-16", "surrogatepass").decode("utf-16", "replace").split())
+    return ": ".join(filter(None, (f"until {format_time(maintenance.until)}", reason)))
 
 
 def _format_issues(issues: tuple[str, ...]) -> str:

@@ -44,10 +44,10 @@ _NOT_GATED = frozenset(
     {_ANSWERING, "stream_upstream_up", "stream_upstream_failing", "stream_upstream_calendar_readable"}
 )
 """Upstream families that report whether the upstream is answering, or that do not depend on it."""
-_UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
+_UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES if "stream" not in family.labels)
 _ALL_FAMILIES: tuple[Family, ...] = (*STREAM_FAMILIES, *UPSTREAM_FAMILIES)
 _FAMILIES = {family.name: family for family in _ALL_FAMILIES}
-_SETTINGS = frozenset(family.name for family in STREAM_FAMILIES if family.source is Source.CONFIGURATION)
+_SETTINGS = frozenset(family.name for family in _ALL_FAMILIES if family.source is Source.CONFIGURATION)
 ALERT_THRESHOLD, ALERT_OFF = "stream:alert_threshold", "stream:alert_off"
 """Recordings of the overrides of rules; ``stream`` is empty for rules about an upstream."""
 _OVERRIDES_NAME = re.compile(f"{ALERT_THRESHOLD}|{ALERT_OFF}")
@@ -68,13 +68,18 @@ TEMPLATE_SERIES = (
 
 
 def is_upstream_series(series: Series) -> bool:
-    """Whether the series belongs to an upstream, not to a stream."""
+    """Whether the series belongs to an upstream, not to a stream. A setting can belong to either."""
     return series.family in _UPSTREAM_FAMILY_NAMES
 
 
 def needs_evidence(series: Series) -> bool:
     """Whether the series counts only while its upstream is answering."""
-    return series.family not in _NOT_GATED and series.family not in _SETTINGS
+    return series.family not in _NOT_GATED and not is_setting(series)
+
+
+def is_setting(series: Series) -> bool:
+    """Whether the series is a setting, which is known even if nothing is known about the upstream."""
+    return series.family in _SETTINGS
 
 
 def record_name(series: Series) -> str:

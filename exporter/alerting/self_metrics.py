@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from enum import StrEnum
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 
 from exporter.metrics.families import exporter_families as families
@@ -39,6 +39,7 @@ class SidecarMetrics:
         self._events = registry.counter(families.WAVE_EVENTS)
         self._registry = registry
         self._write_failures: Counter | None = None
+        self._state_saved: Gauge | None = None
         self._senders: Tally[str] = Tally()
         self._counted: set[tuple[str, str]] = set()
 
@@ -128,6 +129,12 @@ class SidecarMetrics:
         self._counted |= tally.keys()
         for name, state in self._counted:
             self._alerts.labels(name, state).set(tally[name, state])
+
+    def set_state_saved(self, is_saved: bool) -> None:
+        """Set whether alert state survives a restart."""
+        if self._state_saved is None:
+            self._state_saved = self._registry.gauge(families.ALERT_STATE_SAVED)
+        self._state_saved.set(is_saved)
 
     def start_write_failures(self) -> None:
         """Create the series of write failures of the alert state file, at 0."""

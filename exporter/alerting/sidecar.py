@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.state_file import AlertState, AlertStateFile, default_state_file
+from exporter.alerting.state_file import FILE_NAME, AlertState, AlertStateFile
 from exporter.alerting.webhooks import Webhooks
 from exporter.config.alerting import AlertingSettings
 from exporter.model import UpstreamState
@@ -68,7 +67,6 @@ class Sidecar:
         page_url: str = "",
         runbook_url: str = DEFAULT_RUNBOOK_URL,
         time_scale: float = 1.0,
-        environ: Mapping[str, str] | None = None,
         resolve: ResolveAddresses = resolve_addresses,
     ) -> None:
         """``find_sink`` returns an upstream's alert sink; ``page_url`` and ``runbook_url`` are linked in alerts.
@@ -80,7 +78,6 @@ class Sidecar:
         self._metrics = metrics
         self._find_sink = find_sink
         self._time_scale = time_scale
-        self._environ = os.environ if environ is None else environ
         self._page_url = page_url
         self._runbook_url = runbook_url
         self._resend_seconds = RESEND_SECONDS / time_scale
@@ -98,6 +95,9 @@ class Sidecar:
         self._webhooks = Webhooks(self, clock=clock, metrics=metrics, external_url=page_url, time_scale=time_scale)
         self._events: AlertEventQueue | None = None
         self._state_file: AlertStateFile | None = None
+        self._state_path: Path | None = None
+        self._maintenance: dict[str, object] = {}
+        """What was under maintenance in the last state of each upstream."""
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
         self._started_at = clock.now()
@@ -147,8 +147,13 @@ class Sidecar:
 
     # -- lifecycle -----------------------------------------------------------------------------------------------------
 
-    async def apply(self, settings: AlertingSettings, upstreams: Sequence[str]) -> None:
-        """Apply new settings: start, reconfigure or stop. Alert state survives everything except a stop."""
+    async def apply(
+        self, settings: AlertingSettings, upstreams: Sequence[str], state_folder: Path | None = None
+    ) -> None:
+        """Apply new settings: start, reconfigure or stop. Alert state survives everything except a stop.
+
+        ``state_folder`` is the folder of the state file, unless ``alerting.state_file`` is set.
+        """
         if not (settings.alertmanagers or settings.webhooks or settings.wave_events.enabled):
             await self.stop()
             self._settings = settings
@@ -156,8 +161,10 @@ class Sidecar:
         before, self._settings = self._settings, settings
         if not self.active or before != settings:
             self._apply_rules(settings)
-        if not self.active or before.state_file != settings.state_file:
-            await self._change_state_file(settings.state_file)
+        state_path = settings.state_file or (state_folder / FILE_NAME if state_folder is not None else None)
+        if not self.active or state_path != self._state_path:
+            self._state_path = state_path
+            await self._change_state_file(state_path)
         if before.external_labels != settings.external_labels:
             # external labels identify alerts, so start again with empty queues
             await self._notifier.close()
@@ -186,6 +193,7 @@ class Sidecar:
         self._lapse_ends.clear()
         self._new_states.clear()
         self._due_times.clear()
+        self._maintenance.clear()
         self._last_evaluation = None
         self._metrics.set_alerts(())
 
@@ -217,15 +225,15 @@ class Sidecar:
             evaluator.alerts.update(self._evaluator.alerts)
             self._evaluator = evaluator
 
-    async def _change_state_file(self, configured: Path | None) -> None:
+    async def _change_state_file(self, path: Path | None) -> None:
         if self._state_file is not None:
             await self._state_file.close()
             self._state_file = None
-        path = configured or default_state_file(self._environ)
+        self._metrics.set_state_saved(False)
         if path is None:
             log.warning(
                 "alert state is not saved and will not survive a restart: "
-                "set alerting.state_file, or the environment variable STATE_DIRECTORY or HOME"
+                "set state_dir, or the environment variable STATE_DIRECTORY or HOME"
             )
             return
         state_file = AlertStateFile(path, self._snapshot, clock=self._clock, metrics=self._metrics)
@@ -245,6 +253,7 @@ class Sidecar:
                 self._restore_alert(alert)
             self._webhooks.restore(restored.webhooks)
         self._state_file = state_file
+        self._metrics.set_state_saved(True)
         state_file.start()
 
     def _snapshot(self) -> AlertState:
@@ -314,6 +323,14 @@ class Sidecar:
         self._last_evaluation = Evaluation(now.wall, self._clock.monotonic() - now.steady)
         self._due_times[state.upstream] = evaluator.due_at(state.upstream, now.steady - DUE_SLACK_SECONDS)
         self._send_changes(state)
+        self._review_maintenance(state)
+
+    def _review_maintenance(self, state: UpstreamState) -> None:
+        """Let the webhooks check their alerts again if a maintenance window has started or ended."""
+        maintenance = state.maintenance is not None, frozenset(state.maintained_streams)
+        if self._maintenance.get(state.upstream, (False, frozenset())) != maintenance:
+            self._maintenance[state.upstream] = maintenance
+            self._webhooks.review(state.upstream)
 
     def _start_due_timer(self) -> None:
         """Wake up when the next alert is due."""
@@ -421,6 +438,11 @@ class Sidecar:
             return None
         earliest = alert.resolved_steady + self._horizon_seconds(alert.key.upstream)
         return max(earliest, self._lapse_ends.get(alert.key, 0.0))
+
+    def is_under_maintenance(self, alert: Alert) -> bool:
+        """Return whether the alert's stream or upstream is under maintenance."""
+        state = self._store.get(alert.key.upstream)
+        return state is not None and state.maintenance_of(alert.key.stream) is not None
 
     def watchdog(self) -> AlertPayload:
         """Return the watchdog alert, which is sent first in every round."""

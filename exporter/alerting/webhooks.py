@@ -1,7 +1,8 @@
 """Sends notifications about alerts to webhooks, without Alertmanager.
 
 As in Alertmanager, a notification contains a group's firing alerts and those that have resolved since the last
-notification.
+notification. An alert under maintenance causes no notification while it fires. If it was reported before, it stays
+reported until it resolves; otherwise it is left out until the maintenance ends.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import structlog
@@ -114,6 +115,10 @@ class Webhook:
         for alert in alerts:
             self._record_change(alert)
 
+    def review(self, upstream: str) -> None:
+        """Check the alerts of an upstream again, because what is under maintenance has changed."""
+        self._schedule(self._groups.setdefault(upstream, _Group()))
+
     async def run(self) -> None:
         """Send due notifications until cancelled."""
         while True:
@@ -144,6 +149,10 @@ class Webhook:
         elif alert.key in group.reported:
             group.resolved[alert.key] = alert
             self._drop_surplus(group)
+        self._schedule(group)
+
+    def _schedule(self, group: _Group) -> None:
+        """Make a notification due soon, together with other changes."""
         group.due = min(group.due, self._clock.monotonic() + GROUP_WAIT_SECONDS / self._time_scale)
 
     def _drop_surplus(self, group: _Group) -> None:
@@ -163,16 +172,20 @@ class Webhook:
 
     async def _notify(self, upstream: str, group: _Group) -> bool:
         """Send a group's notification if something changed or a repeat is due; return False on failure."""
-        firing = [
+        all_firing = [
             alert
             for alert in self._outbox.sendable_alerts()
             if alert.key.upstream == upstream and alert.phase is Phase.FIRING and alert.key.severity in self._severities
         ]
+        notifying = {alert.key for alert in all_firing if not self._outbox.is_under_maintenance(alert)}
+        # a reported warning stays reported if it becomes critical
+        reported = {replace(key, severity="") for key in group.reported}
+        firing = [a for a in all_firing if a.key in notifying or replace(a.key, severity="") in reported]
         resolved = dict(group.resolved)
         now, repeat = self._clock.monotonic(), REPEAT_SECONDS / self._time_scale
-        has_changed = bool(resolved) or any(alert.key not in group.reported for alert in firing)
+        has_changed = bool(resolved) or bool(notifying - group.reported.keys())
         group.due = math.inf
-        if has_changed or (firing and now >= group.notified + repeat):
+        if has_changed or (notifying and now >= group.notified + repeat):
             try:
                 await self._post(upstream, [*firing, *resolved.values()])
             except Exception as error:
@@ -185,9 +198,9 @@ class Webhook:
             group.notified = now
             group.resolved = {key: alert for key, alert in group.resolved.items() if resolved.get(key) is not alert}
         group.reported = dict.fromkeys([*(alert.key for alert in firing), *group.resolved])
-        if firing:
+        if notifying:
             group.due = min(group.due, group.notified + repeat)
-        elif not group.resolved and group.due == math.inf:
+        elif not group.reported and group.due == math.inf:
             del self._groups[upstream]
         return True
 
@@ -268,6 +281,11 @@ class Webhooks:
         """Record alerts that have started to fire or were resolved."""
         for webhook, _ in self._running.values():
             webhook.enqueue(alerts)
+
+    def review(self, upstream: str) -> None:
+        """Check the alerts of an upstream again, because what is under maintenance has changed."""
+        for webhook, _ in self._running.values():
+            webhook.review(upstream)
 
     async def flush(self, seconds: float) -> None:
         """Stop, and try for at most this time to send all changes."""

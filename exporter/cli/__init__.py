@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from exporter import __version__
-from exporter.cli import alerts, dashboards, demo, metrics, report, rules, run, session_command
+from exporter.cli import alerts, dashboards, demo, maintenance, metrics, report, rules, run, session_command
 from exporter.cli.command import PROGRAM, CommandError, CommandParser
 from exporter.runtime.revision import revision
 from exporter.runtime.suggestions import similar_words
@@ -51,7 +51,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version())
     run.add_flags(parser)
     commands = parser.add_subparsers(title="commands", metavar="[COMMAND]", dest="command", parser_class=CommandParser)
-    for command in (demo, alerts, dashboards, metrics, report, rules, session_command):
+    for command in (demo, alerts, maintenance, dashboards, metrics, report, rules, session_command):
         command.add_parser(commands)
     return parser
 

@@ -67,7 +67,7 @@ def _rule_name(name: str) -> str:
 def _show(options: argparse.Namespace) -> None:
     import msgspec
 
-    data = request_exporter(options, _ENDPOINT, what="alerts")
+    data = request_exporter(options, _ENDPOINT, what="get alerts from")
     is_own = isinstance(data, dict) and isinstance(data.get("active"), bool) and isinstance(data.get("alerts"), list)
     if not is_own:
         text = f"{_ENDPOINT}: not a response of stream-exporter; check --url"

@@ -173,7 +173,10 @@ def add_web_flags(parser: argparse.ArgumentParser, *, listen_default: str) -> No
         "header of the request, in alerts this host)",
     )
     web.add_argument(
-        "--web.enable-lifecycle", dest="enable_lifecycle", action="store_true", help="allow POST /-/reload"
+        "--web.enable-lifecycle",
+        dest="enable_lifecycle",
+        action="store_true",
+        help="allow POST /-/reload, and starting and ending maintenance",
     )
     web.add_argument(
         "--web.health-without-auth",

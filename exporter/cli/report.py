@@ -60,7 +60,9 @@ def run(options: argparse.Namespace) -> int:
         "format": options.format,
     }
     params = {name: value for name, value in given.items() if value is not None}
-    text = request_exporter(options, _ENDPOINT, what="the report", params=params, json=False, timeout=_TIMEOUT_SECONDS)
+    text = request_exporter(
+        options, _ENDPOINT, what="get the report from", params=params, json=False, timeout=_TIMEOUT_SECONDS
+    )
     print(_format_json(text, options.url) if options.format == "json" else _check_markdown(text, options.url), end="")
     return 0
 

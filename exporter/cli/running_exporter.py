@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exporter.cli.command import CommandError
 
@@ -47,10 +47,14 @@ def request_exporter(
     *,
     what: str,
     params: Mapping[str, str] | None = None,
+    body: Mapping[str, str] | None = None,
     json: bool = True,
     timeout: float = _TIMEOUT_SECONDS,
+    id_: str = "",
 ) -> Any:
-    """Return the response of an endpoint: decoded JSON, or text. ``what`` completes "cannot get …".
+    """Return the response of an endpoint: decoded JSON, or text. ``what`` completes "cannot …".
+
+    ``id_``: value of the placeholder ``{id}`` in the endpoint. Only GET requests are repeated.
 
     Raises ``CommandError``.
     """
@@ -65,22 +69,22 @@ def request_exporter(
         auth = AuthSettings(username=options.username, password=Secret.from_file(options.password_file))
     tls = TlsSettings(ca_file=options.ca_file)
     try:
-        return asyncio.run(_send(options.url, auth, tls, endpoint, params or {}, json=json, timeout=timeout))
+        request = _Request(endpoint, params or {}, body, id_, json)
+        return asyncio.run(_send(options.url, auth, tls, request, timeout))
     except UpstreamError as error:
         refusal = _explain_refusal(error.refusal)
-        raise CommandError(f"cannot get {what} from {options.url}: {refusal or error}") from error
+        raise CommandError(f"cannot {what} {options.url}: {refusal or error}") from error
 
 
-async def _send(
-    url: str,
-    auth: AuthSettings,
-    tls: TlsSettings,
-    endpoint: str,
-    params: Mapping[str, str],
-    *,
-    json: bool,
-    timeout: float,
-) -> Any:
+class _Request(NamedTuple):
+    endpoint: str
+    params: Mapping[str, str]
+    body: Mapping[str, str] | None
+    id: str
+    json: bool
+
+
+async def _send(url: str, auth: AuthSettings, tls: TlsSettings, request: _Request, timeout: float) -> Any:
     """Send the request. Raises ``UpstreamError``."""
     from exporter.http.auth import auth_from_settings
     from exporter.http.client import UpstreamClient
@@ -99,11 +103,18 @@ async def _send(
         observe=lambda *_: None,
     )
     try:
-        requests = client.requests(timeout)
-        answer = await requests.request(endpoint, params=params, json=json, safe=True, keep_refusal=True)
+        answer = await client.requests(timeout).request(
+            request.endpoint,
+            params=request.params,
+            body=request.body,
+            json=request.json,
+            safe=request.endpoint.startswith("GET "),
+            keep_refusal=True,
+            id=request.id,
+        )
     finally:
         await client.close()
-    return answer.data if json else answer.text
+    return answer.data if request.json else answer.text
 
 
 def _explain_refusal(body: bytes) -> str:

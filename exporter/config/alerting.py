@@ -263,7 +263,7 @@ class AlertingSettings(Section):
     )
     state_file: ConfigPath | None = Field(
         default=None,
-        description="File that keeps the sidecar's alert state across restarts. Without it, a file in "
-        "`$STATE_DIRECTORY` or, if that is not set, in the user's state folder.",
+        description="File that keeps the sidecar's alert state across restarts. Without it, `alerts.json` in "
+        "`state_dir`.",
     )
     wave_events: WaveEvents = Field(default_factory=WaveEvents, description="Writing alerts to WAVE as events.")

@@ -31,6 +31,8 @@ from exporter.model import (
 from exporter.platforms.base import Platform
 from exporter.polling.calendars import Calendars
 from exporter.polling.histograms import NoHistograms, PollHistograms
+from exporter.polling.maintenance import NO_MAINTENANCE, ActiveMaintenance, UpstreamMaintenance, Window
+from exporter.polling.manual_maintenance import ManualMaintenance
 from exporter.polling.result_redaction import redact_result
 from exporter.polling.schedule import Schedule
 from exporter.polling.self_metrics import PollingMetrics
@@ -73,6 +75,7 @@ class Coordinator:
         metrics: PollingMetrics,
         clock: Clock,
         calendars: Calendars,
+        maintenance: UpstreamMaintenance,
         is_on_demand: bool = False,
     ) -> None:
         self.settings = settings
@@ -89,6 +92,8 @@ class Coordinator:
         self._is_on_demand = is_on_demand
         self._calendars_version = calendars.version
         """Version of the calendars in the published state."""
+        self._maintenance = maintenance
+        self._published_maintenance = NO_MAINTENANCE
         self._labels = {"platform": settings.platform, "upstream": settings.name}
         self.polled = asyncio.Event()
         """Set once a poll has completed, whether it succeeded or failed."""
@@ -165,6 +170,24 @@ class Coordinator:
         finally:
             self._busy = False
 
+    def refresh_maintenance(self) -> None:
+        """Publish maintenance that has started or ended, even during a poll or before the first one."""
+        if self._not_owned or self._find_maintenance() == self._published_maintenance:
+            return
+        state = self._store.get(self.settings.name)
+        if state is None:
+            self._publish_state()
+        else:
+            self._publish_with_maintenance(state)
+
+    def may_serve(self, stream: str) -> bool:
+        """Return whether a stream has this label, or may have, because no poll has succeeded yet."""
+        return self._last_success is None or self.tracker.knows_label(stream)
+
+    def maintenance_windows(self) -> list[Window]:
+        """Return the current and future maintenance windows of the upstream and its streams."""
+        return self._maintenance.windows(self.tracker.maintenance_windows, self._clock.instant())
+
     async def close(self) -> None:
         """Close the connections; the coordinator must not be used afterwards."""
         await self.client.close()
@@ -204,7 +227,9 @@ class Coordinator:
         self._analytics, self._passthrough = tuple(map(self._label_analytics, result.analytics)), result.passthrough
         await _run_in_steps(self.tracker.apply(result, now, self._clock_skew or 0.0))
         if result.is_evidence:
-            await _run_in_steps(self._histograms.observe_in_steps(self.tracker.updated_states()))
+            await _run_in_steps(
+                self._histograms.observe_in_steps(self.tracker.updated_states(), self._find_maintenance())
+            )
         self._histograms.forget_all_but(state.identity.stream for state in self.tracker.states())
         self._count_and_log_faults(result)
         self._log_wrong_clock()
@@ -362,7 +387,7 @@ class Coordinator:
         streams = self.tracker.states()
         threshold_rows, off_rows = self.tracker.overrides.rows(streams)
         self._calendars_version = self.calendars.version
-        self._store.publish(
+        self._publish_with_maintenance(
             UpstreamState(
                 platform=self.settings.platform,
                 upstream=self.settings.name,
@@ -400,6 +425,17 @@ class Coordinator:
             )
         )
 
+    def _publish_with_maintenance(self, state: UpstreamState) -> None:
+        maintenance = NO_MAINTENANCE if self._not_owned else self._find_maintenance()
+        if maintenance != self._published_maintenance:
+            if not self._is_on_demand:
+                log.info("maintenance has changed", **self._labels, **maintenance.summary())
+            self._published_maintenance = maintenance
+        self._store.publish(maintenance.apply_to(state))
+
+    def _find_maintenance(self) -> ActiveMaintenance:
+        return self._maintenance.active(self.tracker.maintenance_windows, self._clock.instant())
+
 
 async def _run_in_steps(work: Iterator[None]) -> None:
     """Run a generator and yield to the event loop after every step."""
@@ -420,12 +456,14 @@ def build_coordinator(
     random_: random.Random | None = None,
     scheduled: Coordinator | None = None,
     calendars: Calendars | None = None,
+    maintenance: ManualMaintenance | None = None,
 ) -> Coordinator:
     """Build the coordinator of one upstream, which publishes to ``store``.
 
     ``started_at``: when the exporter started. ``per_stream``: whether to keep histograms per stream.
     ``random_``: spreads the first polls. ``scheduled``: for polls on demand, the coordinator of the scheduled polls;
     both share the account's rate limit, its logins and the streams' labels. ``calendars``: those in use.
+    ``maintenance``: started by hand.
     """
     labels = {"platform": settings.platform, "upstream": settings.name}
     calendars = calendars or Calendars(clock)
@@ -455,4 +493,5 @@ def build_coordinator(
         clock=clock,
         calendars=calendars,
         is_on_demand=scheduled is not None,
+        maintenance=UpstreamMaintenance(settings, maintenance or ManualMaintenance(clock)),
     )

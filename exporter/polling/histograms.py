@@ -14,6 +14,7 @@ from itertools import islice
 
 from exporter.metrics.families.stream_families import HEALTH_SCORE, SAMPLED_FAMILIES, SampledFamily
 from exporter.model import SampledHistogram, StreamState
+from exporter.polling.maintenance import NO_MAINTENANCE, ActiveMaintenance
 
 OBSERVATIONS_PER_STEP = 200
 """Number of streams to observe before yielding to the event loop."""
@@ -64,21 +65,31 @@ class PollHistograms:
         self._per_stream = per_stream
         self._histograms: dict[str, dict[_Key, _Histogram]] = {family.name: {} for family in SAMPLED_FAMILIES}
 
-    def observe(self, states: Iterable[StreamState]) -> None:
-        """Observe streams after a successful poll: the values of live ones, and health 0 for missing ones."""
+    def observe(self, states: Iterable[StreamState], maintenance: ActiveMaintenance = NO_MAINTENANCE) -> None:
+        """Observe streams after a successful poll: the values of live ones, and health 0 for missing ones.
+
+        No health is observed during maintenance.
+        """
         for key, streams in self._group_by_key(states).items():
             live = [state for state in streams if state.live]
+            judged = streams
+            if maintenance is not NO_MAINTENANCE:
+                judged = [state for state in streams if not maintenance.covers(state.identity.stream)]
             for family in SAMPLED_FAMILIES:
+                observed = live if judged is streams or family is not HEALTH_SCORE else [s for s in judged if s.live]
                 # the sum must behave like a counter, so negative and infinite values are left out
-                self._add(family, key, [v for v in map(family.observed, live) if v is not None and 0 <= v < math.inf])
+                values = [v for v in map(family.observed, observed) if v is not None and 0 <= v < math.inf]
+                self._add(family, key, values)
             if len(live) < len(streams):
-                missed = [0.0 for state in streams if state.expected and state.live is False]
+                missed = [0.0 for state in judged if state.expected and state.live is False]
                 self._add(HEALTH_SCORE, key, missed)
 
-    def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:
+    def observe_in_steps(
+        self, states: Iterator[StreamState], maintenance: ActiveMaintenance = NO_MAINTENANCE
+    ) -> Iterator[None]:
         """Observe many streams. The caller must exhaust the generator, which yields between steps."""
         while batch := list(islice(states, OBSERVATIONS_PER_STEP)):
-            self.observe(batch)
+            self.observe(batch, maintenance)
             yield
 
     def snapshot(self) -> tuple[SampledHistogram, ...]:
@@ -119,6 +130,10 @@ class PollHistograms:
 class NoHistograms(PollHistograms):
     """No histograms, for polls on demand, which must not change the distribution of the scheduled ones."""
 
-    def observe_in_steps(self, states: Iterator[StreamState]) -> Iterator[None]:  # noqa: ARG002 - nothing is kept
+    def observe_in_steps(
+        self,
+        states: Iterator[StreamState],  # noqa: ARG002 - nothing is kept
+        maintenance: ActiveMaintenance = NO_MAINTENANCE,  # noqa: ARG002
+    ) -> Iterator[None]:
         """Observe nothing."""
         return iter(())

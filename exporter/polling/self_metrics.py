@@ -1,12 +1,13 @@
-"""Metrics about polling, per upstream: polls, failures, requests, dropped fields and restarts."""
+"""Metrics about polling, per upstream (polls, failures, requests, dropped fields), and about maintenance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
+from exporter.metrics.families.exporter_families import MAINTENANCE_SAVED, MAINTENANCE_WRITE_FAILURES
 from exporter.metrics.families.upstream_families import (
     DUPLICATE_RECORDS,
     FIELDS_DROPPED,
@@ -124,3 +125,25 @@ class PollingMetrics:
             durations.observe(seconds)
 
         return observe
+
+
+class MaintenanceMetrics:
+    """Metrics of the maintenance state file, which have no series before there is something to save."""
+
+    def __init__(self, registry: FamilyRegistry) -> None:
+        self._registry = registry
+        self._created: tuple[Gauge, Counter] | None = None
+
+    def set_saved(self, is_saved: bool) -> None:
+        """Set whether manual maintenance survives a restart."""
+        self._create()[0].set(is_saved)
+
+    def count_write_failure(self) -> None:
+        """Count a failure to write the file."""
+        self._create()[1].inc()
+
+    def _create(self) -> tuple[Gauge, Counter]:
+        if self._created is None:
+            counter = self._registry.counter(MAINTENANCE_WRITE_FAILURES)
+            self._created = self._registry.gauge(MAINTENANCE_SAVED), counter
+        return self._created

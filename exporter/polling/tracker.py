@@ -22,6 +22,7 @@ from exporter.model import (
 from exporter.polling.calendars import Calendars
 from exporter.polling.expected_hours import ExpectedHours
 from exporter.polling.health import judge
+from exporter.polling.maintenance import ConfiguredWindows
 from exporter.polling.overrides import UpstreamOverrides
 from exporter.polling.stream_labels import LabelBook, anonymize
 from exporter.polling.tracked_stream import TrackedStream
@@ -101,6 +102,8 @@ class Tracker:
         """Whether absence from the last list proves that a stream is gone; None if there was no list."""
         self.next_change = math.inf
         """Steady seconds at which a state changes without a poll (stale, forgotten, expected) and needs ``refresh``."""
+        self.maintenance_windows: ConfiguredWindows = {}
+        """Configured maintenance windows of streams by label; a new mapping after every change."""
         self.configure(settings.configured_streams())
 
     def configure(self, streams: tuple[StreamSettings, ...]) -> None:
@@ -113,6 +116,11 @@ class Tracker:
         self.used_calendars = tuple(dict.fromkeys(each for each in expected if isinstance(each, CalendarSettings)))
         # including those of other shards, so that all shards assign the same labels
         self.labels.configure({stream.id: stream.name for stream in streams})
+        self.maintenance_windows = {
+            self.labels.label(stream_id, ""): stream.maintenance
+            for stream_id, stream in self._configured.items()
+            if stream.maintenance
+        }
         for stream_id, tracked in self._tracked.items():
             tracked.settings = self._configured.get(stream_id)
             tracked.expected_hours = self._make_expected_hours(tracked.settings)
@@ -132,6 +140,11 @@ class Tracker:
         """Return a known stream's label for the log; ``?`` for other streams, because their id may be a secret."""
         tracked = self._tracked.get(stream_id)
         return tracked.identity.stream if tracked else "?"
+
+    def knows_label(self, label: str) -> bool:
+        """Return whether a tracked or configured stream has this label."""
+        tracked = (tracked.identity.stream for tracked in self._tracked.values())
+        return label in tracked or label in (self.labels.label(stream_id, "") for stream_id in self._configured)
 
     def refresh(self, now: Instant) -> Iterator[None]:
         """Update states that change with time. The caller must exhaust the generator, which yields between steps."""

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from multidict import CIMultiDict
 
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.web.json_api import DiscoveryHandler, StreamsApi
+from exporter.web.lifecycle import LifecycleGuard
+from exporter.web.maintenance_api import MaintenanceApi
 from exporter.web.metrics_handler import MetricsHandler
-from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, Origin, WebOptions, is_own_host
+from exporter.web.options import DISCOVERY_PATH, PROBE_PATH, WebOptions
 from exporter.web.probe_handler import ProbeHandler
 from exporter.web.protocols import RunningExporter
 from exporter.web.report_api import ReportApi
@@ -35,16 +37,15 @@ _SECURITY_HEADERS = {
 }
 _FOLDED_HEADERS: Final[Mapping[str, str]] = CIMultiDict(_SECURITY_HEADERS)
 """The same headers with their names case-folded in advance, which saves time for every response."""
-_CROSS_SITE = "Cross-site requests are refused.\n"
 _PROBE_OFF = "Probes are disabled (--web.disable-probe).\n"
-_LIFECYCLE_OFF = "Lifecycle API is not enabled. Start with --web.enable-lifecycle, or send SIGHUP.\n"
 
 
 def make_app(exporter: RunningExporter, *, options: WebOptions, security: Security | None = None) -> web.Application:
     """Build the web application of an exporter. It neither starts nor stops the exporter."""
     app = web.Application()
     (security or Security(clock=exporter.clock)).protect(app, _FOLDED_HEADERS)
-    handlers = _Handlers(exporter, enable_lifecycle=options.enable_lifecycle, external=options.external)
+    guard = LifecycleGuard(options)
+    handlers = _Handlers(exporter, guard)
     scrapes = MetricsHandler(exporter.exposition)
     exporter.store.subscribe(scrapes.prepare)
     Page(exporter, telemetry_path=options.telemetry_path).add_routes(app)
@@ -54,6 +55,7 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
     app.router.add_get(DISCOVERY_PATH, DiscoveryHandler(exporter, options).handle)
     SidecarApi(exporter.sidecar).add_routes(app)
     ReportApi(exporter.reports, exporter.clock).add_routes(app)
+    MaintenanceApi(exporter.maintenance, exporter.clock, guard).add_routes(app)
     app.router.add_get("/config", handlers.config)
     app.router.add_get("/-/healthy", handlers.healthy)
     app.router.add_get("/-/ready", handlers.ready)
@@ -69,10 +71,9 @@ async def _refuse_probe(_request: web.Request) -> web.Response:
 class _Handlers:
     """Handlers of ``/config`` and the management endpoints (``/-/``)."""
 
-    def __init__(self, exporter: RunningExporter, *, enable_lifecycle: bool, external: Origin | None) -> None:
+    def __init__(self, exporter: RunningExporter, guard: LifecycleGuard) -> None:
         self._exporter = exporter
-        self._enable_lifecycle = enable_lifecycle
-        self._external = external
+        self._guard = guard
         self._config: tuple[Settings, asyncio.Future[str]] | None = None
         """The settings in force and their YAML."""
 
@@ -95,30 +96,11 @@ class _Handlers:
         return web.Response(status=503, text="some upstreams have not been polled yet\n")
 
     async def reload(self, request: web.Request) -> web.Response:
-        if not self._enable_lifecycle:
-            return web.Response(status=403, text=_LIFECYCLE_OFF)
-        if _is_cross_site(request, self._external):
-            return web.Response(status=403, text=_CROSS_SITE)
+        refusal = self._guard.refusal(request, ", or send SIGHUP")
+        if refusal is not None:
+            return web.Response(status=403, text=f"{refusal}\n")
         try:
             await self._exporter.reload()
         except ConfigError as error:
             return web.Response(status=500, text="".join(f"{line}\n" for line in error.errors))
         return web.Response(text="reloaded\n")
-
-
-def _is_cross_site(request: web.Request, external: Origin | None) -> bool:
-    """Return whether a browser sent the request for a page of another site.
-
-    Browsers set ``Origin`` and ``Sec-Fetch-Site``, and pages cannot change them. Other clients send neither.
-    https://developer.mozilla.org/en-US/docs/Web/HTTP/Reference/Headers/Sec-Fetch-Site
-    """
-    origin, site = request.headers.get(hdrs.ORIGIN), request.headers.get("Sec-Fetch-Site")
-    if origin is None and site is None:
-        return False
-    if external is not None and origin == external.origin:
-        return False
-    host = request.headers.get(hdrs.HOST, "")
-    is_same_origin = origin is None or origin == f"{'https' if request.secure else 'http'}://{host}"
-    # DNS rebinding: a foreign name that resolves to this machine has the same origin for the browser.
-    is_own = is_own_host(host) or (external is not None and host == external.address)
-    return not (is_same_origin and is_own and (site or "none").lower() in ("none", "same-origin"))

@@ -11,6 +11,7 @@ from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.sidecar import Evaluation
 from exporter.config.root import Settings
 from exporter.model import UpstreamState
+from exporter.polling.maintenance import Window
 from exporter.reports.report import Span
 from exporter.reports.service import Format
 from exporter.runtime.clock import Clock
@@ -80,6 +81,23 @@ class ReportSource(Protocol):
         """Return the report on a stream, given by its label."""
 
 
+class Maintenance(Protocol):
+    """Maintenance windows, as in ``exporter.polling.maintenance_control``."""
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether manual windows survive a restart, as far as is known."""
+
+    def windows(self) -> list[Window]:
+        """Return the current and future windows, configured and manual."""
+
+    async def start(self, upstream: str, stream: str, seconds: float, reason: str, /) -> Window:
+        """Start a window now. Raises ``UnknownTargetError``, ``InvalidWindowError`` and ``TooManyWindowsError``."""
+
+    async def end(self, id_: str, /) -> None:
+        """End a manual window. Raises ``UnknownWindowError`` and ``ConfiguredWindowError``."""
+
+
 class ServedState(Protocol):
     """Current settings and states."""
 
@@ -129,3 +147,7 @@ class RunningExporter(ServedState, Lifecycle, Protocol):
     @property
     def sidecar(self) -> AlertSource:
         """The alerting sidecar."""
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """The maintenance windows."""

@@ -12,7 +12,7 @@ from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
-from exporter.model import NO_OVERRIDES, AlertOverrides, Labels, Reason, Status, StreamState, UpstreamState
+from exporter.model import NO_OVERRIDES, AlertOverrides, Labels, Maintenance, Reason, Status, StreamState, UpstreamState
 
 HEALTH_RULES: Final = frozenset({"StreamUnhealthy", "StreamDegraded"})
 """Rules whose thresholds decide how the page shows a health score."""
@@ -47,6 +47,14 @@ REMEDIATION: Final[dict[Reason, str]] = {
 """What to do about a failing upstream, by the reason of its last error. Configuration keys are in backquotes."""
 
 
+class MaintenanceEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """An active maintenance window of a stream or upstream."""
+
+    end_timestamp_seconds: float
+    reason: str = ""
+    manual: bool
+
+
 class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     """An upstream in a list."""
 
@@ -74,6 +82,7 @@ class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     last_error: str = ""
     last_error_reason: str = ""
     advice: str = ""
+    maintenance: MaintenanceEntry | None = None
 
 
 class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -100,6 +109,7 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     frames_per_second: float | None = None
     latency_seconds: float | None = None
     thresholds: dict[str, float] | None = None
+    maintenance: MaintenanceEntry | None = None
 
 
 class StreamCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +173,7 @@ def upstream_entry(upstream: UpstreamSettings, state: UpstreamState | None) -> U
         last_error=valid_text(state.last_error),
         last_error_reason=state.last_error_reason or "",
         advice=REMEDIATION[state.last_error_reason] if state.last_error_reason else "",
+        maintenance=_maintenance_entry(state.maintenance),
     )
 
 
@@ -192,6 +203,7 @@ def stream_entry(state: StreamState) -> StreamEntry:
         frames_per_second=report.frames_per_second,
         latency_seconds=report.latency_seconds,
         thresholds=own_health_thresholds(state.overrides),
+        maintenance=_maintenance_entry(state.maintenance),
     )
 
 
@@ -208,6 +220,13 @@ def _list_overrides(overrides: AlertOverrides) -> dict[str, float | str]:
     return dict(sorted(found.items()))
 
 
+def _maintenance_entry(maintenance: Maintenance | None) -> MaintenanceEntry | None:
+    if maintenance is None:
+        return None
+    reason = valid_text(maintenance.reason)
+    return MaintenanceEntry(end_timestamp_seconds=maintenance.until, reason=reason, manual=maintenance.is_manual)
+
+
 def stream_facts(state: StreamState) -> dict[str, Any]:
     """Return all known facts of a stream, under the names that the model gives them."""
     facts = (
@@ -222,6 +241,7 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
         del facts[inner]
     facts["stream"] = stream_label(state)
     facts["labels"] = _label_values(state.identity.labels)
+    facts["maintenance"] = msgspec.to_builtins(_maintenance_entry(state.maintenance))
     return {name: _valid_fact(fact) for name, fact in facts.items() if fact is not None and fact not in ("", (), {})}
 
 

@@ -257,6 +257,18 @@ UPSTREAM_INPUTS = (
         facts=AlertFacts(value=0, reference=1.7e9),
     ),
     Input(
+        rule="StreamMaintenance",
+        bad={'stream_maintenance{stream="main"}': 1},
+        good=LIVE,
+        besides={"stream_upstream_up": 0},
+        labels={"stream": "main"},
+        lead=60,
+        description="A maintenance window of main on studio (livepeer) is active. Its alerts are inhibited until the "
+        "window ends.",
+        facts=AlertFacts(value=1),
+        disagreeing="fires",
+    ),
+    Input(
         rule="StreamUpstreamStatisticsFrozen",
         bad={"stream_upstream_statistics_frozen": 1},
         good={"stream_upstream_statistics_frozen": 0},

@@ -16,7 +16,13 @@ from tests.real.alertmanager import Alertmanager
 from tests.real.child_process import request_json, wait_until
 
 EXAMPLE = ALERTS / "alertmanager.example.yaml"
-RECEIVERS = {Severity.CRITICAL: "pager", Severity.WARNING: "tickets", Severity.INFO: "nobody"}
+RECEIVERS = {
+    Severity.CRITICAL: "pager",
+    Severity.WARNING: "tickets",
+    Severity.INFO: "nobody",
+    Severity.NONE: "nobody",
+}
+MAINTENANCE = "StreamMaintenance"
 WATCHDOGS = {
     "StreamWatchdog": "dead-mans-switch-prometheus",
     "StreamSidecarWatchdog": "dead-mans-switch-sidecar",
@@ -36,7 +42,7 @@ def example_configuration() -> dict[str, Any]:
 def labels_of(
     rule: Rule, severity: Severity | None = None, *, stream: str = "main", upstream: str = "edge", job: str = JOB
 ) -> dict[str, str]:
-    """Return the labels of an alert of a rule."""
+    """Return the labels of an alert of a rule; StreamMaintenance is about the whole upstream."""
     labels = {"alertname": rule.name, "job": job, **rule.static_labels}
     if severity is not None:
         labels["severity"] = severity.value
@@ -175,6 +181,9 @@ def test_inhibit_rule_compares_the_labels_of_both_scopes(inhibit: dict[str, Any]
         # all alerts of a rule have the same label names, whatever its scope
         assert set(equal) == {"alertname", "job", "cluster", "platform", "upstream", "stream"}
         return
+    if inhibit["source_matchers"][0] == f'alertname="{MAINTENANCE}"':
+        assert ("stream" in equal) == ('stream!=""' in inhibit["source_matchers"])
+        return
     scopes = [
         {rule.scope for rule, severity in GRADES if matches(inhibit[side], labels_of(rule, severity))}
         for side in ("source_matchers", "target_matchers")
@@ -232,12 +241,16 @@ CONSEQUENCES_OF_FAILED_POLLS = [
     "StreamUpstreamStatisticsFrozen",
     "StreamUpstreamStatesUnknown",
 ]
+OF_UPSTREAMS_AND_STREAMS = [
+    r.name for r in RULES if r.scope is not Scope.EXPORTER and r not in BUDGET_RULES and r.name != MAINTENANCE
+]
 INHIBITED = {
     "StreamExporterDown": [
         "StreamScrapesFailing",
         "StreamShardMissing",
-        *(r.name for r in RULES if r.scope is not Scope.EXPORTER and r not in BUDGET_RULES),
+        *OF_UPSTREAMS_AND_STREAMS,
     ],
+    MAINTENANCE: OF_UPSTREAMS_AND_STREAMS,
     "StreamUpstreamUnwatched": STREAM_NAMES,
     "StreamUpstreamDown": [*STREAM_NAMES, *CONSEQUENCES_OF_FAILED_POLLS],
     "StreamUpstreamAuthFailing": [*STREAM_NAMES, "StreamUpstreamDown", *CONSEQUENCES_OF_FAILED_POLLS],
@@ -270,6 +283,33 @@ def test_source_alert_inhibits_exactly_its_targets(name: str, example: Alertmana
     found = wait_until_inhibited(example, name, alerts[-1])
     assert [labels for labels in alerts[len(others) :] if labels not in found] == []
     assert [labels for labels in alerts[: len(others)] + elsewhere if labels in found] == []
+
+
+@pytest.mark.real
+def test_maintenance_of_a_stream_inhibits_only_the_alerts_of_that_stream(example: Alertmanager) -> None:
+    case = "maintenance"
+    source = {**labels_of(RULES_BY_NAME[MAINTENANCE], job=f"{case}/"), "stream": "main"}
+    targets = [labels_of(rule, job=f"{case}/") for rule in STREAM_RULES if rule not in BUDGET_RULES]
+    others = [labels_of(rule, stream="other", job=f"{case}/") for rule in STREAM_RULES if not rule.critical][:1]
+    others += [labels_of(RULES_BY_NAME["StreamUpstreamListDoubtful"], job=f"{case}/")]
+    others += [{**labels, label: "other"} for labels in targets[:1] for label in ("cluster", "upstream", "job")]
+    send(example, *others, source, *targets)
+    found = wait_until_inhibited(example, case, targets[-1])
+    wait_until(lambda: len(inhibited(example, case)) == len(targets), "all are inhibited")
+    assert [labels for labels in others if labels in found] == []
+
+
+@pytest.mark.real
+def test_nothing_inhibits_maintenance(example: Alertmanager) -> None:
+    """Alertmanager would otherwise end the inhibition while the upstream is down."""
+    case = "not-inhibited"
+    sources = [labels_of(RULES_BY_NAME[name], job=f"{case}/") for name in INHIBITED]
+    kinds = [{}, {"stream": "main"}]
+    maintenance = [{**labels_of(RULES_BY_NAME[MAINTENANCE], job=f"{case}/"), **labels} for labels in kinds]
+    last = labels_of(RULES_BY_NAME["StreamDegraded"], job=f"{case}/")
+    send(example, *sources, *maintenance, last)
+    found = wait_until_inhibited(example, case, last)
+    assert [labels for labels in maintenance if labels in found] == []
 
 
 @pytest.mark.real

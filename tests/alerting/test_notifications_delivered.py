@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -66,7 +67,7 @@ def send(
     is_resolved: bool = False,
 ) -> None:
     now = datetime.now(UTC)
-    severity = "critical" if name == CRITICAL else "warning"
+    severity = "warning" if name == WARNING else "critical"
     labels = {"alertname": name, "severity": severity, "scope": "stream", "job": "stream-exporter"}
     labels |= {"platform": "storm", "upstream": "edge", "stream": stream, "source": "sidecar"}
     alert = {
@@ -76,6 +77,15 @@ def send(
         "endsAt": (now + timedelta(minutes=-1 if is_resolved else 10)).isoformat(),
     }
     request_json(f"{alertmanager.url}/api/v2/alerts", body=[alert])
+
+
+def send_maintenance(alertmanager: Alertmanager, labels: Mapping[str, str], *, is_over: bool = False) -> None:
+    now = datetime.now(UTC)
+    labels = {"alertname": "StreamMaintenance", "severity": "none", "scope": "upstream", **labels}
+    labels |= {"job": "stream-exporter", "platform": "storm", "upstream": "edge", "source": "sidecar"}
+    ends_at = now + timedelta(seconds=-1 if is_over else 600)
+    times = {"startsAt": (now - timedelta(minutes=1)).isoformat(), "endsAt": ends_at.isoformat()}
+    request_json(f"{alertmanager.url}/api/v2/alerts", body=[{"labels": labels, "annotations": {}, **times}])
 
 
 def pagerduty_events(receivers: Receivers, count: int) -> list[dict[str, Any]]:
@@ -192,3 +202,39 @@ def test_hostile_name_is_neutralized_in_slack_and_email(alertmanager: Alertmanag
     assert mail["Subject"].startswith("[warning] StreamBitrateLow: ")
     assert receivers.recipients == ["RCPT TO:<streaming@example.com>"]
     assert_harmless(part(mail, "html"))
+
+
+# -- maintenance -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("labels", [{"stream": "maintained"}, {}], ids=["of the stream", "of the upstream"])
+def test_maintenance_neither_pages_nor_resolves_and_what_still_fires_pages_afterwards(
+    alertmanager: Alertmanager, receivers: Receivers, labels: dict[str, str]
+) -> None:
+    """The second alert starts during the maintenance."""
+    firing, starting = CRITICAL, "StreamExpectedOffline"
+    stream = f"maintained-{len(labels)}"
+    labels = {"stream": stream} if labels else {}
+
+    def statuses() -> dict[str, str]:
+        found = alertmanager.alerts(f'stream="{stream}"', 'scope="stream"')
+        return {alert["labels"]["alertname"]: alert["status"]["state"] for alert in found}
+
+    send(alertmanager, firing, stream, {"summary": "fires before"})
+    pagerduty_events(receivers, 1)
+    send_maintenance(alertmanager, labels)
+    wait_until(lambda: statuses() == {firing: "suppressed"}, "it is inhibited and not resolved")
+    send(alertmanager, firing, f"{stream}-other", {"summary": "elsewhere"})
+    send(alertmanager, starting, stream, {"summary": "starts during maintenance"})
+    wait_until(lambda: statuses() == {firing: "suppressed", starting: "suppressed"}, "both are inhibited")
+    if labels:
+        # maintenance of one stream does not inhibit the alerts of another
+        pagerduty_events(receivers, 2)
+    before = [event["event_action"] for event in receivers.posted("/pagerduty")]
+    assert before == ["trigger"] * (2 if labels else 1)
+    send_maintenance(alertmanager, labels, is_over=True)
+    wait_until(lambda: statuses() == {firing: "suppressed", starting: "active"}, "only the offline alert inhibits")
+    # of the upstream: the other stream's alert pages too
+    events = pagerduty_events(receivers, 3)
+    assert {event["event_action"] for event in events} == {"trigger"}
+    assert sum("starts during maintenance" in json.dumps(event) for event in events) == 1

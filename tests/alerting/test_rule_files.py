@@ -365,5 +365,6 @@ def test_labels_of_a_condition_belong_to_its_families(rule: Rule) -> None:
         assert set(series.labels) <= FAMILY_LABELS[series.family]
     measured = rule.condition.measure.left
     if isinstance(measured, Series):
-        own = FAMILY_LABELS[measured.family] - set(measured.labels) - {"platform", "upstream", "stream"}
+        of_scope = {"platform", "upstream"} | ({"stream"} if rule.scope is Scope.STREAM else set())
+        own = FAMILY_LABELS[measured.family] - set(measured.labels) - of_scope
         assert own == set(rule.labels)

@@ -279,6 +279,37 @@ def test_withdrawn_fact_does_not_come_back_while_scrapes_fail(tmp_path: Path) ->
     run(tmp_path, [target], Expectations().only({"StreamScrapesFailing"}, until=1800), 15, 1800, PRESENCE | QUALITY)
 
 
+@every_scrape_interval
+@pytest.mark.parametrize("nth", [0, 2])
+def test_maintenance_fires_at_once_and_ends_at_once_despite_failed_scrapes(
+    nth: int, scrape: int, tmp_path: Path
+) -> None:
+    """Of a stream from 900 to 1800, and of an upstream that is down from 1200 to 1500.
+
+    If every evaluation sees a failed scrape, the last value counts for the whole window of 150 s.
+    """
+
+    def facts(at: int) -> Facts:
+        found = upstream() | upstream("other", up=False) | stream(True)
+        if 900 <= at < 1800:
+            found |= {'stream_maintenance{platform="storm",upstream="edge",stream="main"}': 1.0}
+        if 1200 <= at < 1500:
+            found |= {'stream_maintenance{platform="storm",upstream="other"}': 1.0}
+        return found
+
+    of_stream, of_upstream = "StreamMaintenance/edge/main", "StreamMaintenance/other"
+    late = (2 if nth else 1) * scrape + EVALUATION
+    expected = Expectations().fires(of_stream, after=899, before=900 + late)
+    expected.fires(of_upstream, after=1199, before=1200 + late)
+    steady = range(1200 + late, 1500, EVALUATION)
+    expected.fires_at(of_stream, *steady).fires_at(of_upstream, *steady)
+    later = late + (150 if nth else 0)
+    expected.is_silent_at(of_upstream, 1500 + later).fires_at(of_stream, 1770)
+    expected.is_silent_at(of_stream, 1800 + later)
+    target = Target(instance="a:1", facts=facts, misses=every(nth) if nth else never)
+    run(tmp_path, [target], expected, scrape, 2100, {"StreamMaintenance"})
+
+
 # -- failing upstreams -------------------------------------------------------------------------------------------------
 
 

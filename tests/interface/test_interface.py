@@ -10,7 +10,9 @@ from urllib.parse import quote
 import msgspec
 from aiohttp.test_utils import make_mocked_request
 
-from exporter.model import AlertOverrides, StreamReport, StreamState
+from exporter.model import AlertOverrides, Maintenance, StreamReport, StreamState
+from exporter.polling.maintenance import Window
+from exporter.web.maintenance_api import window_entry
 from exporter.web.serializers import stream_facts
 from exporter.web.sidecar_api import SidecarApi
 from tests.interface.listed import ANSWERS, CONFIGURATION, FLAGS, changes, configuration_keys, flags, json_keys
@@ -37,6 +39,7 @@ async def test_no_response_key_disappears_unnoticed(tmp_path: Path) -> None:
             keys = json_keys(await served.get(path))
             found |= {f"{path.partition('?')[0]} {key}" for key in keys if not key.startswith("stream.")}
     found |= {f"/api/v1/stream stream.{key}" for key in facts()}
+    found |= {f"/api/v1/maintenance {key}" for key in json_keys(maintenance())}
     assert changes(ANSWERS, found) == ""
 
 
@@ -45,8 +48,15 @@ def facts() -> Iterable[str]:
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
     known["overrides"] = AlertOverrides({"StreamUnhealthy": 0.4})
+    known["maintenance"] = Maintenance(until=1.0)
     state = stream_state("one", report=StreamReport(**everything), **known)
     return stream_facts(labelled(upstream_state([state]), (("team", "sports"),)).streams[0])
+
+
+def maintenance() -> dict[str, Any]:
+    """Return the keys of the responses about maintenance."""
+    entry = window_entry(Window("1", "edge", "one", 0.0, 1.0, "reason"), 0.0)
+    return {"windows": [entry], "window": entry, "saved": True}
 
 
 async def sidecar_keys() -> AsyncIterator[str]:

@@ -28,6 +28,7 @@ from exporter.model import (
     CalendarState,
     HealthReason,
     Labels,
+    Maintenance,
     PassthroughText,
     PlatformMetric,
     Reason,
@@ -37,7 +38,7 @@ from exporter.model import (
     UpstreamState,
 )
 from exporter.polling.histograms import PollHistograms
-from exporter.polling.self_metrics import PollingMetrics
+from exporter.polling.self_metrics import MaintenanceMetrics, PollingMetrics
 from exporter.web.connections import OpenConnections
 from tests.metrics.generated_views import labelled, stream, view
 from tests.real.tools import tool
@@ -145,6 +146,7 @@ def full_exposition(configured: Labels = ()) -> bytes:
     metrics.set_reload_result(success=True, at=1.0)
     metrics.set_config_hash(2**48 - 1)
     metrics.set_retired_upstreams(["old-edge"])
+    MaintenanceMetrics(metrics.exporter).set_saved(True)
     OpenConnections(registry=metrics.exporter)
     histograms = PollHistograms(**labels, per_stream=False)
     histograms.observe([full_state()])
@@ -158,6 +160,7 @@ def full_exposition(configured: Labels = ()) -> bytes:
         threshold_rows=((("main", "StreamUnhealthy"), 0.4),),
         off_rows=((("", "StreamUpstreamDown"), 1.0),),
         calendars=(CalendarState(name="matches.ics", readable=True, read_at=1.0),),
+        maintained_streams={"main": Maintenance(until=1.0)},
         version="1",
         poll_interval_seconds=15.0,
         last_success_timestamp_seconds=1.0,

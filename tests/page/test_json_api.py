@@ -16,6 +16,7 @@ from exporter.metrics.text_format import label_value
 from exporter.model import (
     AlertOverrides,
     HealthReason,
+    Maintenance,
     PlatformMetric,
     Reason,
     Rendition,
@@ -347,6 +348,7 @@ def test_every_fact_of_the_model_is_serialized() -> None:
     everything: dict[str, Any] = dict.fromkeys(StreamReport.__struct_fields__, "a")
     known: dict[str, Any] = dict.fromkeys(set(StreamState.__struct_fields__) - {"identity", "report"}, 1)
     known["overrides"] = AlertOverrides({"StreamUnhealthy": 0.4})
+    known["maintenance"] = Maintenance(until=1.0)
     shown = stream_facts(stream_state("one", report=StreamReport(**everything), **known))
     fields = {*StreamReport.__struct_fields__, *known, "platform", "upstream", "stream"}
     renamed = {"sampled_timestamp_seconds", "status_last_change_timestamp_seconds"}
@@ -365,6 +367,20 @@ async def test_upstreams_and_streams_show_their_labels(served: ServedApp) -> Non
     assert "labels" not in other
     data = await served.get("/api/v1/stream?upstream=edge&stream=live%2Fone")
     assert data["stream"]["labels"] == edge["labels"]
+
+
+async def test_maintenance_of_streams_and_upstreams_is_served(served: ServedApp) -> None:
+    window = Maintenance(until=1_726_003_600.0, reason="encoder swap", is_manual=True)
+    configured = Maintenance(until=1_726_007_200.0)
+    one = stream_state("one", maintenance=window)
+    served.service.store.publish(upstream_state([one, stream_state("two")], maintenance=configured))
+    data = await served.get("/api/v1/streams")
+    shown = {"end_timestamp_seconds": 1_726_003_600.0, "reason": "encoder swap", "manual": True}
+    assert [stream.get("maintenance") for stream in data["streams"]] == [shown, None]
+    assert data["upstreams"][0]["maintenance"] == {"end_timestamp_seconds": 1_726_007_200.0, "manual": False}
+    facts = (await served.get("/api/v1/stream?upstream=edge&stream=one"))["stream"]
+    assert facts["maintenance"] == shown
+    assert "maintenance" not in (await served.get("/api/v1/stream?upstream=edge&stream=two"))["stream"]
 
 
 async def test_unknown_stream_is_404(served: ServedApp) -> None:

@@ -15,7 +15,7 @@ from playwright.async_api import Browser, Page, expect
 
 from exporter.alerting.annotations import page_url
 from exporter.metrics.text_format import label_value
-from exporter.model import AlertOverrides, HealthReason, Reason, Status, StreamReport, StreamState
+from exporter.model import AlertOverrides, HealthReason, Maintenance, Reason, Status, StreamReport, StreamState
 from exporter.runtime.clock import Clock
 from exporter.web.options import WebOptions
 from tests.page.browser import (
@@ -356,6 +356,50 @@ async def test_unknown_stream_of_an_answering_upstream_is_not_off_air(served: Se
         await expect(page.get_by_role("button", name="Off air 0")).to_be_visible()
         publish(served, new_word, up=False, last_error="status 401", last_error_reason=Reason.AUTH)
         await expect(edge).to_contain_text("state of 1 stream unknown")
+
+
+async def test_maintenance_is_shown_and_sorted_before_live_streams(served: ServedApp, browser: Browser) -> None:
+    def window(reason: str) -> Maintenance:
+        # at noon of a day in the past, so that the text does not depend on the time of the test
+        return Maintenance(until=1_726_056_000.0, reason=reason, is_manual=True)
+
+    missing: dict[str, Any] = {"status": Status.IDLE, "live": False, "expected": True}
+    streams = [
+        live("live/alpha"),
+        stream_state("live/bravo", maintenance=window("encoder <b>swap</b>"), **missing),
+        stream_state("live/charlie", **missing),
+        stream_state("live/delta", status=Status.UNKNOWN),
+        live("live/echo", maintenance=window("")),
+    ]
+    publish(served, *streams)
+    async with open_page(browser, served.url) as page:
+        await expect(stream_titles(page)).to_have_count(5)
+        assert await names(page) == ["live/charlie", "live/delta", "live/bravo", "live/echo", "live/alpha"]
+        row = stream_rows(page).filter(has_text="live/bravo")
+        await expect(row.locator(".badge")).to_have_text("◇ Missing")
+        await expect(row.locator(".chip.maintenance")).to_have_text(
+            re.compile(r"^maintenance until 11 Sept?,? \d\d:\d\d, encoder <b>swap</b>$")
+        )
+        assert await page.title() == "(1, 1 unknown) stream-exporter"
+        await page.get_by_role("searchbox").fill("maintenance")
+        await expect(stream_titles(page)).to_have_count(2)
+        await page.get_by_role("searchbox").fill("")
+        await page.get_by_role("link", name="live/bravo").click()
+        await expect(page.locator(".lead .badge")).to_have_text("◇ Missing")
+        await expect(page.locator(".lead .chip.maintenance")).to_contain_text("encoder <b>swap</b>")
+        publish(served, *streams)
+        await expect(page.locator(".lead .chip.maintenance")).to_have_count(1)
+
+
+async def test_maintenance_of_an_upstream_is_that_of_all_its_streams(served: ServedApp, browser: Browser) -> None:
+    window = Maintenance(until=1_726_056_000.0, reason="new disks")
+    publish(served, live("live/alpha"), withdrawn("live/bravo", since=1_726_000_000.0), up=False, maintenance=window)
+    async with open_page(browser, served.url) as page:
+        await expect(stream_rows(page).locator(".chip.maintenance")).to_have_count(2)
+        card = page.locator(".card").filter(has_text="edge")
+        await expect(card.locator(".badge")).to_have_text("◇ Down")
+        await expect(card.locator(".chip.maintenance")).to_contain_text("new disks")
+        assert await accessibility_violations(page) == []
 
 
 async def test_hostile_name_is_never_markup(served: ServedApp, browser: Browser) -> None:

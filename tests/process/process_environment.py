@@ -25,9 +25,9 @@ DOWN = "StreamUpstreamDown"
 WITH_SHORT_TIMES = """
 import sys
 from exporter import cli
-from exporter.alerting import state_file
+from exporter.runtime import state_files
 from exporter.web import server
-state_file.WRITE_INTERVAL_SECONDS = 0.2
+state_files.WRITE_INTERVAL_SECONDS = 0.2
 server.HEAD_TIMEOUT_SECONDS = 3.0
 sys.exit(cli.main())
 """

@@ -53,7 +53,6 @@ class Replica:
             find_sink=lambda _: None,
             page_url="http://exporter:10071/",
             time_scale=time_scale,
-            environ={},
         )
 
     async def apply(self, urls: Sequence[str], resolve: str = "send", **alerting: Any) -> None:

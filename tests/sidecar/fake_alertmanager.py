@@ -162,6 +162,7 @@ class FakeOutbox:
         self.all_alerts = list(alerts)
         self.annotations = {"summary": "A stream is unhealthy."}
         self.lapse_seconds: float | None = None
+        self.maintained: set[str] = set()
 
     def sendable_alerts(self) -> list[Alert]:
         return sorted(self.all_alerts, key=sending_order)
@@ -176,6 +177,9 @@ class FakeOutbox:
         if self.lapse_seconds is None or alert.resolved_steady is None:
             return False
         return self.clock.monotonic() >= alert.resolved_steady + self.lapse_seconds
+
+    def is_under_maintenance(self, alert: Alert) -> bool:
+        return alert.key.stream in self.maintained
 
     def watchdog(self) -> AlertPayload:
         annotations = {"sent_at": _format_time(self.clock.now())}

@@ -43,7 +43,6 @@ class SidecarHarness:
             metrics=SidecarMetrics(self.registry),
             find_sink=find_sink or (lambda _: None),
             page_url="http://exporter:10071/",
-            environ={},
         )
 
     async def apply(self, *upstreams: str, **alerting: Any) -> None:

@@ -18,7 +18,7 @@ from exporter.alerting.rules import RULES_BY_NAME
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import AlertStateFile
 from exporter.metrics.self_metrics import FamilyRegistry
-from exporter.model import HealthReason, Reason, Status
+from exporter.model import HealthReason, Maintenance, Reason, Status
 from tests.fake_clock import FakeClock
 from tests.metrics.generated_views import stream, view
 from tests.sidecar.fake_alertmanager import accept_all, fake_alertmanager, parse_time, respond_with, run_event_loop
@@ -756,3 +756,62 @@ async def test_unsent_alerts_are_sent_at_shutdown() -> None:
         await running.sidecar.stop(flush=True)
         assert running.is_firing(NAME)
         await running.sidecar.stop(flush=True)
+
+
+# -- maintenance -------------------------------------------------------------------------------------------------------
+
+
+def maintained(*streams: str) -> dict[str, Any]:
+    maintenance = Maintenance(until=1_726_003_600.0, reason="encoder swap", is_manual=True)
+    if not streams:
+        return {"maintenance": maintenance}
+    return {"maintained_streams": dict.fromkeys(streams, maintenance)}
+
+
+async def test_maintenance_fires_at_once_and_ends_at_once_even_if_the_upstream_is_down() -> None:
+    async with sidecar_harness() as running:
+        await running.publish(LOST, up=False, **maintained("main"))
+        await running.wait_until_sent()
+        sent = running.last_received("StreamMaintenance")
+        labels = {"severity": "none", "scope": "upstream", "platform": "livepeer", "upstream": "studio"}
+        assert sent["labels"] == labels | {"alertname": "StreamMaintenance", "source": "sidecar", "stream": "main"}
+        assert sent["annotations"]["summary"] == "main on studio (livepeer) is under maintenance."
+        assert sent["annotations"]["maintenance"] == "until 2024-09-10 21:26:40 UTC: encoder swap"
+        assert sent["generatorURL"] == "http://exporter:10071/streams?upstream=studio&stream=main"
+        await running.publish(LOST, up=False)
+        assert "StreamMaintenance" not in running.states()
+        await running.wait_until_sent()
+        assert not running.is_firing("StreamMaintenance")
+
+
+async def test_maintenance_of_an_upstream_has_no_stream_label() -> None:
+    async with sidecar_harness() as running:
+        await running.publish(HEALTHY, **maintained())
+        await running.wait_until_sent()
+        sent = running.last_received("StreamMaintenance")
+        assert "stream" not in sent["labels"]
+        assert sent["annotations"]["summary"] == "studio (livepeer) is under maintenance."
+
+
+async def test_maintenance_ends_while_it_is_unknown_whether_the_upstream_answers(tmp_path: Path) -> None:
+    """Otherwise it would inhibit alerts until the first poll after a restart has failed or succeeded."""
+    state_file, clock = tmp_path / "alerts.json", FakeClock()
+    async with fake_alertmanager() as alertmanager:
+        async with sidecar_process(clock, alertmanager, state_file) as before:
+            await before.publish(HEALTHY, **maintained())
+        async with sidecar_process(clock, alertmanager, state_file) as after:
+            assert after.states() == {"StreamMaintenance": "firing"}
+            await after.publish(up=None, **maintained())
+            assert after.states() == {"StreamMaintenance": "firing"}
+            await after.publish(up=None)
+            assert after.states() == {}
+
+
+async def test_maintenance_does_not_resolve_alerts() -> None:
+    async with sidecar_harness(**AT_ONCE) as running:
+        await running.publish(UNHEALTHY)
+        assert running.states() == {"StreamUnhealthy main": "firing"}
+        await running.publish(UNHEALTHY, **maintained("main"))
+        assert running.states() == {"StreamUnhealthy main": "firing", "StreamMaintenance": "firing"}
+        await running.publish(UNHEALTHY)
+        assert running.states() == {"StreamUnhealthy main": "firing"}

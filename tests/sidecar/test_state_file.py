@@ -22,17 +22,14 @@ from exporter.alerting.payload import AlertFormatter
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import (
-    FILE_NAME,
-    MAX_BYTES,
-    MAX_SECONDS,
     VERSION,
     AlertState,
     AlertStateFile,
-    default_state_file,
     restore_state,
 )
 from exporter.alerting.webhooks import NotifiedGroup
 from exporter.metrics.self_metrics import FamilyRegistry
+from exporter.runtime.state_files import MAX_BYTES, MAX_SECONDS, default_state_folder
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import run_event_loop
 
@@ -474,14 +471,14 @@ async def test_hung_file_system_does_not_block_and_is_written_to_later(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", hang)
-    monkeypatch.setattr("exporter.alerting.state_file.WRITE_DEADLINE_SECONDS", 0.01)
+    monkeypatch.setattr("exporter.runtime.state_files.WRITE_DEADLINE_SECONDS", 0.01)
     with structlog.testing.capture_logs() as logs:
         running = StateFileHarness(path, alert("first"))
         running.state_file.lock()
         for _ in range(2):
             await running.state_file.close()
         assert running.failures == 2
-        monkeypatch.setattr("exporter.alerting.state_file.WRITE_DEADLINE_SECONDS", 60.0)
+        monkeypatch.setattr("exporter.runtime.state_files.WRITE_DEADLINE_SECONDS", 60.0)
         running.alerts = [alert("second")]
         answers.set()
         await running.state_file.close()
@@ -517,16 +514,16 @@ async def test_second_process_cannot_lock_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
-        ({"STATE_DIRECTORY": "/var/lib/stream-exporter"}, f"/var/lib/stream-exporter/{FILE_NAME}"),
-        ({"STATE_DIRECTORY": "/one:/two", "HOME": "/home/me"}, f"/one/{FILE_NAME}"),
-        ({"XDG_STATE_HOME": "/state", "HOME": "/home/me"}, f"/state/stream-exporter/{FILE_NAME}"),
-        ({"XDG_STATE_HOME": "relative", "HOME": "/home/me"}, f"/home/me/.local/state/stream-exporter/{FILE_NAME}"),
+        ({"STATE_DIRECTORY": "/var/lib/stream-exporter"}, "/var/lib/stream-exporter"),
+        ({"STATE_DIRECTORY": "/one:/two", "HOME": "/home/me"}, "/one"),
+        ({"XDG_STATE_HOME": "/state", "HOME": "/home/me"}, "/state/stream-exporter"),
+        ({"XDG_STATE_HOME": "relative", "HOME": "/home/me"}, "/home/me/.local/state/stream-exporter"),
         ({}, None),
         ({"HOME": ""}, None),
     ],
 )
-def test_default_path_comes_from_the_environment(environ: dict[str, str], expected: str | None) -> None:
-    assert default_state_file(environ) == (None if expected is None else Path(expected))
+def test_default_folder_comes_from_the_environment(environ: dict[str, str], expected: str | None) -> None:
+    assert default_state_folder(environ) == (None if expected is None else Path(expected))
 
 
 async def test_file_is_replaced_atomically(tmp_path: Path) -> None:

@@ -257,6 +257,90 @@ async def test_long_notification_is_truncated_and_counts_the_rest() -> None:
     assert (len(body["alerts"]), body["truncatedAlerts"]) == (500, 100)
 
 
+# -- maintenance -------------------------------------------------------------------------------------------------------
+
+
+async def test_alert_that_starts_during_maintenance_is_notified_when_it_ends() -> None:
+    async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
+        running.outbox.maintained = {"a"}
+        running.send(firing_alert("a"), firing_alert("b"))
+        await running.pass_time(10)
+        assert receiver.notifications() == [[("firing", "b")]]
+        await running.pass_time(HOUR)
+        assert len(receiver.bodies) == 1
+        running.outbox.maintained.clear()
+        running.webhook.review("studio")
+        await running.pass_time(10)
+        assert receiver.notifications()[1:] == [[("firing", "a"), ("firing", "b")]]
+
+
+async def test_alert_that_starts_and_ends_during_maintenance_is_not_notified() -> None:
+    async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
+        running.outbox.maintained = {"a"}
+        alert = firing_alert("a")
+        running.send(alert)
+        await running.pass_time(HOUR)
+        running.send(resolve(alert, running.clock))
+        await running.pass_time(20)
+        running.outbox.maintained.clear()
+        running.webhook.review("studio")
+        await running.pass_time(20)
+        assert receiver.bodies == []
+
+
+async def test_alert_stays_reported_through_maintenance_until_it_resolves() -> None:
+    async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
+        alert, other = firing_alert("a"), firing_alert("b")
+        running.send(alert, other)
+        await running.pass_time(10)
+        running.outbox.maintained = {"a"}
+        running.webhook.review("studio")
+        await running.pass_time(10)
+        assert len(receiver.bodies) == 1, "neither resolved nor notified again"
+        running.send(resolve(other, running.clock))
+        await running.pass_time(10)
+        assert receiver.notifications()[1:] == [[("firing", "a"), ("resolved", "b")]]
+        await running.pass_time(5 * HOUR)
+        assert len(receiver.bodies) == 2, "not repeated"
+        running.outbox.maintained.clear()
+        running.webhook.review("studio")
+        await running.pass_time(10)
+        assert receiver.notifications()[2:] == [[("firing", "a")]], "the repeat is overdue"
+        running.outbox.maintained = {"a"}
+        running.webhook.review("studio")
+        running.send(resolve(alert, running.clock))
+        await running.pass_time(10)
+        assert receiver.notifications()[3:] == [[("resolved", "a")]]
+
+
+async def test_reported_warning_that_becomes_critical_during_maintenance_is_resolved() -> None:
+    async with fake_receiver() as receiver, running_webhook(receiver.url) as running:
+        running.send(firing_alert("a", severity="warning"))
+        await running.pass_time(10)
+        running.outbox.maintained = {"a"}
+        running.outbox.all_alerts.clear()
+        critical = firing_alert("a", severity="critical")
+        running.send(critical)
+        await running.pass_time(10)
+        assert len(receiver.bodies) == 1
+        running.send(resolve(critical, running.clock))
+        await running.pass_time(10)
+        assert receiver.notifications()[1:] == [[("resolved", "a")]]
+
+
+async def test_restart_during_maintenance_neither_notifies_nor_resolves() -> None:
+    async with fake_receiver() as receiver:
+        memory = [NotifiedGroup("studio", [firing_alert("a").key], FakeClock().monotonic())]
+        alerts = [firing_alert("a"), firing_alert("b")]
+        async with running_webhook(receiver.url, *alerts, memory=memory) as running:
+            running.outbox.maintained = {"a", "b"}
+            await running.pass_time(20)
+            assert receiver.bodies == []
+            running.send(resolve(alerts[0], running.clock))
+            await running.pass_time(10)
+            assert receiver.notifications() == [[("resolved", "a")]]
+
+
 # -- failures ----------------------------------------------------------------------------------------------------------
 
 SIGN_IN = "<!DOCTYPE html><html><title>Sign in</title></html>"

@@ -134,7 +134,7 @@ class Scope(StrEnum):
 
 
 class Severity(StrEnum):
-    """``critical`` pages now, ``warning`` opens a ticket, ``info`` is context, ``none`` is the dead man's switch."""
+    """``critical`` pages now, ``warning`` opens a ticket, ``info`` is context, ``none`` never notifies anyone."""
 
     CRITICAL = "critical"
     WARNING = "warning"

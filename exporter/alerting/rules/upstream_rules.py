@@ -21,6 +21,8 @@ from exporter.alerting.rules.rule import (
     Unit,
 )
 
+MAINTENANCE = "StreamMaintenance"
+
 UPSTREAM_OPERANDS = (
     RecordingRule(
         "upstream:poll_failures:ratio10m",
@@ -254,6 +256,19 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         "Without a copy, because the exporter has never read the calendar since its start, alerts that depend on the "
         "expectation of its streams cannot fire. The fifteen minutes let a restart of the calendar's server pass. The "
         "alert fires whether the upstream is answering or not.",
+    ),
+    Rule(
+        name=MAINTENANCE,
+        scope=Scope.UPSTREAM,
+        severity=Severity.NONE,
+        summary="{subject} is under maintenance.",
+        description="A maintenance window of {subject} is active. Its alerts are inhibited until the window ends.",
+        condition=Condition(Comparison(Series("stream_maintenance"), "==", 1)),
+        unit=Unit.FLAG,
+        labels=("stream",),
+        rationale="It only inhibits the other alerts of the stream, or of the upstream and all of its streams: those "
+        "that are firing are not resolved, and those that still fire when the window ends are reported then. It needs "
+        "no evidence, so it also fires while the upstream is not answering.",
     ),
     Rule(
         name="StreamSeriesLimitReached",

@@ -199,6 +199,22 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         """,
         tuning="`refresh` of the calendar; failed reads are repeated after a minute, then at longer intervals.",
     ),
+    "StreamMaintenance": Guidance(
+        impact="""
+            None by itself. Alerts of the stream, or of the upstream and all of its streams, are not sent while the
+            window is active, so nobody is paged for a real fault either.
+        """,
+        diagnosis="""
+            1. Run `stream-exporter maintenance list`, or open the page: both show the end and the reason.
+            2. Look at the inhibited alerts in Alertmanager (filter "Inhibited") or on the page.
+        """,
+        mitigation="""
+            - Work done: `stream-exporter maintenance end UPSTREAM [STREAM]`, or change the configured window and
+              reload.
+            - More time needed: start another window before this one ends; overlapping windows count as one.
+        """,
+        tuning="Windows under `maintenance` in the configuration, or started by hand.",
+    ),
     "StreamSeriesLimitReached": Guidance(
         impact="""
             Viewers are not affected. Streams beyond `max_streams` are not monitored; expected and live streams are kept

@@ -1,7 +1,7 @@
 """Metric families of the exporter itself and of its alerting sidecar.
 
-The values of the former are set by ``exporter.metrics.self_metrics`` and ``exporter.web.connections``, those of the
-latter by ``exporter.alerting.self_metrics``.
+The values of the former are set by ``exporter.metrics.self_metrics``, ``exporter.polling.self_metrics`` and
+``exporter.web.connections``, those of the latter by ``exporter.alerting.self_metrics``.
 """
 
 from __future__ import annotations
@@ -69,6 +69,17 @@ CONNECTIONS_CLOSED = Family(
     part=Part.EXPORTER,
     labels=("reason",),
 )
+MAINTENANCE_SAVED = _gauge(
+    "stream_exporter_maintenance_saved",
+    "Whether maintenance started by hand survives a restart (1), or is kept in memory only because another process "
+    "uses the file, or the file cannot be written (0). Absent until there is something to save.",
+)
+MAINTENANCE_WRITE_FAILURES = Family(
+    name="stream_exporter_maintenance_write_failures_total",
+    kind=Kind.COUNTER,
+    help="Failed writes of the maintenance state file.",
+    part=Part.EXPORTER,
+)
 EXPORTER_FAMILIES: tuple[Family, ...] = (
     BUILD_INFO,
     RELOAD_SUCCESSFUL,
@@ -83,6 +94,8 @@ EXPORTER_FAMILIES: tuple[Family, ...] = (
     CONNECTIONS,
     CONNECTION_LIMIT,
     CONNECTIONS_CLOSED,
+    MAINTENANCE_SAVED,
+    MAINTENANCE_WRITE_FAILURES,
 )
 
 NOTIFICATIONS_SENT = _sidecar_counter(
@@ -139,6 +152,12 @@ ALERTS = _gauge(
     "state",
     source=Source.SIDECAR,
 )
+ALERT_STATE_SAVED = _gauge(
+    "stream_exporter_alert_state_saved",
+    "Whether alert state survives a restart (1), or is kept in memory only because another process uses the file, or "
+    "there is no state folder (0).",
+    source=Source.SIDECAR,
+)
 ALERT_STATE_WRITE_FAILURES = _sidecar_counter(
     "stream_exporter_alert_state_write_failures_total", "Failed writes of the alert state file."
 )
@@ -158,6 +177,7 @@ SIDECAR_FAMILIES: tuple[Family, ...] = (
     WEBHOOK_ERRORS,
     WEBHOOK_DROPPED,
     ALERTS,
+    ALERT_STATE_SAVED,
     ALERT_STATE_WRITE_FAILURES,
     WAVE_EVENTS,
 )

@@ -47,6 +47,14 @@ def _calendars_read_at(state: UpstreamState) -> tuple[Labelled, ...]:
     return tuple(((calendar.name,), calendar.read_at) for calendar in state.calendars)
 
 
+def _maintenance(state: UpstreamState) -> tuple[Labelled, ...]:
+    if state.maintenance is not None:
+        return (_UPSTREAM_MAINTAINED,)
+    return tuple([((label,), 1) for label in state.maintained_streams])
+
+
+_UPSTREAM_MAINTAINED: Labelled = (("",), 1)
+
 UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
     UpstreamFamily(
         name="stream_upstream_info",
@@ -115,6 +123,15 @@ UPSTREAM_FAMILIES: tuple[UpstreamFamily, ...] = (
         labels=(*UPSTREAM_LABELS, "stream", "rule"),
         source=Source.CONFIGURATION,
         values=lambda state: state.off_rows,
+    ),
+    UpstreamFamily(
+        name="stream_maintenance",
+        kind=Kind.GAUGE,
+        help="Stream under maintenance; with an empty stream, the upstream and all of its streams are. Always 1.",
+        part=Part.UPSTREAMS,
+        labels=(*UPSTREAM_LABELS, "stream"),
+        source=Source.CONFIGURATION,
+        values=_maintenance,
     ),
     _gauge(
         "stream_upstream_streams",

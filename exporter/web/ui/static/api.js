@@ -43,7 +43,8 @@ export async function fetchStreams() {
 /** The sidecar's alerts, or null if it is not running. */
 export async function fetchAlerts() {
   const { active, alerts } = await getJson("api/v1/sidecar");
-  return active ? alerts.map(parseAlert) : null;
+  // Severity "none" notifies nobody: maintenance is shown from the states.
+  return active ? alerts.map(parseAlert).filter((alert) => alert.severity !== "none") : null;
 }
 
 function parseAlert({ labels, annotations, state, activeAt }) {

@@ -6,8 +6,8 @@ import { severityShape, unknownLabel } from "./labels.js";
 import { root } from "./router.js";
 import { createChart } from "./sparkline.js";
 import { createFactGroups } from "./stream_facts.js";
-import { createAlertChip, distinctName } from "./stream_row.js";
-import { assessStream, isUnknown, sortBySeverity } from "./streams.js";
+import { createAlertChip, createMaintenanceBadge, distinctName } from "./stream_row.js";
+import { assessStream, findMaintenance, isUnknown, sortBySeverity } from "./streams.js";
 import { formatDateTime, formatTimeOfDay } from "./units.js";
 
 export class DetailView {
@@ -55,7 +55,9 @@ function createMissingNotice({ upstream, stream }) {
 function createDetails({ stream: facts, history }, { thresholds, upstreams }, alerts) {
   const own = (alerts ?? []).filter((alert) => alert.upstream === facts.upstream && alert.stream === facts.stream);
   const upstream = upstreams.find((one) => one.upstream === facts.upstream);
-  const { severity, word } = assessStream(facts, thresholds);
+  const { severity: assessed, word } = assessStream(facts, thresholds);
+  const maintenance = findMaintenance(facts, upstream);
+  const severity = maintenance ? "maintenance" : assessed;
   const origin = [facts.upstream, facts.platform, distinctName(facts)].filter(Boolean).join(" · ");
   return [
     element("h2", { tabindex: "-1" }, facts.stream),
@@ -63,6 +65,7 @@ function createDetails({ stream: facts, history }, { thresholds, upstreams }, al
       "p",
       { class: "lead" },
       element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
+      createMaintenanceBadge(maintenance),
       element("span", { class: "sub" }, origin),
     ),
     isUnknown(facts) ? createUnknownNotice(facts) : "",

@@ -12,7 +12,7 @@ const REASONS = {
   silent: "no media or heartbeat",
 };
 
-const SHAPES = { bad: "▲", warn: "◆", unknown: "?", ok: "●", off: "○" };
+const SHAPES = { bad: "▲", warn: "◆", unknown: "?", maintenance: "◇", ok: "●", off: "○" };
 
 /** Label of a reason for a low health score. */
 export function reasonLabel(name) {
@@ -24,6 +24,11 @@ export function unknownLabel({ was_live: wasLive, status_last_change_timestamp_s
   const before = wasLive === undefined ? "" : wasLive ? "was live" : "was not live";
   const state = since === undefined ? "state unknown" : `state unknown since ${formatSince(since)}`;
   return [before, state].filter(Boolean).join(", ");
+}
+
+/** End and reason of a maintenance window. */
+export function maintenanceLabel({ end_timestamp_seconds: end, reason }) {
+  return [`maintenance until ${formatSince(end)}`, reason].filter(Boolean).join(", ");
 }
 
 /** Shape shown with each colour, for people with colour blindness. */

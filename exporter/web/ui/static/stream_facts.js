@@ -106,7 +106,7 @@ const FACT_LABELS = {
   alert_overrides: "Alert settings",
 };
 const SHOWN_ELSEWHERE = new Set([
-  "platform", "upstream", "stream", "issues", "live", "was_live", "configured", "name", "thresholds",
+  "platform", "upstream", "stream", "issues", "live", "was_live", "configured", "maintenance", "name", "thresholds",
 ]);
 
 /** Create a section for each group of which a fact is known. */

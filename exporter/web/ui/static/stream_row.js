@@ -1,7 +1,7 @@
 // A row of the list: one stream.
 
 import { element, setText } from "./dom.js";
-import { pluralize, reasonLabel, severityShape, unknownLabel } from "./labels.js";
+import { maintenanceLabel, pluralize, reasonLabel, severityShape, unknownLabel } from "./labels.js";
 import { streamUrl } from "./router.js";
 import { createSparkline } from "./sparkline.js";
 import { alertSeverity, isUnknown } from "./streams.js";
@@ -44,7 +44,7 @@ export function createStreamRow(item, histories) {
   );
   return {
     node,
-    update({ stream: facts, severity, word, alerts, key, upstreamDown }) {
+    update({ stream: facts, severity, word, maintenance, alerts, key, upstreamDown }) {
       const unknown = isUnknown(facts);
       node.className = unknown ? `row ${severity} greyed` : `row ${severity}`;
       badge.className = `badge ${severity}`;
@@ -61,9 +61,15 @@ export function createStreamRow(item, histories) {
       const frameRate = formatKnown(facts.frames_per_second, formatFrameRate);
       latency.setTexts(formatKnown(facts.latency_seconds, formatDelay), frameRate);
       const text = unknown ? formatUnknown(facts, upstreamDown) : formatIssues(facts);
-      words.replaceChildren(...createAlertChips(alerts), text);
+      words.replaceChildren(...createMaintenanceBadge(maintenance), ...createAlertChips(alerts), text);
     },
   };
+}
+
+/** Create the badge of a maintenance window, if there is one. */
+export function createMaintenanceBadge(maintenance) {
+  if (maintenance === undefined) return [];
+  return [element("span", { class: "chip maintenance" }, maintenanceLabel(maintenance))];
 }
 
 /** Create a chip for each firing alert, and one for all pending alerts. */

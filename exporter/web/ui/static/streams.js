@@ -1,6 +1,6 @@
 // The items of the list: streams with their severity and alerts; filters and sort orders.
 
-const RANK = { bad: 0, warn: 1, unknown: 2, ok: 3, off: 4 };
+const RANK = { bad: 0, warn: 1, unknown: 2, maintenance: 3, ok: 4, off: 5 };
 const ALERT_SEVERITY = { critical: "bad", warning: "warn" };
 
 export const FILTERS = {
@@ -42,18 +42,30 @@ export function buildItems(data, alerts) {
 
 function buildItem(key, stream, upstream, alerts, thresholds) {
   const assessed = assessStream(stream, thresholds);
-  const severity = alerts.map(alertSeverity).reduce(chooseWorse, assessed.severity);
-  const word = severity !== assessed.severity && assessed.severity === "ok" ? "Alert" : assessed.word;
+  const maintenance = findMaintenance(stream, upstream);
+  const worst = alerts.map(alertSeverity).reduce(chooseWorse, assessed.severity);
+  const severity = maintenance ? "maintenance" : worst;
+  const word = worst !== assessed.severity && assessed.severity === "ok" ? "Alert" : assessed.word;
   return {
     key,
     stream,
     alerts: sortBySeverity(alerts),
     severity,
     word,
+    maintenance,
     upstreamDown: upstream.up === false,
-    urgency: RANK[severity] * 10 + (stream.health_score_ratio ?? 2) - Math.min(alerts.length, 5),
-    text: buildSearchText(stream, upstream.platform, word, alerts),
+    urgency: RANK[severity] * 10 + (maintenance ? RANK[worst] : measureUrgency(stream, alerts)),
+    text: buildSearchText(stream, upstream.platform, word, maintenance, alerts),
   };
+}
+
+function measureUrgency(stream, alerts) {
+  return (stream.health_score_ratio ?? 2) - Math.min(alerts.length, 5);
+}
+
+/** The maintenance window of a stream or of its upstream; undefined if there is none. */
+export function findMaintenance(stream, upstream) {
+  return upstream?.maintenance ?? stream.maintenance;
 }
 
 /** Whether it is unknown if media arrives. Such a stream is neither live nor off air. */
@@ -105,9 +117,10 @@ function groupAlertsByStream(alerts) {
   return found;
 }
 
-function buildSearchText(stream, platform, word, alerts) {
+function buildSearchText(stream, platform, word, maintenance, alerts) {
   const words = [stream.stream, stream.name, stream.upstream, platform, stream.protocol, stream.status, word];
-  const rest = [stream.health_reasons, stream.issues, alerts.map((alert) => alert.alertname)];
+  const planned = maintenance && ["maintenance", maintenance.reason];
+  const rest = [planned, stream.health_reasons, stream.issues, alerts.map((alert) => alert.alertname)];
   return [...words, ...rest.flat()].filter(Boolean).join("\n").toLowerCase();
 }
 

@@ -3,7 +3,7 @@
 import { exporterTime } from "./api.js";
 import { element, setText } from "./dom.js";
 import { pluralize, severityShape } from "./labels.js";
-import { createAlertChip } from "./stream_row.js";
+import { createAlertChip, createMaintenanceBadge } from "./stream_row.js";
 import { formatCount, formatDateTime, formatDuration, formatSince } from "./units.js";
 
 const MAX_COLLAPSED = 8;
@@ -39,7 +39,7 @@ export class UpstreamCards {
 
   draw() {
     // Failing upstreams first, then the order of the configuration.
-    const ordered = [...this.upstreams].sort((one, other) => (one.up === false ? 0 : 1) - (other.up === false ? 0 : 1));
+    const ordered = [...this.upstreams].sort((one, other) => isFailing(other) - isFailing(one));
     const shown = this.showAll ? ordered : ordered.slice(0, MAX_COLLAPSED);
     const cards = shown.map((upstream) => this.getCard(upstream));
     for (const [name, card] of this.cards) if (!cards.includes(card)) this.cards.delete(name);
@@ -87,6 +87,7 @@ export class UpstreamCards {
         element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
         element("span", { class: "name" }, upstream.upstream),
       ),
+      upstream.maintenance ? element("p", { class: "words" }, createMaintenanceBadge(upstream.maintenance)) : "",
       element("p", { class: "sub where" }, [upstream.platform, upstream.version, upstream.host].filter(Boolean).join(" · ")),
       this.createStreamCounts(upstream),
       age,
@@ -132,8 +133,13 @@ function formatStreamCounts({ streams, streams_live: live, streams_unknown: unkn
   return `state unknown${sinceText}; ${formatCount(wereLive)} of ${formatCount(withdrawn)} were live then`;
 }
 
-function chooseBadge({ up }) {
+function isFailing({ up, maintenance }) {
+  return up === false && maintenance === undefined;
+}
+
+function chooseBadge({ up, maintenance }) {
   if (up === undefined) return ["off", "Not polled yet"];
+  if (maintenance !== undefined) return ["maintenance", up ? "Up" : "Down"];
   return up ? ["ok", "Up"] : ["bad", "Down"];
 }
 
