@@ -475,3 +475,107 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     def maintenance_of(self, stream: str) -> Maintenance | None:
         """Return the active maintenance window of the upstream, otherwise that of the stream with this label."""
         return self.maintenance or self.maintained_streams.get(stream)
+
+
+class GroupStatus(StrEnum):
+    """The status of a group, as shown on the page."""
+
+    UP = "up"
+    REDUNDANCY_LOST = "redundancy_lost"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+    NOT_EXPECTED = "not_expected"
+    MAINTENANCE = "maintenance"
+
+
+class GroupMember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A stream of a group, as known from the state of its upstream."""
+
+    platform: str
+    upstream: str
+    stream: str
+    """The stream's label."""
+    role: str = ""
+    status: Status = Status.UNKNOWN
+    live: bool | None = None
+    """None also while the upstream is not answering or the stream is not served."""
+    expected: bool | None = None
+    in_maintenance: bool = False
+    """Whether the stream or its upstream is in maintenance."""
+    is_awaited: bool = False
+    """Whether the upstream's first poll has not finished, so that its state is about to be known."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the stream is known not to be live, and that is not planned work."""
+        return self.live is False and not self.in_maintenance
+
+
+class GroupState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
+    """The data served for a group, computed from the states of its members' upstreams."""
+
+    group: str
+    need: int
+    """Configured number of streams that must be live."""
+    members: tuple[GroupMember, ...]
+    expected: bool | None = None
+    """Whether the group should be up now; None if unknown."""
+
+    @property
+    def needed(self) -> int:
+        """Number of streams that must be live now: at most the number of streams that are not in maintenance."""
+        return min(self.need, sum(not member.in_maintenance for member in self.members))
+
+    @property
+    def live(self) -> int:
+        """Number of streams that are known to be live."""
+        return sum(member.live is True for member in self.members)
+
+    @property
+    def unknown(self) -> int:
+        """Number of streams whose state is unknown."""
+        return sum(member.live is None for member in self.members)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the group must be up now: it is expected, and not all of its streams are in maintenance."""
+        return self.expected is True and self.needed > 0
+
+    @property
+    def stands(self) -> bool:
+        """Whether the group must be up and is known to be."""
+        return self.is_required and self.live >= self.needed
+
+    @property
+    def may_stand(self) -> bool:
+        """Whether the group must be up, and is if all unknown streams are live."""
+        return self.is_required and self.live + self.unknown >= self.needed
+
+    @property
+    def has_lost_members(self) -> bool:
+        """Whether the group must be up, and at least one of its streams is lost."""
+        return self.is_required and any(member.is_lost for member in self.members)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the state of some stream is about to be known, as after a start."""
+        return any(member.is_awaited for member in self.members)
+
+    @property
+    def covered(self) -> tuple[GroupMember, ...]:
+        """The streams without which the group, which must be up, is still known to be."""
+        spare = self.live - self.needed if self.is_required else -1
+        return tuple(member for member in self.members if spare >= (member.live is True))
+
+    @property
+    def status(self) -> GroupStatus:
+        """The status shown on the page."""
+        if self.expected is False:
+            return GroupStatus.NOT_EXPECTED
+        if self.needed == 0:
+            return GroupStatus.MAINTENANCE
+        if self.live >= self.needed:
+            is_whole = not any(member.is_lost for member in self.members)
+            return GroupStatus.UP if is_whole else GroupStatus.REDUNDANCY_LOST
+        is_down = self.expected is True and self.live + self.unknown < self.needed
+        return GroupStatus.DOWN if is_down else GroupStatus.UNKNOWN

@@ -23,6 +23,7 @@ from exporter.platforms.capabilities import AlertSink
 from exporter.platforms.registry import platforms
 from exporter.polling.calendars import Calendars
 from exporter.polling.coordinator import Coordinator, build_coordinator
+from exporter.polling.groups import GroupTracker, group_shards
 from exporter.polling.maintenance_control import MaintenanceControl
 from exporter.polling.manual_maintenance import ManualMaintenance
 from exporter.polling.on_demand import OnDemandPolls
@@ -32,7 +33,7 @@ from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 from exporter.runtime.state_files import default_state_folder
 from exporter.runtime.tasks import cancel_tasks
-from exporter.sharding import SINGLE, Shard
+from exporter.sharding import SINGLE, GroupShards, Shard
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -72,7 +73,7 @@ class Service:
         self.polling_metrics = PollingMetrics(self.metrics.upstreams)
         self.shard = shard
         self.metrics.set_shard(shard)
-        self.exposition = Exposition(self.store.states, self.metrics)
+        self.exposition = Exposition(self.store.states, self.metrics, self.store.groups)
         self._load = load
         self._environ = os.environ if environ is None else environ
         self._random = random_ or random.Random()  # noqa: S311 - spreads polls over time
@@ -90,6 +91,9 @@ class Service:
         self._reloads: set[asyncio.Task[None]] = set()
         """The current and the queued reload."""
         self.calendars = Calendars(self.clock)
+        # before the sidecar, which reads the states of groups when it evaluates a published state
+        self._groups = GroupTracker(self.store, self.clock, self._started_at, self.calendars, shard)
+        self._group_shards = settings, group_shards(settings.groups)
         self._probe_metrics = PollingMetrics(FamilyRegistry())
         self.sidecar = Sidecar(
             store=self.store,
@@ -215,7 +219,18 @@ class Service:
             coordinator is not None
             and coordinator.settings == upstream
             and settings.histograms.per_stream == self.settings.histograms.per_stream
+            and coordinator.group_keys == self._group_keys(upstream, settings)
         )
+
+    def _group_keys(self, upstream: UpstreamSettings, settings: Settings) -> Mapping[str, str]:
+        """Return the hash keys of the upstream's streams in groups; none if there is only one shard."""
+        return {} if self.shard.count == 1 else self._shards_of_groups(settings).of_upstream(upstream.name)
+
+    def _shards_of_groups(self, settings: Settings) -> GroupShards:
+        """Return the assignment of these groups to shards; computed once per configuration."""
+        if self._group_shards[0] is not settings:
+            self._group_shards = settings, group_shards(settings.groups)
+        return self._group_shards[1]
 
     def _build_coordinator(self, upstream: UpstreamSettings, settings: Settings) -> Coordinator:
         """Build the coordinator that polls the upstream on schedule."""
@@ -227,6 +242,7 @@ class Service:
             clock=self.clock,
             started_at=self._started_at,
             shard=self.shard,
+            group_keys=self._group_keys(upstream, settings),
             per_stream=settings.histograms.per_stream,
             random_=self._random,
             calendars=self.calendars,
@@ -243,6 +259,7 @@ class Service:
             clock=self.clock,
             started_at=self._started_at,
             shard=self.shard,
+            group_keys=scheduled.group_keys,
             scheduled=scheduled,
             calendars=self.calendars,
             maintenance=self._manual_maintenance,
@@ -263,6 +280,7 @@ class Service:
         self.reports.apply(settings)
         self.calendars.retain(names)
         self.calendars.use_for_groups(settings.groups)
+        self._groups.configure(settings, self._shards_of_groups(settings))
         self._coordinators |= built
         for coordinator in built.values():
             # before the first poll, so that no alert is sent meanwhile
@@ -317,6 +335,13 @@ class Service:
             except Exception as error:
                 log.error("maintenance could not be refreshed", error=describe_exception(error))
             await self._refresh_states()
+            self._refresh_groups()
+
+    def _refresh_groups(self) -> None:
+        try:
+            self._groups.refresh()
+        except Exception as error:
+            log.error("states of groups could not be refreshed", error=describe_exception(error))
 
     async def _refresh_states(self) -> None:
         # A separate function, because its loop variable would keep a replaced coordinator alive until the next round.

@@ -2,13 +2,16 @@
 
 The hash key consists of the upstream and the stream's intended label, not its id. Streams with the same intended label
 therefore belong to the same shard, which gives them the same distinct labels as an unsharded exporter would.
+
+All streams of a group belong to one shard, so that it knows the state of the whole group. Groups that share a stream
+belong to the same shard, too.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -17,6 +20,8 @@ MAX_SHARDS: Final = 1000
 AUTO: Final = "auto"
 _WEIGHTS: Final = struct.Struct("<8Q")
 """One hash contains the weights of eight shards."""
+_SHARED_LABEL: Final = re.compile(r"(?<=.)#[0-9a-f]{8}$", re.ASCII | re.DOTALL)
+"""Ending of a label that distinguishes streams with the same intended label (``polling.stream_labels``)."""
 _MAX_KNOWN: Final = 200_000
 """Size limit of the ownership cache, which avoids hashing every stream in every poll."""
 
@@ -66,19 +71,86 @@ def owner(upstream: str, name: str, count: int) -> int:
     return max(range(count), key=weights.__getitem__)
 
 
+class GroupShards:
+    """Assigns groups, and thereby their streams, to shards."""
+
+    def __init__(self, groups: Mapping[str, Iterable[tuple[str, str]]] | None = None) -> None:
+        """``groups``: upstream and label of each stream, by group."""
+        self._keys: dict[str, str] = {}
+        """By group: the first name of all groups that it shares streams with, directly or through other groups."""
+        self._streams: dict[str, dict[str, str]] = {}
+        """The same names by upstream and label."""
+        places = {group: list(map(_intended, streams)) for group, streams in (groups or {}).items()}
+        find_first = _join_groups(places)
+        for group, streams in places.items():
+            key = self._keys[group] = find_first(group)
+            for upstream, label in streams:
+                self._streams.setdefault(upstream, {})[label] = key
+
+    def owns(self, shard: Shard, group: str) -> bool:
+        """Return whether the shard polls the streams of the group."""
+        return _group_owner(self._keys[group], shard.count) == shard.ordinal
+
+    def of_upstream(self, upstream: str) -> Mapping[str, str]:
+        """Return the hash keys of an upstream's streams in groups, by intended label, for ``ShardFilter``."""
+        return self._streams.get(upstream, {})
+
+
+def _intended(place: tuple[str, str]) -> tuple[str, str]:
+    """Return the upstream and intended label of a stream, which may share that label with other streams."""
+    upstream, label = place
+    return upstream, _SHARED_LABEL.sub("", label)
+
+
+def _join_groups(groups: Mapping[str, Iterable[tuple[str, str]]]) -> Callable[[str], str]:
+    """Return a function that returns the first name of a group's connected component (union-find)."""
+    parents = {group: group for group in groups}
+
+    def find(group: str) -> str:
+        while parents[group] != group:
+            parents[group] = group = parents[parents[group]]
+        return group
+
+    first_of: dict[tuple[str, str], str] = {}
+    for group, places in groups.items():
+        for place in places:
+            one, other = sorted((find(group), find(first_of.setdefault(place, group))))
+            parents[other] = one
+    return find
+
+
+def _group_owner(key: str, count: int) -> int:
+    # no upstream has an empty name, so the keys of groups and streams differ
+    return owner("", key, count)
+
+
 class ShardFilter:
     """Decides which streams of one upstream this process polls."""
 
-    def __init__(self, shard: Shard = SINGLE, upstream: str = "", *, by_name: bool = True) -> None:
-        """``by_name``: hash discovered streams by their name on the platform if they have one, otherwise by id."""
+    def __init__(
+        self,
+        shard: Shard = SINGLE,
+        upstream: str = "",
+        *,
+        by_name: bool = True,
+        group_keys: Mapping[str, str] | None = None,
+        label_of: Callable[[str], str] = str,
+    ) -> None:
+        """``by_name``: hash discovered streams by their name on the platform if they have one, otherwise by id.
+
+        ``group_keys``: see ``GroupShards.of_upstream``. ``label_of``: returns the intended label of a stream, given the
+        key that it is hashed by.
+        """
         self._shard = shard
         self._upstream = upstream
         self._by_name = by_name
+        self._group_keys = group_keys or {}
+        self._label_of = label_of
         self._configured: Mapping[str, str] = {}
         self._known: dict[str, bool] = {}
         self.is_all = shard.count == 1
         """Whether this process polls every stream."""
-        self.is_primary = self._owns_key(upstream)
+        self.is_primary = owner(upstream, upstream, shard.count) == shard.ordinal
         """Whether this process requests data that belongs to no single stream, such as account statistics."""
 
     def configure(self, keys: Mapping[str, str]) -> None:
@@ -101,9 +173,19 @@ class ShardFilter:
         if known is None:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            known = owner(self._upstream, key, self._shard.count) == self._shard.ordinal
+            known = self._owner_of(key) == self._shard.ordinal
             self._known[key] = known
         return known
+
+    def _owner_of(self, key: str) -> int:
+        """Return the shard that owns a stream: for a stream in a group, the group's shard."""
+        if self._group_keys:
+            # with hashed labels, a configured name still is a label
+            labels = (_SHARED_LABEL.sub("", label) for label in (key, self._label_of(key)))
+            group = next((self._group_keys[label] for label in labels if label in self._group_keys), None)
+            if group is not None:
+                return _group_owner(group, self._shard.count)
+        return owner(self._upstream, key, self._shard.count)
 
 
 ALL_STREAMS: Final = ShardFilter()

@@ -1,11 +1,11 @@
-"""The served states: one immutable state per upstream, replaced as a whole."""
+"""The served states: one immutable state per upstream and per group, replaced as a whole."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
 
-from exporter.model import UpstreamState
+from exporter.model import GroupState, UpstreamState
 
 
 class StateReferences:
@@ -13,10 +13,10 @@ class StateReferences:
 
     __slots__ = ("_references",)
 
-    def __init__(self, *states: UpstreamState) -> None:
+    def __init__(self, *states: UpstreamState | GroupState) -> None:
         self._references = tuple(map(weakref.ref, states))
 
-    def refer_to(self, *states: UpstreamState) -> bool:
+    def refer_to(self, *states: UpstreamState | GroupState) -> bool:
         """Return whether these are the same objects, in the same order."""
         return len(states) == len(self._references) and all(
             reference() is state for reference, state in zip(self._references, states, strict=True)
@@ -24,13 +24,15 @@ class StateReferences:
 
 
 class Store:
-    """The states of all upstreams in configuration order. Other threads can read them without a lock."""
+    """The states of all upstreams and groups in configuration order. Other threads can read them without a lock."""
 
     def __init__(self) -> None:
         self._order: tuple[str, ...] = ()
         self._states: dict[str, UpstreamState] = {}
         self._served: tuple[UpstreamState, ...] = ()
         self._subscribers: list[Callable[[UpstreamState], None]] = []
+        self._groups: tuple[GroupState, ...] = ()
+        self._group_subscribers: list[Callable[[], None]] = []
 
     def subscribe(self, subscriber: Callable[[UpstreamState], None]) -> None:
         """Call ``subscriber`` with every state published from now on; it must be quick and never raise."""
@@ -62,6 +64,20 @@ class Store:
     def get(self, upstream: str) -> UpstreamState | None:
         """Return an upstream's state, or None before its first poll has finished."""
         return self._states.get(upstream)
+
+    def subscribe_groups(self, subscriber: Callable[[], None]) -> None:
+        """Call ``subscriber`` whenever the state of a group has changed; it must be quick and never raise."""
+        self._group_subscribers.append(subscriber)
+
+    def publish_groups(self, groups: tuple[GroupState, ...]) -> None:
+        """Serve new states of all groups and notify subscribers. Reuse the objects of states that are unchanged."""
+        self._groups = groups
+        for subscriber in self._group_subscribers:
+            subscriber()
+
+    def groups(self) -> tuple[GroupState, ...]:
+        """Return an immutable snapshot of the states of the groups that this process watches."""
+        return self._groups
 
     def _update_served(self) -> None:
         states = (self._states[name] for name in self._order if name in self._states)

@@ -53,9 +53,21 @@ _SUBJECTS = {
     Scope.STREAM: "{stream} on {upstream} ({platform})",
     Scope.UPSTREAM: "{upstream} ({platform})",
     Scope.EXPORTER: "the stream exporter",
+    Scope.GROUP: "group {group}",
 }
-_UNNAMED_SUBJECTS = {Scope.STREAM: "a stream", Scope.UPSTREAM: "an upstream", Scope.EXPORTER: "the stream exporter"}
-_SCOPE_LABELS = {Scope.STREAM: ("platform", "upstream", "stream"), Scope.UPSTREAM: ("platform", "upstream")}
+_UNNAMED_SUBJECTS = {
+    Scope.STREAM: "a stream",
+    Scope.UPSTREAM: "an upstream",
+    Scope.EXPORTER: "the stream exporter",
+    Scope.GROUP: "a group",
+}
+_SCOPE_LABELS = {
+    Scope.STREAM: ("platform", "upstream", "stream"),
+    Scope.UPSTREAM: ("platform", "upstream"),
+    Scope.GROUP: ("group",),
+}
+MAX_MEMBERS = 20
+"""Maximum number of a group's streams to name."""
 
 
 def runbook_url(rule: Rule, base: str = DEFAULT_RUNBOOK_URL) -> str:
@@ -106,6 +118,8 @@ class _AnnotationWriter(ABC):
         }
         if rule.scope is Scope.STREAM:
             annotations |= {"last_known": self._last_known(), "reasons": self._reasons()}
+        elif rule.scope is Scope.GROUP:
+            annotations |= {"off_air": self._members(live=False), "unknown": self._members(live=None)}
         return {name: text for name, text in annotations.items() if text}
 
     def _fill(self, template: str) -> str:
@@ -124,6 +138,8 @@ class _AnnotationWriter(ABC):
                     return self._reference()
                 case "threshold":
                     return self._threshold()
+                case "needed":
+                    return self._needed()
             text = slo_texts.get(match[1])
             return self._label(match[1]) if text is None else text
 
@@ -140,6 +156,14 @@ class _AnnotationWriter(ABC):
     @abstractmethod
     def _threshold(self) -> str:
         """Return the threshold in force for the stream or upstream."""
+
+    @abstractmethod
+    def _needed(self) -> str:
+        """Return the number of streams that the group needs."""
+
+    @abstractmethod
+    def _members(self, *, live: bool | None) -> str:
+        """Return the group's streams that are off air (False) or unknown (None), with their roles."""
 
     @abstractmethod
     def _label(self, name: str) -> str:
@@ -182,6 +206,24 @@ class AnnotationTemplates(_AnnotationWriter):
                 query = ""
             annotations["page_url"] = self._dialect.page + query
         return annotations
+
+    def _needed(self) -> str:
+        query = self._query("group:needed", "max(%s)")
+        return f"{{{{ with {query} }}}}{_GO_FORMATS[Unit.COUNT] % _GO_VALUE}{{{{ end }}}}"
+
+    def _members(self, *, live: bool | None) -> str:
+        # the role is not recorded, because replicas could differ in it
+        state = (
+            "unless on ({by_stream}) stream:live" if live is None else f"and on ({{by_stream}}) stream:live == {live:d}"
+        )
+        members = f"max by ({{by_stream}}, role) (last_over_time(%s[{{window}}])) {state}"
+        query = self._query("stream_group_member_info", f'label_join({members}, "member", "/", "upstream", "stream")')
+        name = "{{ .Labels.stream }} on {{ .Labels.upstream }}{{ if .Labels.role }} ({{ .Labels.role }}){{ end }}"
+        return (
+            f'{{{{ range $i, $_ := {query} | sortByLabel "member" }}}}{{{{ if lt $i {MAX_MEMBERS} }}}}'
+            f"{{{{ if $i }}}}, {{{{ end }}}}{name}"
+            f"{{{{ else if eq $i {MAX_MEMBERS} }}}}, …{{{{ end }}}}{{{{ end }}}}"
+        )
 
     def _label(self, name: str) -> str:
         return f"{{{{ $labels.{name} }}}}"
@@ -279,6 +321,12 @@ class AlertFacts:
     last_bitrate: float | None = None
     """Bytes per second."""
     last_viewers: int | None = None
+    needed: int | None = None
+    """Number of streams that the group needs."""
+    off_air: Sequence[str] = ()
+    """Names of the group's streams that are off air."""
+    unknown: Sequence[str] = ()
+    """Names of the group's streams in an unknown state."""
 
 
 class AnnotationTexts(_AnnotationWriter):
@@ -306,6 +354,13 @@ class AnnotationTexts(_AnnotationWriter):
         bitrate, viewers = self._facts.last_bitrate, self._facts.last_viewers
         parts = [] if bitrate is None else [format_value(Unit.BITRATE, 8 * bitrate)]
         return ", ".join(parts if viewers is None else [*parts, f"{viewers:.0f} viewers"])
+
+    def _needed(self) -> str:
+        return "" if self._facts.needed is None else str(self._facts.needed)
+
+    def _members(self, *, live: bool | None) -> str:
+        names = self._facts.unknown if live is None else self._facts.off_air
+        return ", ".join(names if len(names) <= MAX_MEMBERS else [*names[:MAX_MEMBERS], "…"])
 
     def _reference(self) -> str:
         reference = self._facts.reference
@@ -344,7 +399,7 @@ def format_threshold(active: ActiveRule, grade: Grade | None = None, override: f
 
     ``override``: the threshold of one stream or upstream, in the base unit of the metric.
     """
-    limit = active.limit_of(grade or active.grades[-1], override)
+    limit = active.limit_of(grade or active.own_grades[-1], override)
     if limit is None:
         return ""
     unit = _threshold_unit(active.rule)

@@ -13,6 +13,7 @@ from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import (
     AnyStream,
     Comparison,
+    GroupGuard,
     Guard,
     Present,
     Rule,
@@ -227,6 +228,8 @@ def _limit_reader(
 def _compile_guard(guard: Guard) -> Callable[[Subject], bool]:
     if isinstance(guard, AnyStream):
         return _compile_any_stream(guard)
+    if isinstance(guard, GroupGuard):
+        return lambda subject: subject.is_covered is guard.holds
     read_series = series_reader(guard.series if isinstance(guard, Present) else guard.left)
     if isinstance(guard, Present):
         return lambda subject: _first_value(read_series(subject)) is not None

@@ -5,21 +5,24 @@ inactive → pending (``for``) → firing (→ keep firing) → resolved, as in 
 While an upstream is not answering, conditions that need evidence are not evaluated: pending alerts pause, and firing
 ones keep firing. When it answers again, pending alerts resume (Prometheus restarts them). While it is unknown whether
 an upstream is answering, as after a start, none of its alerts change.
+
+Groups are evaluated on their own states, whenever one of them has changed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from exporter.alerting.compiled_conditions import CompiledCondition, Match
+from exporter.alerting.group_conditions import CompiledGroupCondition, member_names
 from exporter.alerting.rules.active_rules import ActiveRule
 from exporter.alerting.rules.rule import Scope
 from exporter.alerting.rules.upstream_rules import MAINTENANCE
 from exporter.alerting.series_lookup import ExtraLabels, Subject
-from exporter.model import Labels, Maintenance, StreamState, UpstreamState
+from exporter.model import GroupState, Labels, Maintenance, StreamState, UpstreamState
 from exporter.runtime.clock import Instant
 
 RESOLVED_KEPT_SECONDS = 15 * 60.0
@@ -48,6 +51,8 @@ class AlertKey:
     """Set by the evaluator; empty in state files of earlier versions."""
     labels: Labels = ()
     """Labels configured for the upstream when the alert started. Alertmanager identifies an alert by its labels."""
+    group: str = ""
+    """Group of an alert about a group, which has neither upstream nor stream."""
 
 
 @dataclass
@@ -78,6 +83,12 @@ class Alert:
     last_bitrate: float | None = None
     """Last known ingest bitrate of the stream, in bytes per second."""
     last_viewers: int | None = None
+    needed: int | None = None
+    """Number of streams that the group needs."""
+    off_air: tuple[str, ...] = ()
+    """Names of the group's streams that are off air."""
+    unknown: tuple[str, ...] = ()
+    """Names of the group's streams in an unknown state."""
     active_steady: float = 0.0
     resolved_steady: float | None = None
     keep_steady: float | None = None
@@ -91,26 +102,35 @@ class Evaluator:
     """Evaluates the rules against upstream states, and keeps the pending, firing and resolved alerts."""
 
     def __init__(self, rules: Iterable[ActiveRule]) -> None:
+        rules = list(rules)
         conditions = [
             CompiledCondition(active, grade)
             for active in rules
             if active.rule.condition is not None
             for grade in active.grades
         ]
+        self._group_conditions = [
+            CompiledGroupCondition(active, grade)
+            for active in rules
+            if active.rule.group_guards
+            for grade in active.grades
+        ]
         self._stream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.STREAM]
         self._upstream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.UPSTREAM]
         self._shares = [condition.share for condition in self._upstream_conditions if condition.share is not None]
-        self._conditions = {
-            (condition.rule.name, condition.grade.severity.value): condition for condition in conditions
-        }
+        compiled: list[CompiledCondition | CompiledGroupCondition] = [*conditions, *self._group_conditions]
+        self._conditions = {(condition.rule.name, condition.grade.severity.value): condition for condition in compiled}
         self.alerts: dict[AlertKey, Alert] = {}
         self._stream_ids: dict[tuple[str, str], str] = {}
         """Platform ids of streams with alerts, by upstream and label. They may be secret, so never expose them."""
 
-    def evaluate(self, upstream_state: UpstreamState, now: Instant) -> Iterator[None]:
+    def evaluate(
+        self, upstream_state: UpstreamState, now: Instant, covered: Collection[str] = frozenset()
+    ) -> Iterator[None]:
         """Evaluate the rules for an upstream, yielding between steps; the caller must exhaust the generator.
 
-        Call it for each new state, and again with the same state at ``due_at``.
+        ``covered``: labels of its streams without which their group is up. Call it for each new state, and again with
+        the same state at ``due_at`` and when ``covered`` changes.
         """
         self._follow_changed_labels(upstream_state, now)
         is_answering = upstream_state.answering is True
@@ -121,7 +141,7 @@ class Evaluator:
         for index, stream_state in enumerate(upstream_state.streams if is_answering else ()):
             label = stream_state.identity.stream
             known_streams[label] = stream_state
-            subject = Subject(upstream_state, stream_state, label)
+            subject = Subject(upstream_state, stream_state, label, label in covered)
             _collect_matches(self._stream_conditions, subject, now.steady, values)
             for share in self._shares:
                 share.add(subject)
@@ -136,8 +156,32 @@ class Evaluator:
             self._resume(upstream_state, now.steady)
         self._update_alerts(upstream_state, known_streams, values, now)
 
+    def evaluate_groups(self, groups: Iterable[GroupState], now: Instant) -> None:
+        """Evaluate the rules for groups. Call it for new states, and again at ``due_at``."""
+        for group in groups:
+            alerts = [alert for key, alert in self.alerts.items() if key.group == group.group]
+            if group.is_awaited:
+                for alert in alerts:
+                    self._pause(alert, now.steady)
+                continue
+            for alert in alerts:
+                _resume_alert(alert, now.steady)
+            match = Match((), float(group.live), None)
+            values = {
+                AlertKey(condition.rule.name, "", severity=condition.grade.severity.value, group=group.group): match
+                for condition in self._group_conditions
+                if condition.holds(group)
+            }
+            for key in [key for key in values if not self._is_replaced_by_critical(key, values)]:
+                alert = self._activate(key, "", match, now)
+                alert.needed = group.needed
+                alert.off_air, alert.unknown = member_names(group, live=False), member_names(group, live=None)
+            self._deactivate_others(alerts, values, now)
+
     def due_at(self, upstream: str, after: float = -math.inf) -> float:
         """Return when an alert of this upstream fires or resolves without a new poll (steady clock, or infinity).
+
+        Alerts of groups have an empty upstream.
 
         Polls of a failing upstream can be a minute apart, and ``for`` should not wait for them. Alerts due at ``after``
         or earlier are skipped: their upstream is not answering, so they wait for a new state.
@@ -149,10 +193,17 @@ class Evaluator:
         """Resolve the alerts of all other upstreams, which are no longer configured."""
         kept = frozenset(upstreams)
         for key, alert in list(self.alerts.items()):
-            if key.upstream not in kept:
+            if key.upstream not in kept and not key.group:
                 self._resolve(alert, now)
         for condition in self._stream_conditions:
             condition.keep_only_upstreams(kept)
+
+    def keep_only_groups(self, groups: Iterable[str], now: Instant) -> None:
+        """Resolve the alerts of all other groups, which are no longer configured or belong to another shard."""
+        kept = frozenset(groups)
+        for key, alert in list(self.alerts.items()):
+            if key.group and key.group not in kept:
+                self._resolve(alert, now)
 
     def forget_resolved(self, steady_now: float) -> None:
         """Drop alerts that were resolved more than ``RESOLVED_KEPT_SECONDS`` ago."""
@@ -182,14 +233,28 @@ class Evaluator:
         """Update the alerts of an upstream from the conditions that hold now."""
         for key, match in values.items():
             if not self._is_replaced_by_critical(key, values):
-                self._activate(key, upstream_state, known_streams.get(key.stream), match, now)
+                alert = self._activate(key, upstream_state.platform, match, now)
+                self._describe(alert, upstream_state, known_streams.get(key.stream))
+        evaluated = []
         for alert in [alert for key, alert in self.alerts.items() if key.upstream == upstream_state.upstream]:
-            if not self._can_evaluate(alert, upstream_state):
+            if self._can_evaluate(alert, upstream_state):
+                evaluated.append(alert)
+            else:
                 self._pause(alert, now.steady)
-            elif alert.key not in values:
+        self._deactivate_others(evaluated, values, now)
+
+    def _deactivate_others(self, alerts: Iterable[Alert], values: Mapping[AlertKey, Match], now: Instant) -> None:
+        """Deactivate alerts whose condition does not hold, or is replaced by that of the critical grade."""
+        for alert in alerts:
+            critical_key = self._critical_key(alert.key)
+            if alert.key in values:
+                if self._is_replaced_by_critical(alert.key, values):
+                    self._replace_by_critical(alert, now.steady)
+            elif alert.phase is Phase.FIRING and critical_key in values and self._is_firing(critical_key):
+                # its stream is no longer covered by a group, and the critical alert has taken over
+                del self.alerts[alert.key]
+            else:
                 self._deactivate(alert, now)
-            elif self._is_replaced_by_critical(alert.key, values):
-                self._replace_by_critical(alert, now.steady)
 
     def _can_evaluate(self, alert: Alert, upstream_state: UpstreamState) -> bool:
         """Return whether enough is known about the upstream to evaluate the alert's condition."""
@@ -204,13 +269,11 @@ class Evaluator:
 
         The critical alert takes over when it fires, or at once if its ``for`` is not longer.
         """
+        critical_key = self._critical_key(key)
+        if critical_key is None or critical_key not in values:
+            return False
         condition = self._conditions[key.rule, key.severity]
         worst = condition.active.grades[0]
-        if worst == condition.grade:
-            return False
-        critical_key = replace(key, severity=worst.severity.value)
-        if critical_key not in values:
-            return False
         return self._is_firing(critical_key) or worst.for_seconds <= condition.grade.for_seconds
 
     def _replace_by_critical(self, alert: Alert, steady_now: float) -> None:
@@ -218,15 +281,21 @@ class Evaluator:
 
         A firing alert stays until the critical one fires. As in Prometheus, its keep-firing time runs meanwhile.
         """
-        worst = self._conditions[alert.key.rule, alert.key.severity].active.grades[0]
-        critical_key = replace(alert.key, severity=worst.severity.value)
-        if alert.phase is Phase.PENDING or (alert.phase is Phase.FIRING and self._is_firing(critical_key)):
+        if alert.phase is Phase.PENDING or (
+            alert.phase is Phase.FIRING and self._is_firing(self._critical_key(alert.key))
+        ):
             del self.alerts[alert.key]
         elif alert.phase is Phase.FIRING and alert.keep_steady is None:
             alert.keep_steady = steady_now
 
-    def _is_firing(self, key: AlertKey) -> bool:
-        alert = self.alerts.get(key)
+    def _critical_key(self, key: AlertKey) -> AlertKey | None:
+        """Return the key of the critical alert of the same rule; None if there is none, or this is it."""
+        condition = self._conditions.get((key.rule, key.severity))
+        worst = key.severity if condition is None else condition.active.grades[0].severity.value
+        return None if worst == key.severity else replace(key, severity=worst)
+
+    def _is_firing(self, key: AlertKey | None) -> bool:
+        alert = self.alerts.get(key) if key is not None else None
         return alert is not None and alert.phase is Phase.FIRING
 
     def _pause(self, alert: Alert, steady_now: float) -> None:
@@ -242,24 +311,24 @@ class Evaluator:
             if key.upstream != upstream_state.upstream or alert.stopped_steady is None:
                 continue
             if self._can_evaluate(alert, upstream_state):
-                alert.active_steady += steady_now - alert.stopped_steady
-                alert.stopped_steady = None
+                _resume_alert(alert, steady_now)
 
-    def _activate(
-        self, key: AlertKey, upstream_state: UpstreamState, stream_state: StreamState | None, match: Match, now: Instant
-    ) -> None:
+    def _activate(self, key: AlertKey, platform: str, match: Match, now: Instant) -> Alert:
         alert = self.alerts.get(key)
         if alert is None or alert.phase is Phase.RESOLVED:
             alert = self.alerts[key] = Alert(
-                key,
-                upstream_state.platform,
-                Phase.PENDING,
-                active_at=now.wall,
-                active_steady=now.steady,
-                value=match.value,
+                key, platform, Phase.PENDING, active_at=now.wall, active_steady=now.steady, value=match.value
             )
         alert.value, alert.reference, alert.threshold = match.value, match.reference, match.threshold
         alert.keep_since = alert.keep_steady = None
+        for_seconds = self._conditions[key.rule, key.severity].grade.for_seconds
+        if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= for_seconds:
+            alert.phase, alert.fired_at = Phase.FIRING, now.wall
+        return alert
+
+    def _describe(self, alert: Alert, upstream_state: UpstreamState, stream_state: StreamState | None) -> None:
+        """Set the facts that the alert's annotations mention."""
+        key = alert.key
         if stream_state is not None:
             if stream_state.report.id:
                 self._stream_ids[key.upstream, key.stream] = stream_state.report.id
@@ -271,12 +340,8 @@ class Evaluator:
         elif not key.stream:
             reason = upstream_state.last_error_reason
             alert.state = reason.value if reason is not None else ""
-        condition = self._conditions[key.rule, key.severity]
         if key.rule == MAINTENANCE:
             alert.maintenance = upstream_state.maintenance_of(*key.extra)
-        for_seconds = condition.grade.for_seconds
-        if alert.phase is Phase.PENDING and now.steady - alert.active_steady >= for_seconds:
-            alert.phase, alert.fired_at = Phase.FIRING, now.wall
 
     def _follow_changed_labels(self, upstream_state: UpstreamState, now: Instant) -> None:
         """Continue the alerts of an upstream under its changed labels, and resolve them under the old ones."""
@@ -345,6 +410,13 @@ class Evaluator:
             return alert.active_steady + condition.grade.for_seconds
         keep_firing_seconds = condition.active.keep_firing_seconds
         return math.inf if alert.keep_steady is None else alert.keep_steady + keep_firing_seconds
+
+
+def _resume_alert(alert: Alert, steady_now: float) -> None:
+    """Resume an alert if it was paused."""
+    if alert.stopped_steady is not None:
+        alert.active_steady += steady_now - alert.stopped_steady
+        alert.stopped_steady = None
 
 
 def _collect_matches(

@@ -49,7 +49,7 @@ _ORDER_OF_SEVERITY = {"critical": SendingOrder.CRITICAL, "warning": SendingOrder
 
 def sending_order(alert: Alert) -> SendingOrder:
     """Return an alert's place: alerts about whole upstreams come first, then by severity."""
-    if not alert.key.stream:
+    if alert.key.upstream and not alert.key.stream:
         return SendingOrder.UPSTREAM
     return _ORDER_OF_SEVERITY.get(alert.key.severity, SendingOrder.INFO)
 

@@ -122,7 +122,8 @@ class AlertFormatter:
     def labels(self, alert: Alert) -> dict[str, str]:
         """Return the alert's non-empty labels, none of which contains a value or a time."""
         rule = self._rules[alert.key.rule].rule
-        own = {"platform": alert.platform, "upstream": alert.key.upstream, "stream": alert.key.stream}
+        key = alert.key
+        own = {"platform": alert.platform, "upstream": key.upstream, "stream": key.stream, "group": key.group}
         own |= dict(zip(rule.labels, alert.key.extra, strict=False))
         return self._labels(rule, own, alert.key.labels) | {"severity": alert.key.severity}
 
@@ -139,6 +140,9 @@ class AlertFormatter:
             reasons=alert.reasons,
             last_bitrate=alert.last_bitrate,
             last_viewers=alert.last_viewers,
+            needed=alert.needed,
+            off_air=alert.off_air,
+            unknown=alert.unknown,
         )
         annotations = AnnotationTexts(active, grade, self.labels(alert), facts).render()
         if alert.issues and active.rule.scope is Scope.STREAM:
@@ -177,14 +181,14 @@ class AlertFormatter:
         return AlertPayload(self._labels(rule, {}), annotations, since, None, horizon_seconds, generator_url=self._page)
 
     def test_payload(self, name: str, now: float, horizon_seconds: float) -> AlertPayload:
-        """Build a test alert of a rule, about an upstream and a stream named ``test``. Raises ``KeyError``."""
+        """Build a test alert of a rule, about an upstream, stream or group named ``test``. Raises ``KeyError``."""
         active = self._rules[name]
         rule = active.rule
         own = {"test": "true"}
-        if rule.scope is not Scope.EXPORTER:
+        if rule.scope in (Scope.UPSTREAM, Scope.STREAM):
             own |= {"platform": "test", "upstream": "test"}
-        if rule.scope is Scope.STREAM:
-            own["stream"] = "test"
+        if rule.scope in (Scope.STREAM, Scope.GROUP):
+            own[rule.scope.value] = "test"
         annotations = {
             "summary": f"Test: {unnamed_summary(active)}",
             "description": "Test alert sent by hand. Nothing is wrong.",

@@ -22,6 +22,7 @@ from exporter.alerting.rules.rule import (
     UPSTREAM_LABELS_OF,
     AnyStream,
     Comparison,
+    GroupGuard,
     Guard,
     Present,
     Rule,
@@ -89,6 +90,7 @@ class PromQL:
             "by_target": (*base, *identity),
             "by_upstream": (*base, "platform", "upstream"),
             "by_stream": (*base, "platform", "upstream", "stream"),
+            "by_group": (*base, "group"),
             "replicas": dialect.replica_labels,
         }
 
@@ -98,12 +100,13 @@ class PromQL:
 
     def join_labels(self, scope: Scope) -> str:
         """Return the labels that joins match on for rules of a scope."""
-        names = {Scope.STREAM: "by_stream", Scope.UPSTREAM: "by_upstream", Scope.EXPORTER: "by_job"}
-        return ", ".join(self._joins[names[scope]])
+        return ", ".join(self._joins["by_job" if scope is Scope.EXPORTER else f"by_{scope}"])
 
     def expression(self, active: ActiveRule, grade: Grade | None = None) -> str:
         """Return the expression of a grade (default: the rule's own severity)."""
         *worse, own = active.grades
+        if own.is_downgraded:
+            own, worse = worse[0], []
         grade = grade or own
         lines = [self._grade(active, grade), *self._unless_off(active)]
         if grade == own:
@@ -112,7 +115,10 @@ class PromQL:
 
     def _grade(self, active: ActiveRule, grade: Grade) -> str:
         condition = active.rule.condition
-        if condition is None:
+        if active.rule.group_guards:
+            lines = [f"group:live\nand on ({self.join_labels(Scope.GROUP)}) group:needed"]
+            lines += [self._join("and", Scope.GROUP, guard) for guard in active.rule.group_guards]
+        elif condition is None:
             lines = [self._fill_rule(active, grade)] if active.rule.promql else []
         else:
             lines = [self._comparison(condition.measure, active, grade)]
@@ -123,7 +129,7 @@ class PromQL:
 
     def _unless_off(self, active: ActiveRule) -> Iterator[str]:
         """Exclude streams or upstreams for which the rule is switched off."""
-        if active.rule.scope is not Scope.EXPORTER:
+        if active.rule.scope in (Scope.UPSTREAM, Scope.STREAM):
             yield f"unless on ({self.join_labels(active.rule.scope)}) {_select_overrides(ALERT_OFF, active.rule)}"
 
     def _unless_worse(self, active: ActiveRule, own: Grade, worse: Grade) -> str:
@@ -166,7 +172,8 @@ class PromQL:
         - ``{SELECTOR}`` or ``{SELECTOR,more="…"}``: label matchers of a series
         - ``{5m}``: a duration; ``{count:20}``: a number of events within a duration
         - ``{window}``: how long failed scrapes are bridged
-        - ``{by_job}``, ``{by_target}``, ``{by_upstream}``, ``{by_stream}``: the labels that identify one of them
+        - ``{by_job}``, ``{by_target}``, ``{by_upstream}``, ``{by_stream}``, ``{by_group}``: labels that identify one of
+          them
         - ``{replicas}``: the replica labels
         - ``{limits:stream:live}``: the thresholds in force for all streams (or upstreams) in a recording
         - ``{threshold}`` (of a rule about the exporter), ``{goal}``, ``{goal_bound}`` (as a bucket's ``le``),
@@ -224,6 +231,8 @@ class PromQL:
         return str(max(1, math.ceil(count / self._dialect.time_scale)))
 
     def _join(self, operator: str, scope: Scope, guard: Guard) -> str:
+        if isinstance(guard, GroupGuard):
+            return f"{'and' if guard.holds else 'unless'} on ({self.join_labels(scope)}) {guard.record}"
         if isinstance(guard, AnyStream):
             lines = [self._guard(guard.guards[0])]
             lines += [self._join("and", Scope.STREAM, other) for other in guard.guards[1:]]

@@ -10,6 +10,7 @@ An operand is an exported series without replica labels:
 - A stream is unknown only if no replica knows its state.
 - The overrides of a stream or upstream that is no longer served are those that were in force when it last was, because
   some rules look back.
+- Groups are judged by counting their streams, after replicas are aggregated.
 
 ``tests/alerting/test_scrape_scenarios.py`` checks this with promtool: gaps, replicas, shards, service discovery.
 """
@@ -24,6 +25,7 @@ from exporter.alerting.rules.common_guards import UNKNOWN
 from exporter.alerting.rules.rule import (
     AnyStream,
     Condition,
+    GroupGuard,
     Guard,
     Present,
     RecordingRule,
@@ -51,7 +53,7 @@ _SETTINGS = frozenset(family.name for family in _ALL_FAMILIES if family.source i
 ALERT_THRESHOLD, ALERT_OFF = "stream:alert_threshold", "stream:alert_off"
 """Recordings of the overrides of rules; ``stream`` is empty for rules about an upstream."""
 _OVERRIDES_NAME = re.compile(f"{ALERT_THRESHOLD}|{ALERT_OFF}")
-_RECORDED_NAME = re.compile(r"(?<![\w:])(?:stream|upstream|target):\w+(?::\w+)*")
+_RECORDED_NAME = re.compile(r"(?<![\w:])(?:stream|upstream|group|target):\w+(?::\w+)*")
 _FAMILY_NAME = re.compile(r"(?<![\w:])stream_\w+?(?=(?:_bucket|_count|_sum)?\{)")
 
 TEMPLATE_SERIES = (
@@ -205,8 +207,53 @@ def _series_of_guards(guards: Iterable[Guard]) -> Iterator[Series]:
     for guard in guards:
         if isinstance(guard, AnyStream):
             yield from _series_of_guards(guard.guards)
-        else:
+        elif not isinstance(guard, GroupGuard):
             yield guard.series if isinstance(guard, Present) else guard.left
+
+
+def _group_operands() -> Iterator[RecordingRule]:
+    """Yield the recordings about groups.
+
+    Members are counted here, not in the exporters, because replicas may not know the state of different members.
+    """
+
+    def bridged(family: str, record: str, labels: str) -> str:
+        return _bridged(family, "", record, labels)
+
+    members = bridged("stream_group_member_info", "group:member", "{by_stream}, group")
+    yield RecordingRule("group:member", f"max by ({{by_stream}}, group) (\n  {members}\n)")
+    # as for maintenance, it is enough if one replica knows of it
+    needed = bridged("stream_group_needed_streams", "group:needed_streams", "{by_group}")
+    yield RecordingRule("group:needed_streams", f"min by ({{by_group}}) (\n  {needed}\n)")
+    expected = bridged("stream_group_expected", "group:expected", "{by_group}")
+    yield RecordingRule("group:expected", f"max by ({{by_group}}) (\n  {expected}\n)")
+    yield RecordingRule("group:needed", "group:needed_streams > 0 and on ({by_group}) group:expected == 1")
+    yield RecordingRule(
+        "group:live",
+        "count by ({by_group}) (group:member and on ({by_stream}) stream:live == 1)\n"
+        "or 0 * max by ({by_group}) (group:member)",
+    )
+    yield RecordingRule("group:stands", "group:live >= on ({by_group}) group:needed")
+    yield RecordingRule(
+        "group:may_stand",
+        "count by ({by_group}) (group:member unless on ({by_stream}) stream:live == 0) >= on ({by_group}) group:needed",
+    )
+    yield RecordingRule(
+        "group:lost_member",
+        "count by ({by_group}) (\n"
+        "  group:member and on ({by_stream}) stream:live == 0\n"
+        "  unless on ({by_stream}) stream:maintenance\n"
+        '  unless on ({by_upstream}) stream:maintenance{stream=""}\n'
+        ")",
+    )
+    # the group is up without the stream: it is not one of the live streams, or there are more than needed
+    yield RecordingRule(
+        "stream:covered",
+        "max by ({by_stream}) (\n"
+        "  (group:member unless on ({by_stream}) stream:live == 1) and on ({by_group}) group:stands\n"
+        "  or group:member and on ({by_group}) group:live > on ({by_group}) group:needed\n"
+        ")",
+    )
 
 
 def _all_operands() -> Mapping[str, RecordingRule]:
@@ -219,7 +266,8 @@ def _all_operands() -> Mapping[str, RecordingRule]:
             recordings += map(_operand, _series_of_guards(rule.critical.also))
     recordings += map(_operand, TEMPLATE_SERIES)
     recordings += map(_overrides, (ALERT_THRESHOLD, ALERT_OFF))
-    return {recording.record: recording for recording in (*recordings, *UPSTREAM_OPERANDS, *SLO_OPERANDS)}
+    recordings += (*UPSTREAM_OPERANDS, *SLO_OPERANDS, *_group_operands())
+    return {recording.record: recording for recording in recordings}
 
 
 OPERANDS = _all_operands()

@@ -25,6 +25,8 @@ class Subject:
     stream_state: StreamState | None = None
     stream: str = ""
     """The stream's label, even if the stream is no longer served."""
+    is_covered: bool = False
+    """Whether a group of the stream is up without it."""
 
     @property
     def overrides(self) -> AlertOverrides | None:

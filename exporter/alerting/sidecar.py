@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import structlog
 from exporter.alerting import DEFAULT_RUNBOOK_URL
 from exporter.alerting.evaluator import Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.event_queue import AlertEventQueue
+from exporter.alerting.group_conditions import covered_streams
 from exporter.alerting.notifier import Notifier, ResolveAddresses, resolve_addresses
 from exporter.alerting.outbox import HORIZON_FACTOR, sending_order
 from exporter.alerting.payload import AlertFormatter, AlertPayload
@@ -26,7 +27,7 @@ from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import FILE_NAME, AlertState, AlertStateFile
 from exporter.alerting.webhooks import Webhooks
 from exporter.config.alerting import AlertingSettings
-from exporter.model import UpstreamState
+from exporter.model import GroupState, UpstreamState
 from exporter.platforms.capabilities import AlertSink
 from exporter.runtime.clock import Clock
 from exporter.runtime.files import DEADLINE_SECONDS, FileError, call_within_async
@@ -43,6 +44,9 @@ DUE_SLACK_SECONDS = 0.001
 """Added to due times to make sure that ``for`` has passed despite rounding errors."""
 CLOCK_STEP_SECONDS = 60.0
 """Wall-clock step after which all alerts are sent again, because their ``endsAt`` may now be in the past."""
+
+_GROUPS = ""
+"""Upstream of the alerts of groups."""
 
 
 class Evaluation(NamedTuple):
@@ -105,7 +109,11 @@ class Sidecar:
         self._last_evaluation: Evaluation | None = None
         self._new_states: dict[str, UpstreamState] = {}
         self._due_times: dict[str, float] = {}
-        """When alerts fire or resolve without a new poll, by upstream (steady clock)."""
+        """When alerts fire or resolve without a new poll, by upstream; alerts of groups have an empty one (steady
+        clock)."""
+        self._evaluated_groups: tuple[GroupState, ...] = ()
+        self._covered: Mapping[str, frozenset[str]] = {}
+        """Labels of streams without which their group is up, by upstream."""
         self._wakeup = asyncio.Event()
         self._due_timer: asyncio.Task[None] | None = None
         self._clock_offset = 0.0
@@ -114,6 +122,7 @@ class Sidecar:
         self._lapse_ends: dict[AlertKey, float] = {}
         """Latest end that Alertmanagers had been given when an alert last changed (steady clock)."""
         store.subscribe(self._on_publish)
+        store.subscribe_groups(self._wakeup.set)
 
     @property
     def active(self) -> bool:
@@ -170,6 +179,7 @@ class Sidecar:
             await self._notifier.close()
         await self._change_events(before, settings)
         self._evaluator.keep_only_upstreams(upstreams, self._clock.instant())
+        self._evaluator.keep_only_groups((state.group for state in self._store.groups()), self._clock.instant())
         if not self.active:
             self._start()
         await self._notifier.apply(settings.alertmanagers)
@@ -194,6 +204,7 @@ class Sidecar:
         self._new_states.clear()
         self._due_times.clear()
         self._maintenance.clear()
+        self._evaluated_groups, self._covered = (), {}
         self._last_evaluation = None
         self._metrics.set_alerts(())
 
@@ -224,6 +235,7 @@ class Sidecar:
             evaluator = Evaluator(rules)
             evaluator.alerts.update(self._evaluator.alerts)
             self._evaluator = evaluator
+            self._evaluated_groups = ()
 
     async def _change_state_file(self, path: Path | None) -> None:
         if self._state_file is not None:
@@ -291,6 +303,8 @@ class Sidecar:
             await self._wakeup.wait()
             self._wakeup.clear()
             await self._resend_after_clock_step()
+            # first, because the severity of a stream's alerts depends on its groups
+            self._evaluate_groups()
             for state in self._states_to_evaluate():
                 try:
                     await self._evaluate_upstream(state)
@@ -298,11 +312,35 @@ class Sidecar:
                     log.error("alerts could not be evaluated", upstream=state.upstream, error=describe_exception(error))
             self._start_due_timer()
 
+    def _evaluate_groups(self) -> None:
+        """Evaluate the groups if one has changed, or an alert is due to fire or resolve."""
+        groups, now = self._store.groups(), self._clock.instant()
+        is_due = self._due_times.get(_GROUPS, math.inf) + DUE_SLACK_SECONDS <= now.steady
+        if groups is self._evaluated_groups and not is_due:
+            return
+        try:
+            self._evaluated_groups = groups
+            self._apply_coverage(groups)
+            self._evaluator.evaluate_groups(groups, now)
+            self._due_times[_GROUPS] = self._evaluator.due_at(_GROUPS, now.steady - DUE_SLACK_SECONDS)
+            self._send_changes(None)
+        except Exception as error:
+            log.error("alerts of groups could not be evaluated", error=describe_exception(error))
+
+    def _apply_coverage(self, groups: Iterable[GroupState]) -> None:
+        """Evaluate the upstreams again whose streams are newly covered by their group, or no longer."""
+        before, self._covered = self._covered, covered_streams(groups)
+        for upstream in before.keys() | self._covered.keys():
+            state = self._store.get(upstream)
+            if state is not None and before.get(upstream) != self._covered.get(upstream):
+                self._new_states.setdefault(upstream, state)
+
     def _states_to_evaluate(self) -> list[UpstreamState]:
         """Return new states, and the states of upstreams with an alert that is due to fire or resolve."""
         new_states, self._new_states = self._new_states, {}
         now = self._clock.monotonic()
-        due = [name for name, at in self._due_times.items() if at + DUE_SLACK_SECONDS <= now and name not in new_states]
+        due_times = {name: at for name, at in self._due_times.items() if name != _GROUPS and name not in new_states}
+        due = [name for name, at in due_times.items() if at + DUE_SLACK_SECONDS <= now]
         for name in due:
             del self._due_times[name]
         # skip upstreams removed meanwhile, whose states would bring their alerts back
@@ -315,7 +353,7 @@ class Sidecar:
             # another shard polls the upstream now, and sends its alerts
             others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.states()}
             evaluator.keep_only_upstreams(others - {state.upstream}, now)
-        for _ in evaluator.evaluate(state, now):
+        for _ in evaluator.evaluate(state, now, self._covered.get(state.upstream, frozenset())):
             await asyncio.sleep(0)
             if self._store.get(state.upstream) is None:
                 # removed meanwhile: its alerts would never be resolved
@@ -362,6 +400,7 @@ class Sidecar:
                 severity=alert.key.severity,
                 upstream=alert.key.upstream,
                 stream=alert.key.stream,
+                **({"group": alert.key.group} if alert.key.group else {}),
                 state=alert.phase.value,
             )
             if self._events is not None and alert.key.stream:

@@ -27,9 +27,12 @@ _ENDPOINT = "POST /"
 
 
 def notification(
-    receiver: str, upstream: str, payloads: Sequence[AlertPayload], *, external_url: str, truncated: int = 0
+    receiver: str, label: str, name: str, payloads: Sequence[AlertPayload], *, external_url: str, truncated: int = 0
 ) -> dict[str, Any]:
-    """Return a notification about an upstream's alerts; ``truncated``: the number of alerts left out.
+    """Return a notification about the alerts of an upstream or a group of streams.
+
+    ``label``: the label that its alerts have in common, ``upstream`` or ``group``; ``name``: its value. ``truncated``:
+    the number of alerts left out.
 
     Source: samples of Alertmanager 0.25.
     """
@@ -38,12 +41,12 @@ def notification(
         "receiver": receiver,
         "status": "firing" if is_firing else "resolved",
         "alerts": [payload.to_webhook_json() for payload in payloads],
-        "groupLabels": {"upstream": upstream},
+        "groupLabels": {label: name},
         "commonLabels": _common([payload.labels for payload in payloads]),
         "commonAnnotations": _common([payload.annotations for payload in payloads]),
         "externalURL": external_url.rstrip("/"),
         "version": "4",
-        "groupKey": f"{{}}:{{upstream={msgspec.json.encode(upstream).decode()}}}",
+        "groupKey": f"{{}}:{{{label}={msgspec.json.encode(name).decode()}}}",
         "truncatedAlerts": truncated,
     }
 

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -44,18 +45,31 @@ _SEVERITIES = ("critical", "warning", "info")
 
 
 class NotifiedGroup(msgspec.Struct):
-    """The last notification about an upstream's alerts, as saved in the state file."""
+    """The last notification about the alerts of an upstream or a group of streams, as saved in the state file."""
 
     upstream: str
+    """Empty for a group of streams."""
     firing: list[AlertKey]
     """Alerts that were reported to the receiver as firing."""
     notified_steady: float
     """When it was sent (steady clock)."""
+    group: str = ""
+
+
+class _Place(NamedTuple):
+    """The upstream or the group of streams that a notification is about; the other one is empty."""
+
+    upstream: str
+    group: str
+
+    @classmethod
+    def of_alert(cls, alert: Alert) -> _Place:
+        return cls(alert.key.upstream, alert.key.group)
 
 
 @dataclass
 class _Group:
-    """Alerts of one upstream, as last reported to the receiver."""
+    """Alerts of one place, as last reported to the receiver."""
 
     reported: dict[AlertKey, None] = field(default_factory=dict)
     """Alerts that were reported to the receiver as firing."""
@@ -88,7 +102,7 @@ class Webhook:
         self._time_scale = time_scale
         self._client = WebhookClient(settings, clock)
         self._severities = _SEVERITIES[: _SEVERITIES.index(settings.minimum_severity) + 1]
-        self._groups: dict[str, _Group] = {}
+        self._groups: dict[_Place, _Group] = {}
         self._failures = 0
         self._paused_until = -math.inf
         self._failure_reason: Reason | None = None
@@ -98,15 +112,16 @@ class Webhook:
         """Continue from the last notifications of an earlier process."""
         for group in groups:
             reported = dict.fromkeys(group.firing)
-            self._groups[group.upstream] = _Group(reported, notified=group.notified_steady, due=self._clock.monotonic())
+            place = _Place(group.upstream, group.group)
+            self._groups[place] = _Group(reported, notified=group.notified_steady, due=self._clock.monotonic())
         for alert in self._outbox.sendable_alerts():
             self._record_change(alert)
 
     def notified_groups(self) -> list[NotifiedGroup]:
         """Return the last notification of each group, for the state file."""
         return [
-            NotifiedGroup(upstream, list(group.reported), group.notified)
-            for upstream, group in self._groups.items()
+            NotifiedGroup(place.upstream, list(group.reported), group.notified, place.group)
+            for place, group in self._groups.items()
             if group.reported
         ]
 
@@ -117,7 +132,7 @@ class Webhook:
 
     def review(self, upstream: str) -> None:
         """Check the alerts of an upstream again, because what is under maintenance has changed."""
-        self._schedule(self._groups.setdefault(upstream, _Group()))
+        self._schedule(self._groups.setdefault(_Place(upstream, ""), _Group()))
 
     async def run(self) -> None:
         """Send due notifications until cancelled."""
@@ -131,8 +146,8 @@ class Webhook:
 
     async def flush(self) -> None:
         """Send all changes now, until the first failure."""
-        for name, group in list(self._groups.items()):
-            if not await self._notify(name, group):
+        for place, group in list(self._groups.items()):
+            if not await self._notify(place, group):
                 return
 
     async def close(self) -> None:
@@ -143,7 +158,7 @@ class Webhook:
     def _record_change(self, alert: Alert) -> None:
         if alert.key.severity not in self._severities:
             return
-        group = self._groups.setdefault(alert.key.upstream, _Group())
+        group = self._groups.setdefault(_Place.of_alert(alert), _Group())
         if alert.phase is Phase.FIRING:
             group.resolved.pop(alert.key, None)
         elif alert.key in group.reported:
@@ -166,16 +181,18 @@ class Webhook:
         now = self._clock.monotonic()
         if now < self._paused_until:
             return
-        for name, group in list(self._groups.items()):
-            if group.due <= now and not await self._notify(name, group):
+        for place, group in list(self._groups.items()):
+            if group.due <= now and not await self._notify(place, group):
                 return
 
-    async def _notify(self, upstream: str, group: _Group) -> bool:
+    async def _notify(self, place: _Place, group: _Group) -> bool:
         """Send a group's notification if something changed or a repeat is due; return False on failure."""
         all_firing = [
             alert
             for alert in self._outbox.sendable_alerts()
-            if alert.key.upstream == upstream and alert.phase is Phase.FIRING and alert.key.severity in self._severities
+            if alert.phase is Phase.FIRING
+            and _Place.of_alert(alert) == place
+            and alert.key.severity in self._severities
         ]
         notifying = {alert.key for alert in all_firing if not self._outbox.is_under_maintenance(alert)}
         # a reported warning stays reported if it becomes critical
@@ -187,7 +204,7 @@ class Webhook:
         group.due = math.inf
         if has_changed or (notifying and now >= group.notified + repeat):
             try:
-                await self._post(upstream, [*firing, *resolved.values()])
+                await self._post(place, [*firing, *resolved.values()])
             except Exception as error:
                 group.due = now
                 if not isinstance(error, UpstreamError):
@@ -201,14 +218,15 @@ class Webhook:
         if notifying:
             group.due = min(group.due, group.notified + repeat)
         elif not group.reported and group.due == math.inf:
-            del self._groups[upstream]
+            del self._groups[place]
         return True
 
-    async def _post(self, upstream: str, alerts: Sequence[Alert]) -> None:
+    async def _post(self, place: _Place, alerts: Sequence[Alert]) -> None:
         payloads = [p for alert in alerts[:MAX_ALERTS] if (p := self._outbox.payload(alert)) is not None]
         truncated = max(0, len(alerts) - MAX_ALERTS)
-        name, url = self.settings.name, self._external_url
-        await self._client.post(notification(name, upstream, payloads, external_url=url, truncated=truncated))
+        receiver, url = self.settings.name, self._external_url
+        label, name = ("group", place.group) if place.group else ("upstream", place.upstream)
+        await self._client.post(notification(receiver, label, name, payloads, external_url=url, truncated=truncated))
 
     def _fail(self, error: UpstreamError) -> None:
         self._metrics.count_webhook_error(self.settings.name)

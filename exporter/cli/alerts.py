@@ -158,7 +158,8 @@ async def _send_test(alerting: AlertingSettings, name: str) -> dict[str, tuple[s
 
     async def send_to_webhook(settings: WebhookSettings) -> None:
         client = WebhookClient(settings, clock)
-        body = notification(settings.name, "test", [payload], external_url="")
+        label = "group" if "group" in payload.labels else "upstream"
+        body = notification(settings.name, label, "test", [payload], external_url="")
         await send(f"webhook {settings.name}", partial(client.post, body), client.close)
 
     await asyncio.gather(*map(send_to_alertmanager, alerting.alertmanagers), *map(send_to_webhook, alerting.webhooks))

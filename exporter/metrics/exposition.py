@@ -18,7 +18,15 @@ import msgspec
 from isal import isal_zlib
 
 from exporter.metrics.families.exporter_families import DUPLICATES, SERIES, STREAMS
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, ModelFamily, Part, StreamFamily
+from exporter.metrics.families.family import (
+    GROUP_LABELS,
+    STREAM_LABELS,
+    UPSTREAM_LABELS,
+    ModelFamily,
+    Part,
+    StreamFamily,
+)
+from exporter.metrics.families.group_families import GROUP_FAMILIES
 from exporter.metrics.families.stream_families import (
     ANALYTICS_FAMILIES,
     PLATFORM_METRIC,
@@ -33,7 +41,7 @@ from exporter.metrics.rendering.render_cache import Chunk, ExtractionPlan, Rende
 from exporter.metrics.rendering.row_renderer import render_rows
 from exporter.metrics.rendering.tables import Counts, Rendering, Table, UniqueTables, render_histogram
 from exporter.metrics.self_metrics import ExporterMetrics
-from exporter.model import Analytics, PlatformMetric, StreamState, UpstreamState
+from exporter.model import Analytics, GroupState, PlatformMetric, StreamState, UpstreamState
 from exporter.store import StateReferences
 
 LEVEL: Final = 1
@@ -105,17 +113,23 @@ class ExpositionCache(LabelCache):
 class _GzipCache:
     """Compressed text of these states, by the parts included. It does not keep the states alive."""
 
-    def __init__(self, upstreams: Sequence[UpstreamState]) -> None:
-        self.upstreams = StateReferences(*upstreams)
+    def __init__(self, states: Sequence[UpstreamState | GroupState]) -> None:
+        self.states = StateReferences(*states)
         self.prefixes: dict[frozenset[str], tuple[GzipPrefix, Counts]] = {}
 
 
 class Exposition:
-    """Renders the current state of all upstreams."""
+    """Renders the current state of all upstreams and groups."""
 
-    def __init__(self, upstreams: Callable[[], Sequence[UpstreamState]], metrics: ExporterMetrics) -> None:
-        """``upstreams`` returns the current states."""
+    def __init__(
+        self,
+        upstreams: Callable[[], Sequence[UpstreamState]],
+        metrics: ExporterMetrics,
+        groups: Callable[[], Sequence[GroupState]] = tuple,
+    ) -> None:
+        """``upstreams`` and ``groups`` return the current states."""
         self._upstreams = upstreams
+        self._groups = groups
         self._metrics = metrics
         self._cache = ExpositionCache()
         self._gzip_cache = _GzipCache(())
@@ -132,7 +146,7 @@ class Exposition:
         """Render these parts as a list of pieces, because the text is large."""
         upstreams = self._upstreams()
         rendering = Rendering()
-        self._render_states(rendering, upstreams, parts)
+        self._render_states(rendering, upstreams, self._groups(), parts)
         self._render_counts(rendering, upstreams, parts)
         return rendering.chunks
 
@@ -141,25 +155,28 @@ class Exposition:
 
         The compressed text of the states is kept until they change, for scrapes by other Prometheus replicas.
         """
-        upstreams = self._upstreams()
+        upstreams, groups = self._upstreams(), self._groups()
         cache = self._gzip_cache
-        if not cache.upstreams.refer_to(*upstreams):
-            cache = self._gzip_cache = _GzipCache(upstreams)
+        if not cache.states.refer_to(*upstreams, *groups):
+            cache = self._gzip_cache = _GzipCache((*upstreams, *groups))
         state_parts = frozenset(parts) - {Part.EXPORTER}
         if state_parts not in cache.prefixes:
             stream = GzipStream()
             rendering = Rendering(stream.write)
-            self._render_states(rendering, upstreams, parts)
+            self._render_states(rendering, upstreams, groups, parts)
             cache.prefixes[state_parts] = stream.end_prefix(), rendering.counts
         prefix, counts = cache.prefixes[state_parts]
         stream = GzipStream(prefix)
         self._render_counts(Rendering(stream.write, counts), upstreams, parts)
         return stream.finish()
 
-    def _render_states(self, rendering: Rendering, upstreams: Sequence[UpstreamState], parts: Set[str]) -> None:
+    def _render_states(
+        self, rendering: Rendering, upstreams: Sequence[UpstreamState], groups: Sequence[GroupState], parts: Set[str]
+    ) -> None:
         """Render the metrics that change only with the states."""
         if Part.UPSTREAMS in parts:
             render_upstreams(rendering, upstreams, self._cache)
+            render_groups(rendering, groups, self._cache)
         if Part.STREAMS in parts:
             render_streams(rendering, upstreams, self._cache)
 
@@ -208,6 +225,12 @@ def render_upstreams(rendering: Rendering, upstreams: Sequence[UpstreamState], c
     )
     if counts is not None:
         rendering.add_lines(PASSTHROUGH_SERIES_DROPPED, [counts.lines(PASSTHROUGH_SERIES_DROPPED.name, table.labels)])
+
+
+def render_groups(rendering: Rendering, groups: Sequence[GroupState], cache: ExpositionCache) -> None:
+    """Render the group families."""
+    labels = cache.label_texts("groups", GROUP_LABELS, [(state.group,) for state in groups])
+    _render_families(rendering, GROUP_FAMILIES, [Table("groups", labels, groups)], cache)
 
 
 def render_streams(rendering: Rendering, upstreams: Sequence[UpstreamState], cache: ExpositionCache) -> None:

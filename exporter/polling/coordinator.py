@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ from exporter.polling.manual_maintenance import ManualMaintenance
 from exporter.polling.result_redaction import redact_result
 from exporter.polling.schedule import Schedule
 from exporter.polling.self_metrics import PollingMetrics
+from exporter.polling.stream_labels import label_maker
 from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.runtime.clock import Clock, Instant
 from exporter.runtime.logging import describe_exception
@@ -77,8 +78,11 @@ class Coordinator:
         calendars: Calendars,
         maintenance: UpstreamMaintenance,
         is_on_demand: bool = False,
+        group_keys: Mapping[str, str] | None = None,
     ) -> None:
+        """``group_keys``: the keys by which its streams in groups were assigned to shards."""
         self.settings = settings
+        self.group_keys = group_keys or {}
         self.platform = platform
         platform.passthrough_parser = ExportParser(settings.platform, settings.name, settings.label_pairs)
         self.client = client
@@ -452,6 +456,7 @@ def build_coordinator(
     clock: Clock,
     started_at: Instant,
     shard: Shard = SINGLE,
+    group_keys: Mapping[str, str] | None = None,
     per_stream: bool = False,
     random_: random.Random | None = None,
     scheduled: Coordinator | None = None,
@@ -460,17 +465,23 @@ def build_coordinator(
 ) -> Coordinator:
     """Build the coordinator of one upstream, which publishes to ``store``.
 
-    ``started_at``: when the exporter started. ``per_stream``: whether to keep histograms per stream.
-    ``random_``: spreads the first polls. ``scheduled``: for polls on demand, the coordinator of the scheduled polls;
-    both share the account's rate limit, its logins and the streams' labels. ``calendars``: those in use.
-    ``maintenance``: started by hand.
+    ``started_at``: when the exporter started. ``group_keys``: hash keys of streams in groups, by label. ``per_stream``:
+    whether to keep histograms per stream. ``random_``: spreads the first polls. ``scheduled``: for polls on demand, the
+    coordinator of the scheduled polls; both share the account's rate limit, its logins and the streams' labels.
+    ``calendars``: those in use. ``maintenance``: started by hand.
     """
     labels = {"platform": settings.platform, "upstream": settings.name}
     calendars = calendars or Calendars(clock)
     client = UpstreamClient.from_settings(settings, clock=clock, observe=metrics.request_observer(**labels))
     if scheduled is not None:
         client.share(scheduled.client)
-    shard_filter = ShardFilter(shard, settings.name, by_name=settings.stream_label == "name")
+    shard_filter = ShardFilter(
+        shard,
+        settings.name,
+        by_name=settings.stream_label == "name",
+        group_keys=group_keys,
+        label_of=label_maker(settings),
+    )
     # build the platform first: it sets the shard filter's configured streams, which the tracker reads
     built_platform = platform(settings, client, clock, shard_filter)
     return Coordinator(
@@ -494,4 +505,5 @@ def build_coordinator(
         calendars=calendars,
         is_on_demand=scheduled is not None,
         maintenance=UpstreamMaintenance(settings, maintenance or ManualMaintenance(clock)),
+        group_keys=group_keys,
     )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
 from exporter.model import StreamReport
 
@@ -132,6 +134,13 @@ def hashed_label(key: str, upstream: str, stream_id: str) -> str:
     """Return the first 16 hex digits of HMAC-SHA256(key, upstream NUL id)."""
     message = f"{upstream}\0{stream_id}".encode("utf-8", "surrogatepass")
     return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()[:HASH_CHARACTERS]
+
+
+def label_maker(settings: UpstreamSettings) -> Callable[[str], str]:
+    """Return a function that returns the label of a stream that shares it with no other, given its name or id."""
+    if settings.stream_label != "hash":
+        return label_value
+    return partial(hashed_label, settings.stream_hash_key.get() if settings.stream_hash_key else "", settings.name)
 
 
 def anonymize(report: StreamReport, label: str) -> StreamReport:

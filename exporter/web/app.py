@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
+from exporter.web.groups_api import GroupsApi
 from exporter.web.json_api import DiscoveryHandler, StreamsApi
 from exporter.web.lifecycle import LifecycleGuard
 from exporter.web.maintenance_api import MaintenanceApi
@@ -50,6 +51,7 @@ def make_app(exporter: RunningExporter, *, options: WebOptions, security: Securi
     exporter.store.subscribe(scrapes.prepare)
     Page(exporter, telemetry_path=options.telemetry_path).add_routes(app)
     StreamsApi(exporter).add_routes(app)
+    GroupsApi(exporter).add_routes(app)
     scrapes.add_routes(app, options.telemetry_path)
     app.router.add_get(PROBE_PATH, _refuse_probe if options.disable_probe else ProbeHandler(exporter.probes).handle)
     app.router.add_get(DISCOVERY_PATH, DiscoveryHandler(exporter, options).handle)

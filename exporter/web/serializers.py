@@ -12,7 +12,17 @@ from exporter.alerting.evaluator import Alert
 from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
-from exporter.model import NO_OVERRIDES, AlertOverrides, Labels, Maintenance, Reason, Status, StreamState, UpstreamState
+from exporter.model import (
+    NO_OVERRIDES,
+    AlertOverrides,
+    GroupState,
+    Labels,
+    Maintenance,
+    Reason,
+    Status,
+    StreamState,
+    UpstreamState,
+)
 
 HEALTH_RULES: Final = frozenset({"StreamUnhealthy", "StreamDegraded"})
 """Rules whose thresholds decide how the page shows a health score."""
@@ -53,6 +63,31 @@ class MaintenanceEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     end_timestamp_seconds: float
     reason: str = ""
     manual: bool
+
+
+class MemberEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A stream of a group."""
+
+    platform: str
+    upstream: str
+    stream: str
+    role: str = ""
+    status: str
+    live: bool | None = None
+    in_maintenance: bool = False
+
+
+class GroupEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A group of streams."""
+
+    group: str
+    status: str
+    expected: bool | None = None
+    needed: int
+    live: int
+    unknown: int = 0
+    streams: int
+    members: tuple[MemberEntry, ...]
 
 
 class UpstreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -225,6 +260,32 @@ def _maintenance_entry(maintenance: Maintenance | None) -> MaintenanceEntry | No
         return None
     reason = valid_text(maintenance.reason)
     return MaintenanceEntry(end_timestamp_seconds=maintenance.until, reason=reason, manual=maintenance.is_manual)
+
+
+def group_entry(state: GroupState) -> GroupEntry:
+    """Return a group as listed in the JSON API."""
+    members = tuple(
+        MemberEntry(
+            platform=member.platform,
+            upstream=member.upstream,
+            stream=member.stream,
+            role=valid_text(member.role),
+            status=member.status.value,
+            live=member.live,
+            in_maintenance=member.in_maintenance,
+        )
+        for member in state.members
+    )
+    return GroupEntry(
+        group=state.group,
+        status=state.status.value,
+        expected=state.expected,
+        needed=state.needed,
+        live=state.live,
+        unknown=state.unknown,
+        streams=len(members),
+        members=members,
+    )
 
 
 def stream_facts(state: StreamState) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from exporter.alerting.annotations import AnnotationTemplates
 from exporter.alerting.evaluator import Alert, Phase
 from exporter.alerting.payload import NO_TIME, rfc3339
 from exporter.alerting.promql import Dialect, PromQL
+from exporter.alerting.rules import Owner
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.web.json_api import json_response
 from exporter.web.protocols import AlertSource
@@ -75,7 +76,7 @@ class SidecarApi:
             # Cached, because rendering the expressions takes some milliseconds.
             self._rules = sidecar.rules
             # The watchdog has no condition, because it always fires.
-            evaluated = [active for active in sidecar.rules if active.rule.condition is not None]
+            evaluated = [active for active in sidecar.rules if active.rule.owner is Owner.BOTH]
             self._definitions = [_definition(active, grade) for active in evaluated for grade in active.grades]
         by_rule: dict[tuple[str, str], list[Alert]] = defaultdict(list)
         for alert in sidecar.alerts():

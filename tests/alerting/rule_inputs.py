@@ -76,6 +76,13 @@ _EVIDENCE_OF_UPSTREAM = frozenset(
 
 
 LIVE: Mapping[str, Values] = {"stream_live": 1}
+BACKUP = 'stream_live{stream="backup"}'
+GROUP: Mapping[str, Values] = {
+    f'stream_group_member_info{{role="{name}",platform="livepeer",upstream="studio",stream="{name}"}}': 1
+    for name in ("main", "backup")
+} | {"stream_group_expected": 1}
+"""Group ``final`` of the streams ``main`` and ``backup``, without the number of streams that it needs."""
+NEEDED = "stream_group_needed_streams"
 UNKNOWN = 'stream_status{status="unknown"}'
 _BAD_BUCKET, _COUNT = (
     'stream_sampled_health_score_ratio_bucket{protocol="rtmp",le="0.8"}',
@@ -435,6 +442,33 @@ STREAM_INPUTS = (
         facts=AlertFacts(value=0.9, last_viewers=10),
     ),
 )
+GROUP_INPUTS = (
+    Input(
+        rule="StreamGroupDown",
+        bad={NEEDED: 1, BACKUP: 0},
+        good={NEEDED: 1, BACKUP: 0, **LIVE},
+        besides=GROUP,
+        description="Streams of group final that are known to be live: 0 (needed: 1).",
+        facts=AlertFacts(value=0, needed=1, off_air=["backup on studio (backup)"], unknown=["main on studio (main)"]),
+    ),
+    Input(
+        rule="StreamGroupDown",
+        severity=Severity.CRITICAL,
+        bad={NEEDED: 1, "stream_live": 0, BACKUP: 0},
+        good={NEEDED: 1, "stream_live": 0, BACKUP: 1},
+        besides=GROUP,
+        description="Streams of group final that are known to be live: 0 (needed: 1).",
+        facts=AlertFacts(value=0, needed=1, off_air=["backup on studio (backup)", "main on studio (main)"]),
+    ),
+    Input(
+        rule="StreamGroupRedundancyLost",
+        bad={"stream_live": 0, NEEDED: 1, BACKUP: 1},
+        good={"stream_live": 1, NEEDED: 1, BACKUP: 1},
+        besides=GROUP,
+        description="Streams of group final that are live: 1 (needed: 1). At least one other is off air.",
+        facts=AlertFacts(value=1, needed=1, off_air=["main on studio (main)"]),
+    ),
+)
 QUALITY_INPUTS = (
     Input(
         rule="StreamIngestStalled",
@@ -597,4 +631,13 @@ QUALITY_INPUTS = (
         facts=AlertFacts(value=0),
     ),
 )
-INPUTS = (*EXPORTER_INPUTS, *UPSTREAM_INPUTS, *STREAM_INPUTS, *QUALITY_INPUTS, *SLO_INPUTS)
+
+
+def _covered(given: Input) -> Input:
+    """Return the input with a group that is up without the stream."""
+    return replace(given, severity=Severity.WARNING, besides={**given.besides, **GROUP, NEEDED: 1, BACKUP: 1})
+
+
+_BASE = (*EXPORTER_INPUTS, *UPSTREAM_INPUTS, *GROUP_INPUTS, *STREAM_INPUTS, *QUALITY_INPUTS, *SLO_INPUTS)
+COVERED_INPUTS = tuple(_covered(given) for given in _BASE if RULES_BY_NAME[given.rule].is_downgraded_by_groups)
+INPUTS = (*_BASE, *COVERED_INPUTS)

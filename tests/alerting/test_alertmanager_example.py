@@ -46,10 +46,12 @@ def labels_of(
     labels = {"alertname": rule.name, "job": job, **rule.static_labels}
     if severity is not None:
         labels["severity"] = severity.value
-    if rule.scope is not Scope.EXPORTER:
+    if rule.scope in (Scope.UPSTREAM, Scope.STREAM):
         labels |= {"platform": "storm", "upstream": upstream}
     if rule.scope is Scope.STREAM:
         labels["stream"] = stream
+    if rule.scope is Scope.GROUP:
+        labels["group"] = "final"
     return labels
 
 
@@ -119,9 +121,9 @@ def routed(labels: dict[str, str]) -> str:
     return done.stdout.strip()
 
 
-def test_alerts_are_grouped_by_rule_and_stream() -> None:
+def test_alerts_are_grouped_by_rule_and_stream_or_group() -> None:
     route = example_configuration()["route"]
-    assert set(route["group_by"]) == {"alertname", "job", "cluster", "platform", "upstream", "stream"}
+    assert set(route["group_by"]) == {"alertname", "job", "cluster", "platform", "upstream", "stream", "group"}
     own = {child["receiver"]: child["group_by"] for child in route["routes"] if "group_by" in child}
     assert own == {receiver: ["alertname"] for receiver in WATCHDOGS.values()}
 
@@ -179,7 +181,7 @@ def test_inhibit_rule_compares_the_labels_of_both_scopes(inhibit: dict[str, Any]
     assert {"job", "cluster"} <= set(equal)
     if equal[0] == "alertname":
         # all alerts of a rule have the same label names, whatever its scope
-        assert set(equal) == {"alertname", "job", "cluster", "platform", "upstream", "stream"}
+        assert set(equal) == {"alertname", "job", "cluster", "platform", "upstream", "stream", "group"}
         return
     if inhibit["source_matchers"][0] == f'alertname="{MAINTENANCE}"':
         assert ("stream" in equal) == ('stream!=""' in inhibit["source_matchers"])
@@ -317,7 +319,7 @@ def test_nothing_inhibits_maintenance(example: Alertmanager) -> None:
 def test_critical_alert_inhibits_only_the_warning_with_equal_labels(rule: Rule, example: Alertmanager) -> None:
     case = f"grades-{rule.name}"
     critical, warning = (labels_of(rule, grade, job=f"{case}/") for grade in (Severity.CRITICAL, Severity.WARNING))
-    elsewhere = [{**warning, label: "other"} for label in ("upstream", "stream") if label in warning]
+    elsewhere = [{**warning, label: "other"} for label in ("upstream", "stream", "group") if label in warning]
     by_sidecar = {**warning, "source": "sidecar"}
     send(example, critical, {**warning, "cluster": "other"}, *elsewhere, warning, by_sidecar)
     found = wait_until_inhibited(example, case, by_sidecar)

@@ -31,7 +31,7 @@ for _family in FAMILIES:
         FAMILY_LABELS[f"{_family.name}_bucket"] = {*_family.labels, "le", "stream"}
         FAMILY_LABELS[f"{_family.name}_count"] = {*_family.labels, "stream"}
 for _recording in (*SLO_RECORDINGS, *OPERANDS.values()):
-    FAMILY_LABELS[_recording.record] = {"platform", "upstream", "stream", "target", "rule"}
+    FAMILY_LABELS[_recording.record] = {"platform", "upstream", "stream", "target", "rule", "group"}
 FAMILY_LABELS["ALERTS"] = {"alertname", "alertstate", "severity", "scope", "platform", "upstream", "stream"}
 
 
@@ -338,6 +338,17 @@ def test_inhibiting_alerts_are_not_kept_firing() -> None:
     assert all(rule.keep_firing_seconds == 0 for rule in RULES if rule.name in inhibiting)
 
 
+@pytest.mark.parametrize(
+    "rule", [r for r in RULES if r.is_downgraded_by_groups or r.group_guards], ids=lambda rule: rule.name
+)
+def test_alert_keeps_firing_until_its_other_severity_takes_over(rule: Rule) -> None:
+    """Otherwise a change of severity would resolve it, and fire it again.
+
+    StreamPacketLossCritical must end before the alerts that inhibit it, so it cannot be kept firing for three minutes.
+    """
+    assert (rule.keep_firing_seconds >= rule.for_seconds) is (rule.name != "StreamPacketLossCritical")
+
+
 def test_budget_rules_are_tickets() -> None:
     assert {rule.severity for rule in SLO_RULES} == {Severity.WARNING}
     assert all(rule.critical is None for rule in SLO_RULES)
@@ -347,7 +358,7 @@ def test_budget_rules_are_tickets() -> None:
 def test_every_metric_and_label_of_an_expression_exists(text: str) -> None:
     without_strings = re.sub(r'"[^"]*"', '""', text)
     without_labels = re.sub(r"\b(?:without|on|by) \([^)]*\)", "", without_strings)
-    name = r"(?<![\w:])((?:stream_|(?:stream|upstream|target):)[\w:]+|up|ALERTS)"
+    name = r"(?<![\w:])((?:stream_|(?:stream|upstream|group|target):)[\w:]+|up|ALERTS)"
     used = re.findall(rf"{name}(?:\{{([^}}]*)\}})?", without_labels)
     known = set().union(*(FAMILY_LABELS[name] for name, _ in used)) if used else set()
     for name, matchers in used:

@@ -13,7 +13,16 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.families import FAMILIES
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, Kind, ModelFamily, Part
+from exporter.metrics.families.family import (
+    GROUP_LABELS,
+    STREAM_LABELS,
+    UPSTREAM_LABELS,
+    Family,
+    Kind,
+    ModelFamily,
+    Part,
+)
+from exporter.metrics.families.group_families import GROUP_FAMILIES
 from exporter.metrics.families.stream_families import (
     ANALYTICS_FAMILIES,
     PLATFORM_METRIC,
@@ -26,6 +35,8 @@ from exporter.metrics.text_format import heading, label_text, label_value
 from exporter.model import (
     Analytics,
     CalendarState,
+    GroupMember,
+    GroupState,
     HealthReason,
     Labels,
     Maintenance,
@@ -93,7 +104,9 @@ def test_labels_do_not_collide_with_target_labels(family: Family) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_labels_start_with_platform_upstream_and_stream(family: Family) -> None:
-    if family.part is Part.UPSTREAMS or family in SAMPLED_FAMILIES:
+    if family in GROUP_FAMILIES:
+        assert family.labels[: len(GROUP_LABELS)] == GROUP_LABELS
+    elif family.part is Part.UPSTREAMS or family in SAMPLED_FAMILIES:
         assert family.labels[: len(UPSTREAM_LABELS)] == UPSTREAM_LABELS
     elif family.part is Part.STREAMS:
         assert family.labels[: len(STREAM_LABELS)] == STREAM_LABELS
@@ -178,7 +191,13 @@ def full_exposition(configured: Labels = ()) -> bytes:
     )
     full = labelled(full, configured)
     failing = view(upstream="other", up=False, last_error_reason=Reason.TLS)
-    return Exposition(lambda: (full, failing), metrics).render()
+    group = GroupState(
+        group="final",
+        need=1,
+        members=(GroupMember(platform="livepeer", upstream="studio", stream="main", role="main"),),
+        expected=True,
+    )
+    return Exposition(lambda: (full, failing), metrics, lambda: (group,)).render()
 
 
 CONFIGURED: Labels = (("note", 'a "b" \\ c'), ("site", "é" * 300), ("team", "sports"))

@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp.test_utils import TestServer
 
 from exporter.cli.settings import load_settings
+from exporter.polling.groups import group_shards
 from exporter.runtime.clock import Clock
 from exporter.service import Service
 from exporter.web.app import make_app
@@ -40,6 +41,12 @@ class ServedApp:
         """Configure the thresholds of alert rules, as a reload would."""
         self.file.write_text(f"{CONFIG}alerting: {json.dumps({'thresholds': thresholds})}\n")
         self.service.settings = load_settings(self.file, {})
+
+    def set_groups(self, groups: Any) -> None:
+        """Configure groups of streams, as a reload would."""
+        self.file.write_text(f"{CONFIG}groups: {json.dumps(groups)}\n")
+        settings = self.service.settings = load_settings(self.file, {})
+        self.service._groups.configure(settings, group_shards(settings.groups))
 
     async def get(self, path: str, status: int = 200, headers: dict[str, str] | None = None) -> Any:
         async with self.session.get(path, headers=headers) as answer:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.cli import main
-from exporter.sharding import Shard, ShardFilter, owner, parse_shard
+from exporter.sharding import GroupShards, Shard, ShardFilter, owner, parse_shard
 
 names = st.text(max_size=30)
 counts = st.integers(1, 40)
@@ -62,6 +63,86 @@ def test_streams_with_the_same_label_share_a_shard(name: str, one: str, other: s
         owned = shard_filter.owns("found", "x")
         shard_filter.configure({"configured": "x"})
         assert shard_filter.owns("configured") == owned
+
+
+# -- groups ------------------------------------------------------------------------------------------------------------
+
+places = st.tuples(st.sampled_from(["edge", "origin"]), st.sampled_from(["a", "b", "c", "d", "d#0123abcd"]))
+groups = st.dictionaries(st.text("fghi", min_size=1, max_size=3), st.sets(places, min_size=1, max_size=3), max_size=6)
+
+
+def owner_of(shards: GroupShards, place: tuple[str, str], count: int) -> int:
+    """Return the only shard that polls a stream."""
+    upstream, label = place
+    keys = shards.of_upstream(upstream)
+    owns = [ShardFilter(Shard(n, count), upstream, group_keys=keys).owns("some id", label) for n in range(count)]
+    assert owns.count(True) == 1
+    return owns.index(True)
+
+
+@given(groups, counts)
+def test_all_streams_of_a_group_belong_to_the_shard_that_watches_it(
+    streams: dict[str, set[tuple[str, str]]], count: int
+) -> None:
+    """So groups that share a stream belong to one shard, whatever chain of groups connects them."""
+    shards = GroupShards(streams)
+    for group, members in streams.items():
+        watching = [n for n in range(count) if shards.owns(Shard(n, count), group)]
+        assert len(watching) == 1
+        assert {owner_of(shards, place, count) for place in members} == set(watching)
+
+
+@given(groups, st.integers(1, 12))
+def test_added_shard_only_takes_groups(streams: dict[str, set[tuple[str, str]]], count: int) -> None:
+    shards = GroupShards(streams)
+    for group in streams:
+        before, after = (next(n for n in range(m) if shards.owns(Shard(n, m), group)) for m in (count, count + 1))
+        assert after in (before, count)
+
+
+@given(groups, st.randoms(use_true_random=False))
+def test_assignment_does_not_depend_on_the_order_of_groups(
+    streams: dict[str, set[tuple[str, str]]], random: Random
+) -> None:
+    shuffled = [(name, sorted(members)) for name, members in streams.items()]
+    random.shuffle(shuffled)
+    one, other = GroupShards(streams), GroupShards(dict(shuffled))
+    for group in streams:
+        assert [one.owns(Shard(n, 7), group) for n in range(7)] == [other.owns(Shard(n, 7), group) for n in range(7)]
+
+
+@given(groups, names, counts)
+def test_stream_in_no_group_stays_in_its_shard(streams: dict[str, set[tuple[str, str]]], name: str, count: int) -> None:
+    alone = f"not in a group: {name}"
+    assert owner_of(GroupShards(streams), ("edge", alone), count) == owner("edge", alone, count)
+
+
+def test_owners_of_groups_are_the_same_in_every_version() -> None:
+    shards = GroupShards({f"group-{n}": [("edge", f"live/{n}")] for n in range(12)})
+    assert [owner_of(shards, ("edge", f"live/{n}"), 3) for n in range(12)] == VERSION_1_GROUPS_OF_3
+
+
+VERSION_1_GROUPS_OF_3 = [0, 2, 2, 0, 0, 1, 0, 1, 1, 2, 1, 0]
+
+
+def test_hashed_and_configured_labels_are_found() -> None:
+    shards = GroupShards({"final": [("edge", "hashed(key)"), ("edge", "Main")]})
+    keys = shards.of_upstream("edge")
+    for count in range(2, 9):
+        watching = next(n for n in range(count) if shards.owns(Shard(n, count), "final"))
+        shard_filter = ShardFilter(
+            Shard(watching, count), "edge", by_name=False, group_keys=keys, label_of=lambda key: f"hashed({key})"
+        )
+        shard_filter.configure({"id": "Main"})
+        assert shard_filter.owns("key", "ignored")
+        assert shard_filter.owns("id")
+
+
+def test_primary_shard_of_an_upstream_does_not_depend_on_groups() -> None:
+    keys = GroupShards({"final": [("edge", "edge")]}).of_upstream("edge")
+    for count in range(1, 9):
+        primary = [n for n in range(count) if ShardFilter(Shard(n, count), "edge", group_keys=keys).is_primary]
+        assert primary == [owner("edge", "edge", count)]
 
 
 def test_name_is_ignored_for_hashed_labels() -> None:

@@ -46,7 +46,7 @@ def inhibit_rules(scope: Scope) -> list[Any]:
 
 
 def test_sources_of_an_inhibit_rule_have_one_scope() -> None:
-    found = [inhibit_rules(scope) for scope in Scope]
+    found = [inhibit_rules(scope) for scope in Scope if scope is not Scope.GROUP]
     assert all(found)
     assert sum(map(len, found)) == len(INHIBIT_RULES) - 1
 

@@ -80,7 +80,8 @@ def test_test_alert_has_the_labels_for_routing(rule: Any) -> None:
     payload = FORMATTER.test_payload(rule.name, 100.0, 240.0)
     assert payload.labels["test"] == "true"
     assert payload.labels["scope"] == rule.scope
-    assert payload.labels.get("upstream") == (None if rule.scope is Scope.EXPORTER else "test")
+    assert payload.labels.get("upstream") == ("test" if rule.scope in (Scope.UPSTREAM, Scope.STREAM) else None)
+    assert payload.labels.get("group") == ("test" if rule.scope is Scope.GROUP else None)
     assert payload.labels.get("stream") == ("test" if rule.scope is Scope.STREAM else None)
     assert payload.ends_at is None
     assert payload.to_json(100.0)["endsAt"] == rfc3339(340.0)
@@ -150,7 +151,7 @@ def test_resolved_alert_never_ends_in_the_future_or_before_its_start(
 
 def test_unknown_rule_is_refused() -> None:
     assert not FORMATTER.knows(alert("StreamOfBefore", severity="critical"))
-    assert not FORMATTER.knows(alert("StreamUnhealthy", severity="warning")), "the rule has no such severity"
+    assert not FORMATTER.knows(alert("StreamUnhealthy", severity="info")), "the rule has no such severity"
     with pytest.raises(KeyError):
         FORMATTER.test_payload("StreamOfBefore", 0.0, 0.0)
 

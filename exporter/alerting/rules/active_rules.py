@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from exporter.alerting.rules import RULES, Owner, Rule
-from exporter.alerting.rules.rule import Guard, Severity
+from exporter.alerting.rules.common_guards import COVERED, NOT_COVERED
+from exporter.alerting.rules.rule import Guard, Scope, Severity
 from exporter.config.alerting import AlertingSettings, HealthSlo
 
 
@@ -22,6 +23,8 @@ class Grade:
     """Guards in addition to those of the rule's condition."""
     least_threshold: float | None = None
     """Lowest threshold of this grade, whatever is configured."""
+    is_downgraded: bool = False
+    """Whether it replaces the critical grade while a group covers the stream; the two never hold together."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,23 @@ class ActiveRule:
     @property
     def limit(self) -> float | None:
         """Threshold in the unit in which the value is compared and shown."""
-        return self.limit_of(self.grades[-1])
+        return self.limit_of(self.own_grades[-1])
 
     @property
     def grades(self) -> tuple[Grade, ...]:
-        """Grades of the rule, worst first; the last one has the rule's own severity.
+        """Grades of the rule, worst first. A critical alert of a stream is a warning while its group covers it."""
+        own = self.own_grades
+        if self.rule.scope is not Scope.STREAM or own[0].severity is not Severity.CRITICAL:
+            return own
+        critical = replace(own[0], also=(*own[0].also, NOT_COVERED))
+        if not self.rule.is_downgraded_by_groups:
+            return critical, *own[1:]
+        also = (*own[0].also, COVERED)
+        return critical, replace(own[0], severity=Severity.WARNING, also=also, is_downgraded=True)
+
+    @property
+    def own_grades(self) -> tuple[Grade, ...]:
+        """Grades of the rule without regard to groups, worst first; the last one has the rule's own severity.
 
         The critical grade is never easier to reach than the lower one, whatever is configured for the lower one.
         """

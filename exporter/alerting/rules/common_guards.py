@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.alerting.rules.rule import Comparison, Series
+from exporter.alerting.rules.rule import Comparison, GroupGuard, Series
 
 UP = Comparison(Series("stream_upstream_up"), "==", 1)
 DOWN = Comparison(Series("stream_upstream_up"), "==", 0)
@@ -16,3 +16,6 @@ EXPECTED = Comparison(Series("stream_expected"), "==", 1)
 PAUSED = Comparison(Series("stream_status", {"status": "paused"}), "==", 1)
 FAILED = Comparison(Series("stream_status", {"status": "error"}), "==", 1)
 UNKNOWN = Comparison(Series("stream_status", {"status": "unknown"}), "==", 1)
+
+COVERED = GroupGuard("stream:covered")
+NOT_COVERED = GroupGuard("stream:covered", holds=False)

@@ -104,7 +104,19 @@ class AnyStream:
     guards: tuple[Comparison | Present, ...]
 
 
-Guard = Comparison | Present | AnyStream
+@dataclass(frozen=True)
+class GroupGuard:
+    """A recording about groups has a sample (or none) for the alert's group or stream.
+
+    The sidecar reads ``GroupState`` instead (``group_conditions``).
+    """
+
+    record: str
+    holds: bool = True
+    """Whether it must have a sample."""
+
+
+Guard = Comparison | Present | AnyStream | GroupGuard
 
 
 @dataclass(frozen=True)
@@ -131,6 +143,7 @@ class Scope(StrEnum):
     EXPORTER = "exporter"
     UPSTREAM = "upstream"
     STREAM = "stream"
+    GROUP = "group"
 
 
 class Severity(StrEnum):
@@ -184,7 +197,10 @@ class Critical:
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """An alert rule, defined by ``condition`` or ``promql``. If it has neither, the sidecar always sends it."""
+    """An alert rule, defined by ``condition``, ``group_guards`` or ``promql``.
+
+    If it has none of them, the sidecar always sends it.
+    """
 
     name: str
     scope: Scope
@@ -192,13 +208,16 @@ class Rule:
     summary: str
     """One sentence without measured values, with the placeholders of ``description``."""
     description: str
-    """Template with {subject} (the stream or upstream), {value}, {threshold}, {expected}, and the alert's labels."""
+    """Template with {subject} (the stream, upstream or group), {value}, {threshold}, {expected}, {needed} (of a group's
+    streams), and the alert's labels."""
     expected: str = ""
     """Template for the expected value, with {threshold}, and {reference} for the value of the series compared with."""
     critical: Critical | None = None
     rationale: str
     """Reasons for the condition and its defaults, as Markdown for the runbook."""
     condition: Condition | None = None
+    group_guards: tuple[GroupGuard, ...] = ()
+    """Condition of a group rule. It holds only for groups that must be up; its value is the number of live streams."""
     promql: str = ""
     """Template of a rule that only Prometheus evaluates; ``PromQL.fill_template`` lists the placeholders."""
     for_seconds: float = 0.0
@@ -222,7 +241,7 @@ class Rule:
     @property
     def owner(self) -> Owner:
         """Return the evaluators of the rule."""
-        if self.condition is not None:
+        if self.condition is not None or self.group_guards:
             return Owner.BOTH
         return Owner.PROMETHEUS if self.promql else Owner.SIDECAR
 
@@ -234,7 +253,14 @@ class Rule:
     @property
     def severities(self) -> tuple[Severity, ...]:
         """Severities that its alerts can have, worst first."""
+        if self.is_downgraded_by_groups:
+            return (Severity.CRITICAL, Severity.WARNING)
         return (self.severity,) if self.critical is None else (Severity.CRITICAL, self.severity)
+
+    @property
+    def is_downgraded_by_groups(self) -> bool:
+        """Whether its alerts are warnings, instead of critical, while a group is up without their stream."""
+        return self.scope is Scope.STREAM and self.severity is Severity.CRITICAL
 
     @property
     def reference(self) -> Series | None:

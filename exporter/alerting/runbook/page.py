@@ -12,13 +12,20 @@ from exporter.alerting.rules import RULES_BY_NAME, Owner, Rule, Scope, Severity,
 from exporter.alerting.rules.active_rules import ActiveRule, Grade, rules_in_force
 from exporter.alerting.rules.common_guards import NOT_ANSWERING
 from exporter.alerting.runbook.exporter_guidance import EXPORTER_GUIDANCE
+from exporter.alerting.runbook.group_guidance import GROUP_GUIDANCE
 from exporter.alerting.runbook.stream_guidance import STREAM_GUIDANCE
 from exporter.alerting.runbook.stream_quality_guidance import STREAM_QUALITY_GUIDANCE
 from exporter.alerting.runbook.upstream_guidance import UPSTREAM_GUIDANCE
 from exporter.config.types import format_duration
 from exporter.polling.coordinator import ANSWERING_INTERVALS
 
-GUIDANCE = {**EXPORTER_GUIDANCE, **UPSTREAM_GUIDANCE, **STREAM_GUIDANCE, **STREAM_QUALITY_GUIDANCE}
+GUIDANCE = {
+    **EXPORTER_GUIDANCE,
+    **UPSTREAM_GUIDANCE,
+    **GROUP_GUIDANCE,
+    **STREAM_GUIDANCE,
+    **STREAM_QUALITY_GUIDANCE,
+}
 POLL_SECONDS, TIMEOUT_SECONDS = 30.0, 10.0
 """Longest default interval and timeout of all platforms."""
 SCRAPE_SECONDS = EVALUATION_SECONDS = 15.0
@@ -40,6 +47,8 @@ your configuration.
 
 - **Severity**: `critical` pages immediately, `warning` opens a ticket, `info` is context for other alerts, and `none`
   is a dead man's switch. A rule with two severities is `critical` once the conditions of that severity hold.
+- **Groups**: a critical alert about a stream is a `warning` instead while a group of the stream is up without it. In
+  Prometheus, that is a second rule of the same name, with `and … stream:covered` instead of `unless … stream:covered`.
 - **Evaluated by Prometheus or the sidecar** means that exactly one of them should evaluate the rule. If the sidecar is
   enabled, load only the rules of `stream-exporter rules --evaluator prometheus` into Prometheus.
 - **Time to page (worst case)** is the time from the fault to the firing alert with the slowest defaults: a poll
@@ -61,6 +70,7 @@ No rule covers the keyframe interval, because none of the supported platforms re
 _SCOPES = {
     Scope.EXPORTER: "## The exporter",
     Scope.UPSTREAM: "## Upstreams",
+    Scope.GROUP: "## Groups of streams",
     Scope.STREAM: "## Streams",
 }
 _EVALUATED_BY = {
@@ -92,7 +102,7 @@ def render_runbook() -> str:
 
 def worst_case_seconds(active: ActiveRule, grade: Grade | None = None) -> float:
     """Return the time from the fault to the alert of a grade (default: the lowest), with the slowest defaults."""
-    waiting = (grade or active.grades[-1]).for_seconds + active.rule.settling_seconds / active.time_scale
+    waiting = (grade or active.own_grades[-1]).for_seconds + active.rule.settling_seconds / active.time_scale
     condition = active.rule.condition
     waits_for_polls = condition is not None and NOT_ANSWERING in (condition.measure, *condition.also)
     noticed = ANSWERING_INTERVALS * POLL_SECONDS if waits_for_polls else POLL_SECONDS + TIMEOUT_SECONDS
@@ -105,7 +115,7 @@ def _index(rules: tuple[ActiveRule, ...]) -> Iterator[str]:
     for scope in _SCOPES:
         for active in rules:
             if active.rule.scope is scope:
-                severities = ", ".join(grade.severity for grade in reversed(active.grades))
+                severities = ", ".join(grade.severity for grade in reversed(active.own_grades))
                 yield f"| {_link(active.rule.name)} | {severities} | {unnamed_summary(active)} |"
     yield ""
 
@@ -130,7 +140,7 @@ def _section(active: ActiveRule) -> str:
 def _table(active: ActiveRule) -> Iterator[str]:
     yield "| severity | threshold | for | window | keep firing |"
     yield "|---|---|---|---|---|"
-    for grade in reversed(active.grades):
+    for grade in reversed(active.own_grades):
         cells = (
             grade.severity,
             _format_threshold_cell(active, grade),
@@ -144,7 +154,7 @@ def _table(active: ActiveRule) -> Iterator[str]:
 def _time_to_page(active: ActiveRule) -> str:
     if active.rule.severity is Severity.NONE:
         return "Does not apply: the alert always fires."
-    own, *worse = (format_duration(worst_case_seconds(active, grade)) for grade in reversed(active.grades))
+    own, *worse = (format_duration(worst_case_seconds(active, grade)) for grade in reversed(active.own_grades))
     return f"{active.rule.severity.capitalize()} after {own}, critical after {worse[0]}." if worse else f"{own}."
 
 
@@ -180,7 +190,8 @@ def _evaluation(active: ActiveRule) -> Iterator[str]:
     if active.rule.owner is Owner.SIDECAR:
         return
     promql = PromQL(Dialect(selector=""))
-    expressions = {grade.severity: promql.expression(active, grade) for grade in reversed(active.grades)}
+    own = [next(g for g in active.grades if g.severity is grade.severity) for grade in reversed(active.own_grades)]
+    expressions = {grade.severity: promql.expression(active, grade) for grade in own}
     for severity, expression in expressions.items():
         if len(expressions) > 1:
             yield f"{severity.capitalize()}:"

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES, SIDECAR_FAMILIES
 from exporter.metrics.families.family import Family, ModelFamily
+from exporter.metrics.families.group_families import GROUP_FAMILIES
 from exporter.metrics.families.stream_families import (
     ANALYTICS_FAMILIES,
     PLATFORM_METRIC,
@@ -22,6 +23,7 @@ FAMILIES: tuple[Family, ...] = (
     *UPSTREAM_FAMILIES,
     PASSTHROUGH_SERIES_DROPPED,
     *POLLING_FAMILIES,
+    *GROUP_FAMILIES,
     *EXPORTER_FAMILIES,
     *SIDECAR_FAMILIES,
 )

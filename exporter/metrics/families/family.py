@@ -19,6 +19,7 @@ Labelled = tuple[tuple[str, ...], Number | None]
 
 UPSTREAM_LABELS = ("platform", "upstream")
 STREAM_LABELS = (*UPSTREAM_LABELS, "stream")
+GROUP_LABELS = ("group",)
 
 
 class Kind(StrEnum):
@@ -62,7 +63,7 @@ class Family:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFamily(Family, Generic[T]):
-    """A family read from a ``StreamState``, an ``UpstreamState``, or a part of one.
+    """A family read from a ``StreamState``, an ``UpstreamState``, a ``GroupState``, or a part of one.
 
     Set either ``value`` or ``values``; neither for a family that nothing in the model provides yet.
     """
@@ -85,6 +86,14 @@ class ModelFamily(Family, Generic[T]):
     """Fields that the family is read from, as in ``Platform.feeds``; a platform that fills any of them provides it."""
     each: str = ""
     """Property that distinguishes the series of one object, such as ``condition``; empty if there is at most one."""
+
+    @property
+    def additional_labels(self) -> tuple[str, ...]:
+        """The labels in addition to those that identify the object."""
+        for identity in (STREAM_LABELS if self.part is Part.STREAMS else UPSTREAM_LABELS, GROUP_LABELS):
+            if self.labels[: len(identity)] == identity:
+                return self.labels[len(identity) :]
+        raise AssertionError(f"{self.name} does not start with the labels of its object")
 
     @property
     def paths(self) -> frozenset[str]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from exporter.metrics.families.exporter_families import EXPORTER_FAMILIES, SIDECAR_FAMILIES
 from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, ModelFamily, Source
+from exporter.metrics.families.group_families import GROUP_FAMILIES
 from exporter.metrics.families.stream_families import (
     ANALYTICS_FAMILIES,
     INGEST_BITRATE,
@@ -116,6 +117,13 @@ configuration. Counters by `reason` start at 0 for every reason: {reasons}.
 Metrics that a platform exports itself are passed through under their own names, with a configured prefix. Currently
 WAVE does this; see [WAVE](platforms/wave.md).
 """
+_GROUPS = """\
+## Groups
+
+Each [group](alerting.md#groups) of streams has these series in one exporter or shard, the one that polls its streams.
+`collect[]=upstreams` includes them. To count live streams over replicas, which may not know the state of different
+streams, join `stream_group_member_info` with `stream_live`, as the alert rules do.
+"""
 _EXPORTER = """\
 ## The exporter itself
 
@@ -168,6 +176,8 @@ def page(platforms: Mapping[str, PlatformMetadata]) -> str:
         _UPSTREAMS.format(reasons=", ".join(Reason)),
         _family_table((*UPSTREAM_FAMILIES, PASSTHROUGH_SERIES_DROPPED, *POLLING_FAMILIES), UPSTREAM_LABELS),
         _table(("family", "bounds (`le`)"), (_bounds_row(family) for family in POLLING_FAMILIES if family.bounds)),
+        _GROUPS,
+        _family_table(GROUP_FAMILIES),
         _EXPORTER,
         _family_table(EXPORTER_FAMILIES),
         _SIDECAR,

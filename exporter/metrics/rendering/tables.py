@@ -11,7 +11,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from exporter.metrics.families.family import STREAM_LABELS, UPSTREAM_LABELS, Family, ModelFamily, Part
+from exporter.metrics.families.family import STREAM_LABELS, Family, ModelFamily
 from exporter.metrics.families.stream_families import SampledFamily
 from exporter.metrics.rendering.columns import NumberColumn, RowLabels
 from exporter.metrics.rendering.lines import (
@@ -113,7 +113,7 @@ class Table(Generic[T]):
             return NO_LINES if numbers is None else numbers.lines(family.name, self.labels)
         if family.values is None:
             return NO_LINES
-        names = family.labels[len(STREAM_LABELS if family.part is Part.STREAMS else UPSTREAM_LABELS) :]
+        names = family.additional_labels
         return join_labelled_lines(
             family.name,
             self.labels.reopened,

@@ -40,6 +40,11 @@ export async function fetchStreams() {
   return data;
 }
 
+/** All groups of streams. */
+export async function fetchGroups() {
+  return (await getJson("api/v1/groups")).groups;
+}
+
 /** The sidecar's alerts, or null if it is not running. */
 export async function fetchAlerts() {
   const { active, alerts } = await getJson("api/v1/sidecar");
@@ -48,10 +53,10 @@ export async function fetchAlerts() {
 }
 
 function parseAlert({ labels, annotations, state, activeAt }) {
-  const { alertname, severity, upstream, stream } = labels;
+  const { alertname, severity, upstream, stream, group } = labels;
   const { summary, description, runbook_url: runbook } = annotations;
   const since = Date.parse(activeAt) / 1000;
-  return { alertname, severity, upstream, stream, state, summary, description, runbook, since };
+  return { alertname, severity, upstream, stream, group, state, summary, description, runbook, since };
 }
 
 /** All facts and the history of a stream, or null if the stream is not known. */

@@ -1,7 +1,8 @@
-// The view of all upstreams and streams.
+// The view of all upstreams, groups and streams.
 
 import { Controls } from "./controls.js";
 import { element, setText } from "./dom.js";
+import { GroupList } from "./group_list.js";
 import { HistoryCache } from "./history_cache.js";
 import { COLUMNS, createStreamRow } from "./stream_row.js";
 import { ORDERS, selectItems, streamKey } from "./streams.js";
@@ -17,6 +18,7 @@ export class ListView {
     this.visibleItems = [];
     this.histories = new HistoryCache();
     this.cards = new UpstreamCards((upstream) => this.showOnlyUpstream(upstream));
+    this.groups = new GroupList();
     this.controls = new Controls(() => this.drawStreams());
     this.heading = element("h2", { id: "streams-heading", tabindex: "-1" }, "Streams");
     this.headers = COLUMNS.map((column) => this.createColumnHeader(column));
@@ -33,6 +35,7 @@ export class ListView {
       "div",
       { hidden: true },
       this.cards.node,
+      this.groups.node,
       element(
         "section",
         { "aria-labelledby": "streams-heading" },
@@ -50,9 +53,10 @@ export class ListView {
   }
 
   /** Set what `show` draws. `alerts` is null without sidecar. */
-  setData(items, upstreams, alerts) {
+  setData(items, upstreams, alerts, groups) {
     this.items = items;
     this.cards.setData(upstreams, alerts);
+    this.groups.setData(groups, alerts);
     this.controls.setOptions(items, upstreams, alerts !== null);
   }
 

@@ -20,10 +20,10 @@ const poller = new Poller({
   onFailure: (error) => status.showFailure(error),
 });
 
-function showData(data, alerts) {
+function showData(data, alerts, groups) {
   const items = buildItems(data, alerts);
   summary.update(items, router.route);
-  listView.setData(items, data.upstreams, alerts);
+  listView.setData(items, data.upstreams, alerts, groups);
   if (!router.route) listView.show();
 }
 

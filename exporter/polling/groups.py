@@ -1,0 +1,147 @@
+"""Track groups of streams: whether enough of their streams are live, from the served states of their upstreams."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from exporter.config.groups import GroupMember as MemberSettings
+from exporter.config.groups import GroupSettings
+from exporter.config.root import Settings
+from exporter.metrics.text_format import label_value
+from exporter.model import GroupMember, GroupState, Status, StreamState, UpstreamState
+from exporter.polling.calendars import Calendars
+from exporter.polling.expected_hours import ExpectedHours
+from exporter.runtime.clock import Clock, Instant
+from exporter.sharding import SINGLE, GroupShards, Shard
+from exporter.store import Store
+
+
+def group_shards(groups: Iterable[GroupSettings]) -> GroupShards:
+    """Return the assignment of groups and their streams to shards."""
+    return GroupShards(
+        {group.name: [(member.upstream, label_value(member.stream)) for member in group.streams] for group in groups}
+    )
+
+
+class _TrackedGroup:
+    """One group over time."""
+
+    def __init__(
+        self, settings: GroupSettings, platforms: Mapping[str, str], started_at: Instant, calendars: Calendars
+    ) -> None:
+        self.settings = settings
+        self.upstreams = frozenset(member.upstream for member in settings.streams)
+        self.expected_hours = None if settings.expected is None else ExpectedHours(settings, started_at, calendars)
+        self.members = tuple(_unknown_member(member, platforms[member.upstream]) for member in settings.streams)
+        self.state: GroupState | None = None
+
+    def read_upstream(self, upstream: str, state: UpstreamState | None, streams: Mapping[str, StreamState]) -> None:
+        """Read the members of one upstream. ``streams``: its streams in groups, by label."""
+        self.members = tuple(
+            _read_member(member, state, streams.get(member.stream)) if member.upstream == upstream else member
+            for member in self.members
+        )
+
+    def update(self, now: Instant) -> GroupState:
+        """Return the current state: the same object while nothing has changed."""
+        state = GroupState(
+            group=self.settings.name,
+            need=self.settings.needed,
+            members=self.members,
+            expected=_any_expected(self.members)
+            if self.expected_hours is None
+            else self.expected_hours.is_expected(now),
+        )
+        if state != self.state:
+            self.state = state
+        return self.state or state
+
+
+class GroupTracker:
+    """Publishes the states of groups whenever the upstream of a member is published, and as time passes."""
+
+    def __init__(
+        self, store: Store, clock: Clock, started_at: Instant, calendars: Calendars, shard: Shard = SINGLE
+    ) -> None:
+        """``started_at``: when the exporter started. ``calendars``: those in use. ``shard``: whose groups to track."""
+        self._store = store
+        self._clock = clock
+        self._started_at = started_at
+        self._calendars = calendars
+        self._shard = shard
+        self._groups: Sequence[_TrackedGroup] = ()
+        self._labels: Mapping[str, frozenset[str]] = {}
+        """Labels of the streams in groups, by upstream."""
+        store.subscribe(self._read_published)
+
+    def configure(self, settings: Settings, shards: GroupShards) -> None:
+        """Track the groups of this shard, and publish their states."""
+        platforms = {upstream.name: upstream.platform for upstream in settings.upstreams}
+        self._groups = [
+            _TrackedGroup(group, platforms, self._started_at, self._calendars)
+            for group in settings.groups
+            if shards.owns(self._shard, group.name)
+        ]
+        labels: dict[str, set[str]] = {}
+        for member in (member for group in self._groups for member in group.members):
+            labels.setdefault(member.upstream, set()).add(member.stream)
+        self._labels = {upstream: frozenset(wanted) for upstream, wanted in labels.items()}
+        for upstream in self._labels:
+            self._read_upstream(upstream, self._store.get(upstream))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Update expectations that change with time, and publish the states if one has changed."""
+        now = self._clock.instant()
+        states = tuple(group.update(now) for group in self._groups)
+        served = self._store.groups()
+        if len(states) != len(served) or any(state is not other for state, other in zip(states, served, strict=True)):
+            self._store.publish_groups(states)
+
+    def _read_published(self, state: UpstreamState) -> None:
+        if state.upstream in self._labels:
+            self._read_upstream(state.upstream, state)
+            self.refresh()
+
+    def _read_upstream(self, upstream: str, state: UpstreamState | None) -> None:
+        wanted = self._labels[upstream]
+        streams = {}
+        for stream in state.streams if state is not None else ():
+            label = label_value(stream.identity.stream)
+            if label in wanted:
+                streams[label] = stream
+        for group in self._groups:
+            if upstream in group.upstreams:
+                group.read_upstream(upstream, state, streams)
+
+
+def _unknown_member(settings: MemberSettings, platform: str) -> GroupMember:
+    return GroupMember(
+        platform=platform,
+        upstream=settings.upstream,
+        stream=label_value(settings.stream),
+        role=settings.role or "",
+        is_awaited=True,
+    )
+
+
+def _read_member(member: GroupMember, state: UpstreamState | None, stream: StreamState | None) -> GroupMember:
+    """Return the member as known from its upstream's state; ``stream`` is its own, if it is served."""
+    is_answering = state is not None and state.answering is True
+    return GroupMember(
+        platform=member.platform,
+        upstream=member.upstream,
+        stream=member.stream,
+        role=member.role,
+        status=stream.status if stream is not None and is_answering else Status.UNKNOWN,
+        live=stream.live if stream is not None and is_answering else None,
+        expected=stream.expected if stream is not None else None,
+        in_maintenance=state is not None and state.maintenance_of(member.stream) is not None,
+        is_awaited=state is None or (state.answering is None and not state.not_owned),
+    )
+
+
+def _any_expected(members: Iterable[GroupMember]) -> bool | None:
+    """Return whether any stream should be live now; None if that is known of none of them."""
+    known = [member.expected for member in members if member.expected is not None]
+    return any(known) if known else None
