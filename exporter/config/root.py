@@ -294,7 +294,10 @@ def settings_class(schema: ConfigSchema) -> type[Settings]:
     item = Annotated[tagged, Discriminator(_platform_tag), BeforeValidator(_checking_platform(tuple(choices)))]
     field = Settings.model_fields["upstreams"]
     upstreams = Annotated[tuple[item, ...], AfterValidator(_require_upstreams)]
-    return create_model("Settings", __base__=Settings, upstreams=(upstreams, Field(description=field.description)))
+    built = create_model("Settings", __base__=Settings, upstreams=(upstreams, Field(description=field.description)))
+    # only needed to nest the model in another one, and takes 0.3 MB
+    del built.__pydantic_core_schema__
+    return built
 
 
 def _platform_tag(upstream: Any) -> str:

@@ -6,6 +6,8 @@ import mimetypes
 import os
 import ssl
 
+from exporter.runtime.lean_imports import import_html
+
 _NO_EXTENSIONS = "FROZENLIST_NO_EXTENSIONS"
 
 
@@ -13,13 +15,14 @@ def _import_aiohttp() -> None:
     """Import aiohttp without loading data that is never used; see docs/adr/0003-memory-at-start.md.
 
     The CA certificates of its default TLS contexts are not needed, because each upstream with TLS has its own context.
-    The machine's media types are not needed either. ``frozenlist`` runs in pure Python, because its lists are short
-    here and its compiled form loads the C++ library.
+    Neither are the machine's media types and the names of HTML entities. ``frozenlist`` runs in pure Python, because
+    its lists are short here and its compiled form loads the C++ library.
     """
 
     def load_nothing(_context: ssl.SSLContext) -> None:
         pass
 
+    import_html()
     if not mimetypes.inited:
         mimetypes.init(files=())
     given = os.environ.get(_NO_EXTENSIONS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from typing import Any
-from xml.parsers import expat
 
 from exporter.http.errors import UpstreamError
 from exporter.model import Reason
@@ -31,6 +30,9 @@ def decode_xml(text: str, endpoint: str) -> dict[str, Any]:
     ``UpstreamError`` (``bad_response``) if the text is not XML, or has a DOCTYPE, entities, or an encoding other than
     UTF-8, ASCII and Latin-1.
     """
+    # imported only where it is needed, to save memory
+    from xml.parsers import expat
+
     tree = _XmlTree(endpoint)
     parser = expat.ParserCreate("utf-8")
     parser.buffer_text = True

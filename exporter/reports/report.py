@@ -7,8 +7,9 @@ the range.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
 from enum import StrEnum
+
+import msgspec
 
 from exporter.reports.timeline import StreamKey
 
@@ -21,16 +22,14 @@ class Scope(StrEnum):
     GROUP = "group"
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(msgspec.Struct, frozen=True):
     """The range of a report, in Unix seconds."""
 
     start: float
     end: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subject:
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """The stream, upstream or group of a report."""
 
     scope: Scope
@@ -44,8 +43,7 @@ class Subject:
     """Roles of a group's members."""
 
 
-@dataclass(kw_only=True)
-class Seconds:
+class Seconds(msgspec.Struct, kw_only=True):
     """Time in each state, in seconds. Of an upstream: the sum over its streams."""
 
     live: float = 0.0
@@ -64,8 +62,8 @@ class Seconds:
 
     def add(self, other: Seconds) -> None:
         """Add another sum to this one."""
-        for each in fields(self):
-            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     @property
     def total(self) -> float:
@@ -93,8 +91,7 @@ class Seconds:
         return self.below_bitrate + self.not_below_bitrate > 0.0
 
 
-@dataclass(frozen=True)
-class Peak:
+class Peak(msgspec.Struct, frozen=True):
     """The highest number of viewers, and the start of the minute."""
 
     viewers: int
@@ -103,8 +100,7 @@ class Peak:
     """Start of the first minute in the range with a known number of viewers."""
 
 
-@dataclass(frozen=True)
-class Cause:
+class Cause(msgspec.Struct, frozen=True):
     """Why a stream is not known to be live."""
 
     key: StreamKey
@@ -113,13 +109,12 @@ class Cause:
     text: str
 
 
-@dataclass
-class Incident:
+class Incident(msgspec.Struct):
     """A period in which the stream or group was expected and not known to be live."""
 
     start: float
     end: float
-    causes: list[Cause] = field(default_factory=list)
+    causes: list[Cause] = msgspec.field(default_factory=list)
     """In the order in which the streams stopped being live."""
     off_air: float = 0.0
     """Seconds for which it was known not to be live."""
@@ -134,19 +129,17 @@ class Incident:
         return self.end - self.start
 
 
-@dataclass(kw_only=True)
-class Figures:
+class Figures(msgspec.Struct, kw_only=True):
     """What a report says about one stream, or about all of them together."""
 
-    seconds: Seconds = field(default_factory=Seconds)
+    seconds: Seconds = msgspec.field(default_factory=Seconds)
     recorded_since: float | None = None
     """Start of the recorded data in the range; None if there is none."""
     restarts: int | None = None
     peak: Peak | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
+class Row(msgspec.Struct, frozen=True, kw_only=True):
     """The figures of one stream."""
 
     key: StreamKey
@@ -154,8 +147,7 @@ class Row:
     figures: Figures
 
 
-@dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, kw_only=True):
     """A report."""
 
     subject: Subject

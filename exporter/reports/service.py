@@ -15,8 +15,6 @@ from exporter.config.groups import GroupSettings
 from exporter.config.root import Settings
 from exporter.metrics.text_format import label_value
 from exporter.model import UpstreamState
-from exporter.reports.assessment import build_report
-from exporter.reports.presentation import markdown, report_entry
 from exporter.reports.recorder import BITRATE_RULE, Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
 from exporter.reports.timeline import StreamKey, Viewers
@@ -176,6 +174,9 @@ class Reports:
             viewers = recorder.read_group_viewers(subject.name)
         elif subject.scope is Scope.UPSTREAM:
             viewers = recorder.read_upstream_viewers(subject.name)
+        # imported only for the first report, to save memory
+        from exporter.reports.assessment import build_report
+
         report = build_report(
             subject,
             recorder.read(keys),
@@ -189,6 +190,8 @@ class Reports:
 
 def render(report: Report, format_: Format) -> bytes:
     """Return a report in this format."""
+    from exporter.reports.presentation import markdown, report_entry
+
     if format_ == "markdown":
         return markdown(report).encode(errors="replace")
     return msgspec.json.encode(report_entry(report))

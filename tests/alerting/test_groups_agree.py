@@ -23,7 +23,7 @@ from exporter.alerting.rules import RULES_BY_NAME, Owner, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.cli.settings import load_settings
 from exporter.metrics.exposition import ExpositionCache, render_groups
-from exporter.model import GroupState, Identity, Maintenance, Status, StreamReport, StreamState, UpstreamState
+from exporter.model import GroupState, Identity, Labels, Maintenance, Status, StreamReport, StreamState, UpstreamState
 from exporter.polling.calendars import Calendars
 from exporter.polling.groups import GroupTracker, group_shards
 from exporter.runtime.clock import Instant
@@ -34,7 +34,6 @@ from tests.alerting.test_evaluators_agree import (
     SCALE,
     SETTINGS,
     STEP,
-    Labels,
     gaps,
     missed_steps,
     promtool_values,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from itertools import pairwise
 from typing import NamedTuple
 from unittest import mock
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,7 +82,7 @@ def check(report: Report, streams: int) -> None:
     seconds = report.figures.seconds
     length = report.span.end - report.span.start
     assert math.isclose(seconds.total, streams * length, abs_tol=1e-3), "every second is counted once"
-    assert all(getattr(seconds, each.name) >= 0 for each in fields(seconds))
+    assert all(getattr(seconds, each.name) >= 0 for each in msgspec.structs.fields(seconds))
     while_expected = seconds.live_while_expected + seconds.off_air_while_expected + seconds.unknown_while_expected
     assert math.isclose(while_expected, seconds.expected, abs_tol=1e-3)
     assert seconds.below_bitrate + seconds.not_below_bitrate <= streams * length + 1e-3
@@ -160,7 +160,7 @@ def test_reports_on_adjacent_ranges_add_up(steps: list[Step]) -> None:
     for name in NAMES:
         whole = made.report(name, start=edges[0], end=edges[-1]).figures
         parts = [made.report(name, start=a, end=b).figures for a, b in pairwise(edges)]
-        for each in fields(whole.seconds):
+        for each in msgspec.structs.fields(whole.seconds):
             total = sum(getattr(part.seconds, each.name) for part in parts)
             assert math.isclose(getattr(whole.seconds, each.name), total, abs_tol=1e-3)
         assert (whole.restarts or 0) == sum(part.restarts or 0 for part in parts)
@@ -178,7 +178,7 @@ def test_clock_steps_change_no_figure(steps: list[Step]) -> None:
     for name in NAMES:
         one = steady.report(name, start=0.0, end=500.0)
         other = stepped.report(name, start=offset, end=500.0 + offset)
-        for each in fields(one.figures.seconds):
+        for each in msgspec.structs.fields(one.figures.seconds):
             expected = getattr(one.figures.seconds, each.name)
             assert math.isclose(getattr(other.figures.seconds, each.name), expected, abs_tol=1e-3)
         assert len(one.incidents) == len(other.incidents)

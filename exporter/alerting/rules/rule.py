@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+
+import msgspec
 
 MINUTE = 60.0
 SCRAPE_INTERVAL_SECONDS = MINUTE
@@ -29,12 +30,11 @@ UPSTREAM_LABELS_OF = "0 * upstream:answering + on ({by_upstream}) group_left ()"
 Operator = Literal["==", "<", "<=", ">", ">="]
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(msgspec.Struct, frozen=True):
     """A metric family with label matchers; a tuple gives several allowed values."""
 
     family: str
-    labels: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    labels: Mapping[str, str | tuple[str, ...]] = msgspec.field(default_factory=dict)
     rises_within: float | None = None
     """Window in seconds. If set, the value is the number of times the counter rose between two samples in the window.
 
@@ -51,23 +51,20 @@ class Series:
         return self.changes_within if self.rises_within is None else self.rises_within
 
 
-@dataclass(frozen=True)
-class StreamShare:
+class StreamShare(msgspec.Struct, frozen=True):
     """Share (0-1) of an upstream's streams for which the guards hold; no sample if fewer than ``minimum`` do."""
 
     guards: tuple[Comparison | Present, ...]
     minimum: int = 1
 
 
-@dataclass(frozen=True)
-class Threshold:
+class Threshold(msgspec.Struct, frozen=True):
     """The rule's configurable threshold, optionally multiplied by another series."""
 
     of: Series | None = None
 
 
-@dataclass(frozen=True)
-class Comparison:
+class Comparison(msgspec.Struct, frozen=True):
     """``left operator right``; false if a series has no sample. Only a condition's measure has a threshold."""
 
     left: Series
@@ -81,8 +78,7 @@ class Comparison:
         return self.right
 
 
-@dataclass(frozen=True)
-class ShareComparison:
+class ShareComparison(msgspec.Struct, frozen=True):
     """``left operator right`` for a share of an upstream's streams. Only for upstream rules."""
 
     left: StreamShare
@@ -90,22 +86,19 @@ class ShareComparison:
     right: float | Threshold
 
 
-@dataclass(frozen=True)
-class Present:
+class Present(msgspec.Struct, frozen=True):
     """The series has a sample, whatever its value."""
 
     series: Series
 
 
-@dataclass(frozen=True)
-class AnyStream:
+class AnyStream(msgspec.Struct, frozen=True):
     """All guards hold for at least one stream of the upstream. Only for upstream rules."""
 
     guards: tuple[Comparison | Present, ...]
 
 
-@dataclass(frozen=True)
-class GroupGuard:
+class GroupGuard(msgspec.Struct, frozen=True):
     """A recording about groups has a sample (or none) for the alert's group or stream.
 
     The sidecar reads ``GroupState`` instead (``group_conditions``).
@@ -119,8 +112,7 @@ class GroupGuard:
 Guard = Comparison | Present | AnyStream | GroupGuard
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """Holds if ``measure`` and all of ``also`` hold, and none of ``unless``. Its value is that of ``measure.left``."""
 
     measure: Comparison | ShareComparison
@@ -128,8 +120,7 @@ class Condition:
     unless: tuple[Guard, ...] = ()
 
 
-@dataclass(frozen=True)
-class RecordingRule:
+class RecordingRule(msgspec.Struct, frozen=True):
     """A recording rule."""
 
     record: str
@@ -184,8 +175,7 @@ class Unit(StrEnum):
     """Unix seconds, shown as a date and time; ``never`` if absent."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Critical:
+class Critical(msgspec.Struct, frozen=True, kw_only=True):
     """The critical grade of a rule whose own severity is lower. While it fires, the lower grade does not."""
 
     for_seconds: float
@@ -195,8 +185,7 @@ class Critical:
     """Further guards that must hold."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """An alert rule, defined by ``condition``, ``group_guards`` or ``promql``.
 
     If it has none of them, the sidecar always sends it.
