@@ -60,13 +60,20 @@ def test_written_rules_use_configured_thresholds_and_flags(tmp_path: Path) -> No
     flags = ["--selector", 'job="mine"', "--time-scale", "60", "--runbook-url", "https://wiki/x"]
     rules = written_rules(tmp_path, "--config.file", str(config), *flags)
     unhealthy = rules["StreamUnhealthy"]
-    assert unhealthy["expr"].startswith("stream:health_score_ratio < 0.3\n")
+    assert "stream:health_score_ratio < 0.3 unless" in unhealthy["expr"]
     assert 'stream_health_score_ratio{job="mine"}' in rules["stream:health_score_ratio"]["expr"]
     assert unhealthy["for"] == "7s"
     assert unhealthy["annotations"]["runbook_url"] == "https://wiki/x#streamunhealthy"
     assert "page_url" not in unhealthy["annotations"]
     assert 'upstream="studio"' in rules["StreamUpstreamUnwatched"]["expr"]
     assert 'le="0.9"' in (tmp_path / "stream-recordings.yaml").read_text()
+
+
+def test_upstream_for_which_unwatched_is_off_may_be_served_by_no_target(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(CONFIG.replace("auth:", "alerts: {StreamUpstreamUnwatched: off}, auth:"))
+    rules = written_rules(tmp_path, "--config.file", str(config))
+    assert 'upstream="studio"' not in rules["StreamUpstreamUnwatched"]["expr"]
 
 
 def test_links_lead_to_the_external_url(tmp_path: Path) -> None:
