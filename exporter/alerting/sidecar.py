@@ -23,6 +23,7 @@ from exporter.alerting.outbox import HORIZON_FACTOR, sending_order
 from exporter.alerting.payload import AlertFormatter, AlertPayload
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
+from exporter.alerting.rules.upstream_rules import MAINTENANCE
 from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.state_file import FILE_NAME, AlertState, AlertStateFile
 from exporter.alerting.webhooks import Webhooks
@@ -100,8 +101,8 @@ class Sidecar:
         self._events: AlertEventQueue | None = None
         self._state_file: AlertStateFile | None = None
         self._state_path: Path | None = None
-        self._maintenance: dict[str, object] = {}
-        """What was under maintenance in the last state of each upstream."""
+        self._maintained: dict[str, frozenset[str]] = {}
+        """Streams with a firing StreamMaintenance (empty: the upstream itself), by upstream."""
         self._tasks: list[asyncio.Task[None]] = []
         self._events_task: asyncio.Task[None] | None = None
         self._started_at = clock.now()
@@ -203,7 +204,7 @@ class Sidecar:
         self._lapse_ends.clear()
         self._new_states.clear()
         self._due_times.clear()
-        self._maintenance.clear()
+        self._maintained.clear()
         self._evaluated_groups, self._covered = (), {}
         self._last_evaluation = None
         self._metrics.set_alerts(())
@@ -364,10 +365,14 @@ class Sidecar:
         self._review_maintenance(state)
 
     def _review_maintenance(self, state: UpstreamState) -> None:
-        """Let the webhooks check their alerts again if a maintenance window has started or ended."""
-        maintenance = state.maintenance is not None, frozenset(state.maintained_streams)
-        if self._maintenance.get(state.upstream, (False, frozenset())) != maintenance:
-            self._maintenance[state.upstream] = maintenance
+        """Let the webhooks check their alerts again if StreamMaintenance has started or ended."""
+        maintained = frozenset(
+            key.extra[0]
+            for key, alert in self._evaluator.alerts.items()
+            if key.rule == MAINTENANCE and key.upstream == state.upstream and alert.phase is Phase.FIRING
+        )
+        if self._maintained.get(state.upstream, frozenset()) != maintained:
+            self._maintained[state.upstream] = maintained
             self._webhooks.review(state.upstream)
 
     def _start_due_timer(self) -> None:
@@ -479,9 +484,12 @@ class Sidecar:
         return max(earliest, self._lapse_ends.get(alert.key, 0.0))
 
     def is_under_maintenance(self, alert: Alert) -> bool:
-        """Return whether the alert's stream or upstream is under maintenance."""
-        state = self._store.get(alert.key.upstream)
-        return state is not None and state.maintenance_of(alert.key.stream) is not None
+        """Return whether the alert's stream or upstream is under maintenance, as far as StreamMaintenance fires."""
+        upstream, stream = alert.key.upstream, alert.key.stream
+        maintained = self._maintained.get(upstream, frozenset())
+        state = self._store.get(upstream)
+        is_active = state is not None and state.maintenance_of(stream) is not None
+        return is_active or "" in maintained or stream in maintained
 
     def watchdog(self) -> AlertPayload:
         """Return the watchdog alert, which is sent first in every round."""

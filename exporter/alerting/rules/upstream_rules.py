@@ -22,6 +22,8 @@ from exporter.alerting.rules.rule import (
 )
 
 MAINTENANCE = "StreamMaintenance"
+MAINTENANCE_KEEP_FIRING_SECONDS = 4 * MINUTE
+"""Longer than any alert that pages: otherwise work that ends as soon as the stream is back would page."""
 
 UPSTREAM_OPERANDS = (
     RecordingRule(
@@ -264,11 +266,13 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} is under maintenance.",
         description="A maintenance window of {subject} is active. Its alerts are inhibited until the window ends.",
         condition=Condition(Comparison(Series("stream_maintenance"), "==", 1)),
+        keep_firing_seconds=MAINTENANCE_KEEP_FIRING_SECONDS,
         unit=Unit.FLAG,
         labels=("stream",),
         rationale="It only inhibits the other alerts of the stream, or of the upstream and all of its streams: those "
-        "that are firing are not resolved, and those that still fire when the window ends are reported then. It needs "
-        "no evidence, so it also fires while the upstream is not answering.",
+        "that are firing are not resolved, and those that still fire four minutes after the window are reported then. "
+        "By that time, the alerts of streams that have recovered are over. It needs no evidence, so it also fires "
+        "while the upstream is not answering.",
     ),
     Rule(
         name="StreamSeriesLimitReached",
