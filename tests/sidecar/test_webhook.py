@@ -21,11 +21,13 @@ from exporter.alerting.self_metrics import SidecarMetrics
 from exporter.alerting.webhooks import TICK_SECONDS, NotifiedGroup, Webhook
 from exporter.config.alerting import WebhookSettings
 from exporter.metrics.self_metrics import FamilyRegistry
+from exporter.model import Maintenance
 from tests.fake_clock import FakeClock
 from tests.sidecar.fake_alertmanager import FakeAlertmanager, FakeOutbox, firing_alert, resolve, run_event_loop
 from tests.sidecar.sidecar_harness import HEALTHY, UNHEALTHY, SidecarHarness, sidecar_process
 
 HOUR = 3600.0
+WINDOW = Maintenance(until=1_726_003_600.0)
 SAMPLES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "alertmanager-0.25-webhook.json").read_text())
 """Two notifications from Alertmanager 0.25: an alert fires and is resolved."""
 
@@ -339,6 +341,33 @@ async def test_restart_during_maintenance_neither_notifies_nor_resolves() -> Non
             running.send(resolve(alerts[0], running.clock))
             await running.pass_time(10)
             assert receiver.notifications() == [[("resolved", "a")]]
+
+
+@pytest.mark.parametrize("facts", [{"maintained_streams": {"main": WINDOW}}, {"maintenance": WINDOW}])
+async def test_published_maintenance_holds_back_notifications_until_it_ends(facts: dict[str, Any]) -> None:
+    clock = FakeClock()
+    async with fake_receiver() as receiver:
+        running = SidecarHarness(clock, FakeAlertmanager())
+        await running.apply(**only_webhook(receiver))
+        try:
+            await running.publish(UNHEALTHY, **facts)
+            await pass_tick(clock, 10)
+            assert "StreamMaintenance" in running.states()
+            assert receiver.bodies == []
+            await running.publish(UNHEALTHY)
+            await pass_tick(clock, 10)
+            assert receiver.notifications() == [[("firing", "main")]]
+            await running.publish(UNHEALTHY, **facts)
+            await pass_tick(clock, 10)
+            await running.publish(HEALTHY, **facts)
+            await pass_tick(clock, 10)
+            assert len(receiver.bodies) == 1, "kept firing"
+            await pass_tick(clock, 300)
+            await running.publish(HEALTHY, **facts)
+            await pass_tick(clock, 10)
+            assert receiver.notifications()[1:] == [[("resolved", "main")]]
+        finally:
+            await running.sidecar.stop()
 
 
 # -- failures ----------------------------------------------------------------------------------------------------------
