@@ -15,6 +15,8 @@ from exporter.calendars.worker import CalendarError
 _ONCE = frozenset({"UID", "SEQUENCE", "RECURRENCE-ID", "DTSTART", "DTEND", "DURATION", "SUMMARY", "STATUS"})
 """Properties that an event has at most once; only the first one is kept."""
 _REPEATED = frozenset({"RRULE", "RDATE", "EXDATE"})
+MAX_DEPTH = 10
+"""Maximum number of nested components; a calendar has three."""
 _NO_CALENDAR = "not an iCalendar file: it does not begin with BEGIN:VCALENDAR"
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _PROPERTY = re.compile(r"([A-Za-z0-9-]+)\s*[;:]")
@@ -109,6 +111,8 @@ class _Splitter:
     def _begin(self, component: str) -> None:
         if not self._open and component != "VCALENDAR":
             raise CalendarError(_NO_CALENDAR)
+        if len(self._open) == MAX_DEPTH:
+            raise CalendarError("the file is damaged: components are nested too deeply")
         self._open.append(component)
         self._has_calendar = True
         if self._open[1:] == ["VEVENT"]:

@@ -268,7 +268,7 @@ def test_unknown_time_zone_is_read_as_the_configured_one_with_a_warning() -> Non
         (calendar(GOOD).removesuffix(b"END:VCALENDAR\r\n"), "the file is incomplete: END:VCALENDAR is missing"),
         (calendar(GOOD)[:60], "the file is incomplete: END:VCALENDAR is missing"),
         (b"BEGIN:VCALENDAR\nEND:VEVENT\nEND:VCALENDAR\n", "the file is damaged: unexpected END:VEVENT"),
-        (b"BEGIN:VCALENDAR\n" * 100_000, "the file is incomplete: END:VCALENDAR is missing"),
+        (b"BEGIN:VCALENDAR\n" * 100_000, "the file is damaged: components are nested too deeply"),
     ],
 )
 def test_document_that_is_no_whole_calendar_is_refused(content: bytes, error: str) -> None:
