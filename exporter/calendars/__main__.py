@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -20,9 +21,7 @@ NICENESS: Final = 10
 
 def main(arguments: list[str]) -> int:
     """Write the expansion, or the reason why there is none, to standard output and return the exit code."""
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    os.nice(NICENESS)
+    _limit_resources()
     content = sys.stdin.buffer.read(MAX_BYTES + 1)
     try:
         output = msgspec.json.encode(_expand(content, float(arguments[0]), arguments[1:]))
@@ -31,6 +30,15 @@ def main(arguments: list[str]) -> int:
         return REFUSED_EXIT
     sys.stdout.buffer.write(output)
     return 0
+
+
+def _limit_resources() -> None:
+    """Limit time and memory, as far as a sandbox allows it; the exporter also stops the process after a time."""
+    for kind, limit in ((resource.RLIMIT_CPU, CPU_SECONDS), (resource.RLIMIT_AS, MEMORY_BYTES)):
+        with suppress(OSError, ValueError):
+            resource.setrlimit(kind, (limit, limit))
+    with suppress(OSError):
+        os.nice(NICENESS)
 
 
 def _expand(content: bytes, now: float, timezones: list[str]) -> object:

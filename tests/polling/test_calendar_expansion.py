@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import io
+import os
+import resource
 import signal
 import sys
 import time
@@ -13,11 +16,13 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.calendars import worker
+from exporter.calendars.__main__ import main
 from exporter.calendars.expansion import expand_calendar
 from exporter.calendars.worker import MAX_BYTES, MAX_EVENTS, CalendarError, Expansion, expand, expand_now
 
@@ -364,3 +369,18 @@ async def test_both_ways_to_expand_give_the_same(monkeypatch: pytest.MonkeyPatch
     found = await expand(content, NOW.timestamp(), [BERLIN, "UTC"])
     assert found == expand_now(content, NOW.timestamp(), [BERLIN, "UTC"]) == expansion(content, (BERLIN, "UTC"))
     assert time.monotonic() - began < 2 * worker.WORKER_SECONDS
+
+
+def test_worker_runs_in_a_sandbox_that_forbids_limits(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    monkeypatch.setattr(os, "nice", refuse)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(calendar(GOOD))))
+    assert main([repr(NOW.timestamp()), "UTC"]) == 0
+    sys.stdout.flush()
+    found = msgspec.json.decode(capfdbinary.readouterr().out, type=Expansion)
+    assert [event.summary for event in found.events["UTC"]] == ["good"]
