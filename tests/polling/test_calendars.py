@@ -71,6 +71,38 @@ async def used(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     await made.close()
 
 
+class Reads:
+    """Counts the reads of files that have ended."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def another(self, clock: FakeClock) -> None:
+        """Let time pass until a file has been read again, and the result has been used."""
+        target = self.count + 1
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while self.count < target:
+                clock.advance(5)
+                await asyncio.sleep(0.005)
+        # the reader goes on in the same step of the event loop, unless it expands the calendar in this process
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    counted = Reads()
+    read = calendar_sources.CalendarFile.read
+
+    async def read_and_count(source: calendar_sources.CalendarFile) -> bytes | None:
+        try:
+            return await read(source)
+        finally:
+            counted.count += 1
+
+    monkeypatch.setattr(calendar_sources.CalendarFile, "read", read_and_count)
+    return counted
+
+
 async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
         while not holds():  # noqa: ASYNC110 - a reader's task has no other sign
@@ -107,7 +139,7 @@ async def test_events_with_margins_that_match_the_summary_are_merged(used: Calen
 
 
 async def test_last_good_copy_stays_in_use_while_a_file_cannot_be_used(
-    used: Calendars, clock: FakeClock, tmp_path: Path
+    used: Calendars, clock: FakeClock, tmp_path: Path, reads: Reads
 ) -> None:
     path = tmp_path / "matches.ics"
     path.write_bytes(ics(1))
@@ -117,13 +149,12 @@ async def test_last_good_copy_stays_in_use_while_a_file_cannot_be_used(
         await is_readable(used, True)
         for damage in (path.unlink, lambda: path.write_bytes(b"half a"), lambda: None):
             damage()
-            clock.advance(60)
+            await reads.another(clock)
             await is_readable(used, False)
-            await asyncio.sleep(0)
             assert hours_of(used, settings) == [(1, 2)]
             assert used.states("edge")[0].read_at == START
         path.write_bytes(ics(4))
-        clock.advance(60)
+        await reads.another(clock)
         await is_readable(used, True)
     assert hours_of(used, settings) == [(4, 5)]
     assert [(entry["event"], entry.get("error"), entry.get("using")) for entry in logs] == [
@@ -133,28 +164,15 @@ async def test_last_good_copy_stays_in_use_while_a_file_cannot_be_used(
 
 
 async def test_unusable_file_that_does_not_change_stays_unreadable(
-    used: Calendars, clock: FakeClock, tmp_path: Path
+    used: Calendars, clock: FakeClock, tmp_path: Path, reads: Reads
 ) -> None:
     path = tmp_path / "matches.ics"
     path.write_bytes(b"half a calendar")
     settings = configured(calendar_file=path, refresh=60)
     used.use("edge", (settings,))
     await is_readable(used, False)
-    reads = 0
-    read = calendar_sources.CalendarFile.read
-
-    async def count_reads(source: calendar_sources.CalendarFile) -> bytes | None:
-        nonlocal reads
-        content = await read(source)
-        reads += 1
-        return content
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(calendar_sources.CalendarFile, "read", count_reads)
-        for expected in (1, 2):
-            clock.advance(60)
-            await until(lambda number=expected: reads == number)  # type: ignore[misc]
-    await asyncio.sleep(0.05)
+    for _ in range(2):
+        await reads.another(clock)
     assert [state.readable for state in used.states("edge")] == [False]
     assert used.spans(settings) is None
 
