@@ -355,6 +355,10 @@ async def test_published_maintenance_holds_back_notifications_until_it_ends(fact
             assert "StreamMaintenance" in running.states()
             assert receiver.bodies == []
             await running.publish(UNHEALTHY)
+            await pass_tick(clock, 200)
+            assert receiver.bodies == [], "StreamMaintenance is kept firing"
+            await pass_tick(clock, 50)
+            await running.publish(UNHEALTHY)
             await pass_tick(clock, 10)
             assert receiver.notifications() == [[("firing", "main")]]
             await running.publish(UNHEALTHY, **facts)
