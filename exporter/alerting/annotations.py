@@ -202,7 +202,7 @@ class AnnotationTemplates(_AnnotationWriter):
             query = "streams?upstream={{ urlquery $labels.upstream }}&stream={{ urlquery $labels.stream }}"
             if _may_name_stream(rule):
                 query = f"{{{{ if $labels.stream }}}}{query}{{{{ end }}}}"
-            elif rule.scope is Scope.UPSTREAM:
+            elif rule.scope is not Scope.STREAM:
                 query = ""
             annotations["page_url"] = self._dialect.page + query
         return annotations
