@@ -243,16 +243,16 @@ CONSEQUENCES_OF_FAILED_POLLS = [
     "StreamUpstreamStatisticsFrozen",
     "StreamUpstreamStatesUnknown",
 ]
-OF_UPSTREAMS_AND_STREAMS = [
+NOT_OF_EXPORTERS = [
     r.name for r in RULES if r.scope is not Scope.EXPORTER and r not in BUDGET_RULES and r.name != MAINTENANCE
 ]
 INHIBITED = {
     "StreamExporterDown": [
         "StreamScrapesFailing",
         "StreamShardMissing",
-        *OF_UPSTREAMS_AND_STREAMS,
+        *NOT_OF_EXPORTERS,
     ],
-    MAINTENANCE: OF_UPSTREAMS_AND_STREAMS,
+    MAINTENANCE: [name for name in NOT_OF_EXPORTERS if RULES_BY_NAME[name].scope is not Scope.GROUP],
     "StreamUpstreamUnwatched": STREAM_NAMES,
     "StreamUpstreamDown": [*STREAM_NAMES, *CONSEQUENCES_OF_FAILED_POLLS],
     "StreamUpstreamAuthFailing": [*STREAM_NAMES, "StreamUpstreamDown", *CONSEQUENCES_OF_FAILED_POLLS],

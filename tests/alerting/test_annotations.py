@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from exporter.alerting.annotations import (
+    MAX_MEMBERS,
     REASON_WORDS,
     AlertFacts,
     AnnotationTemplates,
@@ -21,17 +22,19 @@ from exporter.alerting.annotations import (
     page_url,
     runbook_url,
 )
+from exporter.alerting.group_conditions import member_names
 from exporter.alerting.promql import Dialect
 from exporter.alerting.rules import RULES_BY_NAME, Owner, Rule, Scope
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.rules.rule import Unit
 from exporter.config.alerting import AlertingSettings
-from exporter.model import HealthReason, Reason, Status
+from exporter.model import GroupMember, GroupState, HealthReason, Reason, Status
 from tests import yaml_text
 from tests.alerting.promtool import assert_tests_pass
 
 ACTIVE = {active.rule.name: active for active in rules_in_force()}
-SHARED = [active for active in ACTIVE.values() if active.rule.owner is Owner.BOTH]
+OF_GROUPS = [active for active in ACTIVE.values() if active.rule.scope is Scope.GROUP]
+SHARED = [active for active in ACTIVE.values() if active.rule.owner is Owner.BOTH and active not in OF_GROUPS]
 PAGE = "https://exporter.example.com/"
 DIALECT = Dialect(page=PAGE)
 EXOTIC = ("main", 'a "b" \\c', "{{ .Value }}", "ü%s{x=1}", "live/a b\nc&d=+", "\u202egnp.exe", "<b>`$1`</b>", "y" * 200)
@@ -138,7 +141,7 @@ def expected_alerts(active: ActiveRule, labels: dict[str, str], facts: AlertFact
     for grade in active.grades:
         texts = AnnotationTexts(active, grade, labels, facts).render()
         texts |= {"runbook_url": runbook_url(active.rule)}
-        texts |= {"page_url": page_url(PAGE, labels["upstream"], labels.get("stream", ""))}
+        texts |= {"page_url": page_url(PAGE, labels.get("upstream", ""), labels.get("stream", ""))}
         # Prometheus keeps annotations that turn out to be empty
         annotations = {name: texts.get(name, "") for name in AnnotationTemplates(active, grade, DIALECT).render()}
         assert texts.keys() <= annotations.keys()
@@ -187,6 +190,48 @@ def test_annotations_equal_those_of_prometheus(tmp_path: Path, streams: list[Kno
             expected[active.rule.name] += expected_alerts(active, labels, of_stream.facts(active.rule))
     checks = [{"eval_time": "30s", "alertname": name, "exp_alerts": alerts} for name, alerts in expected.items()]
     rules = [rule for active in SHARED for rule in template_rules(active)]
+    run_promtool(rules, {"input_series": series, "alert_rule_test": checks}, tmp_path)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("count", [len(EXOTIC), MAX_MEMBERS, MAX_MEMBERS + 1])
+def test_annotations_of_groups_equal_those_of_prometheus(count: int, tmp_path: Path) -> None:
+    """Names, roles and order of the streams, and where their list is cut off."""
+    lives = (False, None, True)
+    members = [
+        GroupMember(
+            platform="storm",
+            upstream=f"edge-{index % 2}",
+            stream=f"{EXOTIC[index % len(EXOTIC)]} {index} {live}",
+            role=("", "main", 'a "b" \\c')[index % 3],
+            live=live,
+        )
+        for live in lives
+        for index in range(count)
+    ]
+    state = GroupState(group="final", need=len(members), members=tuple(members), expected=True)
+    target = {"job": "stream-exporter"}
+    group = {"group": "final"}
+    series = [series_entry("group:needed", target | group, state.needed)]
+    for member in members:
+        stream = {"platform": member.platform, "upstream": member.upstream, "stream": member.stream}
+        role = {"role": member.role} if member.role else {}
+        series.append(series_entry("stream_group_member_info", target | {"instance": "a"} | group | role | stream, 1))
+        if member.live is not None:
+            series.append(series_entry("stream:live", target | stream, float(member.live)))
+    facts = AlertFacts(
+        value=state.live,
+        since=0.0,
+        needed=state.needed,
+        off_air=member_names(state, live=False),
+        unknown=member_names(state, live=None),
+    )
+    series += [series_entry("shown", group | {"rule": active.rule.name}, state.live) for active in OF_GROUPS]
+    checks = [
+        {"eval_time": "30s", "alertname": active.rule.name, "exp_alerts": expected_alerts(active, group, facts)}
+        for active in OF_GROUPS
+    ]
+    rules = [rule for active in OF_GROUPS for rule in template_rules(active)]
     run_promtool(rules, {"input_series": series, "alert_rule_test": checks}, tmp_path)
 
 

@@ -23,7 +23,7 @@ from exporter.alerting.rules import RULES_BY_NAME, Owner, Scope
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.cli.settings import load_settings
 from exporter.metrics.exposition import ExpositionCache, render_groups
-from exporter.model import GroupState, Identity, Labels, Maintenance, Status, StreamReport, StreamState, UpstreamState
+from exporter.model import GroupState, Identity, Maintenance, Status, StreamReport, StreamState, UpstreamState
 from exporter.polling.calendars import Calendars
 from exporter.polling.groups import GroupTracker, group_shards
 from exporter.runtime.clock import Instant
@@ -75,6 +75,7 @@ STREAMS = (("edge-a", "main"), ("edge-a", "german"), ("edge-b", "main"))
 WORK = Maintenance(until=1e9)
 
 Facts = dict[str, Any]
+SeriesLabels = tuple[tuple[str, str], ...]
 
 members = st.lists(
     st.tuples(
@@ -106,7 +107,6 @@ def stream_state(upstream: str, stream: str, facts: Facts) -> StreamState:
         live=live,
         expected=facts["expected"],
         health_score_ratio=facts["score"],
-        maintenance=facts["maintenance"],
     )
 
 
@@ -139,6 +139,11 @@ class Timeline:
                         up=answering_steps[index][step],
                         answering=answering_steps[index][step],
                         maintenance=work_steps[index][step],
+                        maintained_streams={
+                            stream: facts["maintenance"]
+                            for (owner, stream), facts in served
+                            if facts and facts["maintenance"] and owner == upstream
+                        },
                         streams=tuple(
                             stream_state(*place, facts) for place, facts in served if facts and place[0] == upstream
                         ),
@@ -148,7 +153,7 @@ class Timeline:
             self.groups.append(store.groups())
 
 
-def samples(upstreams: Sequence[UpstreamState], groups: Sequence[GroupState]) -> dict[Labels, float]:
+def samples(upstreams: Sequence[UpstreamState], groups: Sequence[GroupState]) -> dict[SeriesLabels, float]:
     """Return what an exporter exports: its series and their values."""
     rendering = rendered(*upstreams)
     render_groups(rendering, groups, ExpositionCache())
@@ -156,21 +161,14 @@ def samples(upstreams: Sequence[UpstreamState], groups: Sequence[GroupState]) ->
     for family in text_string_to_metric_families(rendering.text.decode()):
         for sample in family.samples:
             found[tuple({"__name__": sample.name, **sample.labels}.items())] = sample.value
-    for state in upstreams:
-        labels = {"__name__": "stream_maintenance", "platform": "storm", "upstream": state.upstream}
-        if state.maintenance:
-            found[tuple(labels.items())] = 1.0
-        for stream in state.streams if not state.maintenance else ():
-            if stream.maintenance:
-                found[tuple({**labels, "stream": stream.identity.stream}.items())] = 1.0
     return found
 
 
-def series_of(timeline: Timeline, instance: str, missed: set[int]) -> dict[Labels, list[float | None]]:
+def series_of(timeline: Timeline, instance: str, missed: set[int]) -> dict[SeriesLabels, list[float | None]]:
     target = {"job": "stream-exporter", "instance": instance}
     count = len(timeline.groups)
     up = tuple({"__name__": "up", **target}.items())
-    series: dict[Labels, list[float | None]] = {up: [float(step not in missed) for step in range(count)]}
+    series: dict[SeriesLabels, list[float | None]] = {up: [float(step not in missed) for step in range(count)]}
     for step in set(range(count)) - missed:
         for labels, value in samples(timeline.upstreams[step], timeline.groups[step]).items():
             name, *own = labels

@@ -47,7 +47,13 @@ def state_of(
     status = {True: Status.LIVE, False: Status.IDLE, None: Status.UNKNOWN}[live]
     work = Maintenance(until=2e9) if in_maintenance else None
     stream = stream_state(label, upstream=upstream, status=status, live=live, expected=True, maintenance=work)
-    return upstream_state([stream], upstream=upstream, answering=answering, poll_interval_seconds=4.0)
+    return upstream_state(
+        [stream],
+        upstream=upstream,
+        answering=answering,
+        poll_interval_seconds=4.0,
+        maintained_streams={} if work is None else {label: work},
+    )
 
 
 def publish(served: ServedApp, main: UpstreamState, backup: UpstreamState) -> None:

@@ -185,8 +185,9 @@ def test_streams_in_maintenance_are_not_needed(
     groups = Groups(tmp_path, f"need: {need}")
     for upstream in ("edge-a", "edge-b"):
         work = WORK if upstream in in_maintenance else None
-        of_stream, of_upstream = (None, work) if whole_upstream else (work, None)
-        groups.publish(upstream, stream(False, expected=True, maintenance=of_stream), maintenance=of_upstream)
+        of_streams = {"maintained_streams": {"live/final": work} if work else {}}
+        in_force: dict[str, Any] = {"maintenance": work} if whole_upstream else of_streams
+        groups.publish(upstream, stream(False, expected=True), **in_force)
     assert groups.samples()["needed_streams"] == needed
     assert groups.state.is_required is (needed > 0)
 

@@ -60,8 +60,8 @@ class GroupHarness:
             live=live,
             expected=True,
             health_score_ratio=score,
-            maintenance=self.maintenance.get(upstream),
         )
+        work = self.maintenance.get(upstream)
         self.running.store.publish(
             UpstreamState(
                 platform="storm",
@@ -72,6 +72,7 @@ class GroupHarness:
                 answering=answering,
                 poll_interval_seconds=INTERVAL,
                 streams=(stream,),
+                maintained_streams={} if work is None else {"main": work},
             )
         )
         await run_event_loop()
@@ -202,7 +203,7 @@ async def test_stream_in_maintenance_loses_no_redundancy(tmp_path: Path) -> None
     async with group_harness(tmp_path) as groups:
         groups.maintenance["edge-a"] = Maintenance(until=1e12)
         await groups.pass_time(180, False, True)
-        assert groups.firing() == {f"{OFFLINE} edge-a warning"}
+        assert groups.firing() == {f"{OFFLINE} edge-a warning", "StreamMaintenance edge-a none"}
         groups.maintenance["edge-b"] = Maintenance(until=1e12)
         await groups.pass_time(180, False, False)
         assert {alert for alert in groups.firing() if "final" in alert} == set()
