@@ -15,7 +15,7 @@ _NOT_SAVED: Final = "warning: not saved; a restart of the exporter ends this mai
 _EXIT_CODES = "Exit codes: 0 success, 1 refused or failed, 2 usage error."
 _EPILOG = f"""\
 While a window is active, Alertmanager (with the inhibit rules of alerts/alertmanager.example.yaml) and webhooks do not
-notify about alerts of the stream, or of the upstream and all of its streams. What still fires four minutes after its
+notify about alerts of the stream, or of the upstream and all of its streams. What still fires six minutes after its
 end is notified then. Starting and ending need --web.enable-lifecycle on the exporter.
 
 With several exporters (replicas, shards), run the command for each of them, or configure the windows.

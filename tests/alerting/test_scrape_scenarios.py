@@ -304,11 +304,11 @@ def test_maintenance_fires_at_once_and_ends_at_once_despite_failed_scrapes(
     steady = range(1200 + late, 1500, EVALUATION)
     expected.fires_at(of_stream, *steady).fires_at(of_upstream, *steady)
     later = late + (150 if nth else 0)
-    kept = 240 + EVALUATION
-    expected.fires_at(of_upstream, 1710).is_silent_at(of_upstream, 1500 + later + kept)
-    expected.fires_at(of_stream, 2010).is_silent_at(of_stream, 1800 + later + kept)
+    kept = 360 + EVALUATION
+    expected.fires_at(of_upstream, 1830).is_silent_at(of_upstream, 1500 + later + kept)
+    expected.fires_at(of_stream, 2130).is_silent_at(of_stream, 1800 + later + kept)
     target = Target(instance="a:1", facts=facts, misses=every(nth) if nth else never)
-    run(tmp_path, [target], expected, scrape, 2400, {"StreamMaintenance"})
+    run(tmp_path, [target], expected, scrape, 2700, {"StreamMaintenance"})
 
 
 # -- failing upstreams -------------------------------------------------------------------------------------------------

@@ -355,7 +355,7 @@ async def test_published_maintenance_holds_back_notifications_until_it_ends(fact
             assert "StreamMaintenance" in running.states()
             assert receiver.bodies == []
             await running.publish(UNHEALTHY)
-            await pass_tick(clock, 200)
+            await pass_tick(clock, 320)
             assert receiver.bodies == [], "StreamMaintenance is kept firing"
             await pass_tick(clock, 50)
             await running.publish(UNHEALTHY)

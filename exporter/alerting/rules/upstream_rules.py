@@ -22,7 +22,7 @@ from exporter.alerting.rules.rule import (
 )
 
 MAINTENANCE = "StreamMaintenance"
-MAINTENANCE_KEEP_FIRING_SECONDS = 4 * MINUTE
+MAINTENANCE_KEEP_FIRING_SECONDS = 6 * MINUTE
 """Longer than any alert that pages: otherwise work that ends as soon as the stream is back would page."""
 
 UPSTREAM_OPERANDS = (
@@ -270,7 +270,7 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         unit=Unit.FLAG,
         labels=("stream",),
         rationale="It only inhibits the other alerts of the stream, or of the upstream and all of its streams: those "
-        "that are firing are not resolved, and those that still fire four minutes after the window are reported then. "
+        "that are firing are not resolved, and those that still fire six minutes after the window are reported then. "
         "By that time, the alerts of streams that have recovered are over. It needs no evidence, so it also fires "
         "while the upstream is not answering.",
     ),
