@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import structlog
 
 from exporter.config.groups import GroupMember as MemberSettings
 from exporter.config.groups import GroupSettings
@@ -14,6 +16,11 @@ from exporter.polling.expected_hours import ExpectedHours
 from exporter.runtime.clock import Clock, Instant
 from exporter.sharding import SINGLE, GroupShards, Shard
 from exporter.store import Store
+
+log = structlog.get_logger()
+
+UNMATCHED_SECONDS = 600.0
+"""Time after which a member that its answering upstream has never served is logged, because its name may be wrong."""
 
 
 def group_shards(groups: Iterable[GroupSettings]) -> GroupShards:
@@ -34,13 +41,30 @@ class _TrackedGroup:
         self.expected_hours = None if settings.expected is None else ExpectedHours(settings, started_at, calendars)
         self.members = tuple(_unknown_member(member, platforms[member.upstream]) for member in settings.streams)
         self.state: GroupState | None = None
+        self._unmatched_since: dict[tuple[str, str], float | None] = {}
+        """By upstream and stream: since when the upstream answers without having served it (steady seconds)."""
 
-    def read_upstream(self, upstream: str, state: UpstreamState | None, streams: Mapping[str, StreamState]) -> None:
+    def read_upstream(
+        self, upstream: str, state: UpstreamState | None, streams: Mapping[str, StreamState], now: Instant
+    ) -> None:
         """Read the members of one upstream. ``streams``: its streams in groups, by label."""
+        for member in self.members:
+            place = (member.upstream, member.stream)
+            if member.upstream == upstream and state is not None and state.answering:
+                is_served = member.stream in streams
+                if is_served or place not in self._unmatched_since:
+                    self._unmatched_since[place] = None if is_served else now.steady
         self.members = tuple(
             _read_member(member, state, streams.get(member.stream)) if member.upstream == upstream else member
             for member in self.members
         )
+
+    def take_unmatched(self, now: Instant) -> Iterator[tuple[str, str]]:
+        """Yield each member that its upstream has not served for ``UNMATCHED_SECONDS``, once."""
+        for place, since in self._unmatched_since.items():
+            if since is not None and now.steady >= since + UNMATCHED_SECONDS:
+                self._unmatched_since[place] = None
+                yield place
 
     def update(self, now: Instant) -> GroupState:
         """Return the current state: the same object while nothing has changed."""
@@ -93,6 +117,14 @@ class GroupTracker:
     def refresh(self) -> None:
         """Update expectations that change with time, and publish the states if one has changed."""
         now = self._clock.instant()
+        for group in self._groups:
+            for upstream, stream in group.take_unmatched(now):
+                log.warning(
+                    "stream of a group is unknown to its upstream; check its name",
+                    group=group.settings.name,
+                    upstream=upstream,
+                    stream=stream,
+                )
         states = tuple(group.update(now) for group in self._groups)
         served = self._store.groups()
         if len(states) != len(served) or any(state is not other for state, other in zip(states, served, strict=True)):
@@ -112,7 +144,7 @@ class GroupTracker:
                 streams[label] = stream
         for group in self._groups:
             if upstream in group.upstreams:
-                group.read_upstream(upstream, state, streams)
+                group.read_upstream(upstream, state, streams, self._clock.instant())
 
 
 def _unknown_member(settings: MemberSettings, platform: str) -> GroupMember:

@@ -24,12 +24,14 @@ def build_report(
     span: Span,
     *,
     viewers: Sequence[Viewers] = (),
+    expectation: Sequence[Segment] = (),
     generated_at: float,
     started_at: float,
 ) -> Report:
     """Return the report on these timelines.
 
-    ``viewers``: of all streams of an upstream or group together. ``started_at``: when recording began.
+    ``viewers``: of all streams of an upstream or group together. ``expectation``: when the group was expected; without
+    it, the expectations of its streams count. ``started_at``: when recording began.
     """
     incidents = _Incidents()
     rows: list[Row] = []
@@ -48,7 +50,7 @@ def build_report(
             incidents.add(found)
             _add_figures(total, figures)
     if is_group:
-        total, found = _assess(members, subject.needed, span)
+        total, found = _assess(members, subject.needed, span, expectation)
         incidents.add(found)
     if subject.scope is not Scope.STREAM:
         total.peak = _find_peak(viewers, span)
@@ -149,9 +151,14 @@ class _Members:
         self.not_live_since: list[float | None] = [start] * count
         self._facts: defaultdict[tuple[str, bool | None], int] = defaultdict(int)
         self._recorded = 0
+        self._expectation: Segment | None = None
+        """The group's own expectation; None: not recorded."""
 
     def apply(self, change: _Change) -> None:
-        """Apply a change."""
+        """Apply a change. The one after the last member is the group's own expectation."""
+        if change.member == self._count:
+            self._expectation = change.segment
+            return
         for segment, step in ((self.segments[change.member], -1), (change.segment, 1)):
             if segment is not None:
                 self._recorded += step
@@ -164,6 +171,11 @@ class _Members:
     def is_recorded(self) -> bool:
         """Whether anything is known about any member."""
         return self._recorded > 0
+
+    @property
+    def expected(self) -> bool | None:
+        """Whether the group is expected; None if unknown."""
+        return self.any("expected") if self._expectation is None else self._expectation.expected
 
     def enough(self, fact: str) -> bool | None:
         """Return whether enough members have the fact; None if members whose fact is unknown decide that."""
@@ -194,18 +206,21 @@ def _slices(
         yield start, span.end, applied
 
 
-def _assess(timelines: Sequence[StreamTimeline], needed: int, span: Span) -> tuple[Figures, list[Incident]]:
+def _assess(
+    timelines: Sequence[StreamTimeline], needed: int, span: Span, expectation: Sequence[Segment] = ()
+) -> tuple[Figures, list[Incident]]:
     """Return figures and incidents of a group of streams, of which ``needed`` must be live.
 
     A single stream is a group of one.
     """
+    own = StreamTimeline(StreamKey("", ""), expectation)
     figures = Figures()
     members = _Members(len(timelines), needed, span.start)
-    changes = _changes(timelines, span)
+    changes = _changes([*timelines, own], span)
     incidents: list[Incident] = []
     current: Incident | None = None
     for start, end, applied in _slices(members, changes, span):
-        live, expected = members.enough("live"), members.any("expected")
+        live, expected = members.enough("live"), members.expected
         if members.is_recorded and figures.recorded_since is None:
             figures.recorded_since = start
         _add_seconds(figures.seconds, members, live, expected, end - start)
@@ -217,7 +232,8 @@ def _assess(timelines: Sequence[StreamTimeline], needed: int, span: Span) -> tup
             incidents.append(current)
             _add_causes(current, timelines, members, range(len(timelines)))
         else:
-            _add_causes(current, timelines, members, (change.member for change in applied))
+            changed = (change.member for change in applied if change.member < len(timelines))
+            _add_causes(current, timelines, members, changed)
         current.end = end
         current.off_air += end - start if live is False else 0.0
         current.unknown += end - start if live is None else 0.0

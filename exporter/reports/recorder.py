@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from exporter.metrics.text_format import label_value
-from exporter.model import StreamState, UpstreamState
+from exporter.model import GroupState, StreamState, UpstreamState
 from exporter.reports.timeline import Segment, StreamKey, StreamTimeline, Viewers
 from exporter.reports.viewer_counts import ViewerCounts
 from exporter.runtime.clock import Clock, Instant
@@ -108,6 +108,7 @@ class Recorder:
         self._groups: dict[str, tuple[StreamKey, ...]] = {}
         self._members: frozenset[StreamKey] = frozenset()
         self._group_viewers: dict[str, ViewerCounts] = {}
+        self._group_expectations: dict[str, _Track] = {}
         self._upstream_viewers: dict[str, ViewerCounts] = {}
         self._tracks: dict[str, dict[str, _Track]] = {}
         self._count = 0
@@ -137,6 +138,16 @@ class Recorder:
                 self._note_totals(upstream, None, now)
         self._trim_all(now)
 
+    def record_groups(self, groups: Sequence[GroupState], now: Instant) -> None:
+        """Record when these groups are expected; no other group is served any more."""
+        current = {group.group: group.expected for group in groups}
+        for name in self._group_expectations.keys() | current.keys():
+            track = self._group_expectations.setdefault(name, _Track())
+            expected = current.get(name)
+            flags = _CLOSED if name not in current else 0 if expected is None else 1 + expected
+            if flags != track.flags:
+                track.add_segment(now.steady, flags, _NO_RESTARTS, 0)
+
     def watch(self, key: StreamKey) -> None:
         """Record this stream from its next state on, although it is neither configured nor in a group."""
         self._on_demand.pop(key, None)
@@ -152,6 +163,9 @@ class Recorder:
                 if track.flags != _CLOSED:
                     track.add_segment(since, _UNKNOWN, _NO_RESTARTS, cause)
                     track.note_viewers(minute, None)
+        for track in self._group_expectations.values():
+            if track.flags != _CLOSED:
+                track.add_segment(since, _UNKNOWN, _NO_RESTARTS, cause)
         for total in (*self._upstream_viewers.values(), *self._group_viewers.values()):
             total.note(minute, None)
 
@@ -267,6 +281,10 @@ class Recorder:
                 self._upstream_viewers.pop(upstream, None)
         for total in totals:
             total.trim(oldest_minute, max_counts)
+        for name, track in list(self._group_expectations.items()):
+            track.trim(horizon, max_segments)
+            if track.flags == _CLOSED and _last_start(track.segments) <= horizon:
+                del self._group_expectations[name]
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -311,6 +329,11 @@ class Recorder:
             )
             found.append(segment)
         return found
+
+    def read_group_expectation(self, group: str) -> Sequence[Segment]:
+        """Return when a group was expected."""
+        track = self._group_expectations.get(group)
+        return [] if track is None else self._read_segments(track, self._clock.instant())
 
     def read_group_viewers(self, group: str) -> Sequence[Viewers]:
         """Return the viewers of a group's members together."""

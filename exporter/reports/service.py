@@ -17,7 +17,7 @@ from exporter.metrics.text_format import label_value
 from exporter.model import UpstreamState
 from exporter.reports.recorder import BITRATE_RULE, Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
-from exporter.reports.timeline import StreamKey, Viewers
+from exporter.reports.timeline import Segment, StreamKey, Viewers
 from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 from exporter.store import Store
@@ -57,6 +57,7 @@ class Reports:
         # not in the worker, because no thread may start before the allocator is tuned
         self._recorder.configure(*self._read_settings(settings), clock.instant())
         store.subscribe(self._on_publish)
+        store.subscribe_groups(self._on_publish_groups)
 
     def apply(self, settings: Settings) -> None:
         """Apply new settings; what is recorded stays."""
@@ -83,6 +84,12 @@ class Reports:
     def _on_publish(self, state: UpstreamState) -> None:
         self._note_suspension()
         self._submit(self._recorder.record, state, self._threshold, self._clock.instant())
+        if self._store.groups():
+            # again, because a suspension ends what was recorded
+            self._on_publish_groups()
+
+    def _on_publish_groups(self) -> None:
+        self._submit(self._recorder.record_groups, self._store.groups(), self._clock.instant())
 
     def _note_suspension(self) -> None:
         before = self._last_beat
@@ -170,8 +177,10 @@ class Reports:
                 raise UnknownSubjectError("stream not found")
             recorder.watch(keys[0])
         viewers: Sequence[Viewers] = ()
+        expectation: Sequence[Segment] = ()
         if subject.scope is Scope.GROUP:
             viewers = recorder.read_group_viewers(subject.name)
+            expectation = recorder.read_group_expectation(subject.name)
         elif subject.scope is Scope.UPSTREAM:
             viewers = recorder.read_upstream_viewers(subject.name)
         # imported only for the first report, to save memory
@@ -182,6 +191,7 @@ class Reports:
             recorder.read(keys),
             span,
             viewers=viewers,
+            expectation=expectation,
             generated_at=self._clock.now(),
             started_at=recorder.started_at,
         )

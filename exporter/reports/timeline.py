@@ -58,6 +58,9 @@ class Timeline(Protocol):
     def recorded_streams(self, upstream: str) -> Sequence[StreamKey]:
         """Return the recorded streams of an upstream."""
 
+    def read_group_expectation(self, group: str) -> Sequence[Segment]:
+        """Return when a group was expected."""
+
     def read_group_viewers(self, group: str) -> Sequence[Viewers]:
         """Return the viewers of a group's members together."""
 

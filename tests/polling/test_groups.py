@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog.testing
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.cli.settings import load_settings
@@ -82,6 +83,23 @@ class Groups:
             for sample in family.samples
             if sample.name.startswith("stream_group_") and sample.labels["group"] == "final"
         }
+
+
+def test_member_that_its_upstream_has_never_served_is_logged_once(tmp_path: Path) -> None:
+    groups = Groups(tmp_path)
+    with structlog.testing.capture_logs() as logs:
+        for minute in range(30):
+            groups.publish("edge-a", stream(True), answering=True)
+            groups.publish("edge-b", answering=minute >= 5)
+            groups.clock.advance(60)
+            groups.tracker.refresh()
+            assert bool(logs) is (minute >= 14)
+        # a stream that was served once has the right name
+        groups.publish("edge-a", answering=True)
+        groups.clock.advance(3600)
+        groups.tracker.refresh()
+    (entry,) = logs
+    assert (entry["group"], entry["upstream"], entry["stream"]) == ("final", "edge-b", "live/final")
 
 
 def test_series_of_a_group(tmp_path: Path) -> None:

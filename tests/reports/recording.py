@@ -7,6 +7,7 @@ from typing import Any
 
 from exporter.model import (
     AlertOverrides,
+    GroupState,
     HealthReason,
     Identity,
     Reason,
@@ -19,7 +20,7 @@ from exporter.reports.assessment import build_report
 from exporter.reports.presentation import report_entry
 from exporter.reports.recorder import Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
-from exporter.reports.timeline import StreamKey, Viewers
+from exporter.reports.timeline import Segment, StreamKey, Viewers
 from tests.fake_clock import FakeClock
 
 EDGE = "edge"
@@ -102,6 +103,11 @@ class Recording:
         state = upstream(*streams, name=name, answering=answering, reason=reason)
         self.recorder.record(state, threshold, self.clock.instant())
 
+    def publish_group(self, *, expected: bool | None) -> None:
+        """Publish the state of the group ``final``."""
+        state = GroupState(group="final", need=1, members=(), expected=expected)
+        self.recorder.record_groups([state], self.clock.instant())
+
     def minutes(self, minutes: float, *streams: StreamState, **facts: Any) -> None:
         """Publish a state now, and let time pass; without a stream, only let time pass."""
         if streams or facts:
@@ -123,6 +129,7 @@ class Recording:
         """
         keys = [_key(name) for name in names or ("main",)]
         viewers: Sequence[Viewers] = ()
+        expectation: Sequence[Segment] = ()
         subject = Subject(scope=Scope.STREAM, name=keys[0].upstream, stream=keys[0].stream)
         if group is not None:
             subject = Subject(scope=Scope.GROUP, name="final", needed=group, roles=roles)
@@ -132,12 +139,14 @@ class Recording:
             viewers = self.recorder.read_upstream_viewers(EDGE)
         elif group is not None:
             viewers = self.recorder.read_group_viewers("final")
+            expectation = self.recorder.read_group_expectation("final")
         span = Span(BEGIN + 60 * start, self.clock.now() if end is None else BEGIN + 60 * end)
         return build_report(
             subject,
             self.recorder.read(keys),
             span,
             viewers=viewers,
+            expectation=expectation,
             generated_at=self.clock.now(),
             started_at=self.recorder.started_at,
         )

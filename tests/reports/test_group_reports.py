@@ -47,6 +47,27 @@ def test_group_is_expected_while_a_member_is() -> None:
     assert made.entry(MAIN, BACKUP, group=1)["expected_minutes"] == 10.0
 
 
+def test_expectation_of_a_group_outweighs_those_of_its_members() -> None:
+    made = Recording()
+    made.publish_group(expected=False)
+    made.minutes(10, *both(False, False))
+    made.publish_group(expected=True)
+    made.minutes(5, *both(False, False, expected=False))
+    made.publish_group(expected=None)
+    made.minutes(7, *both(False, False))
+    entry = made.entry(MAIN, BACKUP, group=1)
+    assert (entry["expected_minutes"], entry["off_air_while_expected_minutes"]) == (5.0, 5.0)
+    assert [incident["minutes"] for incident in entry["incidents"]] == [5.0]
+
+
+def test_expectation_of_a_group_is_unknown_while_the_exporter_is_suspended() -> None:
+    made = Recording()
+    made.publish_group(expected=True)
+    made.minutes(10, *both(True, True))
+    made.recorder.note_suspension(made.clock.monotonic() - 240)
+    assert made.entry(MAIN, BACKUP, group=1)["expected_minutes"] == 6.0
+
+
 def test_incident_of_a_group_names_the_members_in_order() -> None:
     made = Recording()
     made.minutes(10, *both(True, True))
