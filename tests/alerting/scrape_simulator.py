@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests import yaml_text
 from tests.alerting.promtool import ALERTS, assert_tests_pass, rule_group
 
@@ -18,6 +20,10 @@ GRID = 5
 """Seconds between the samples that promtool reads; scrapes fall on this grid."""
 EVALUATION = 30
 """Seconds between evaluations."""
+every_scrape_interval = pytest.mark.parametrize(
+    "scrape", [60, pytest.param(30, marks=pytest.mark.soak), pytest.param(15, marks=pytest.mark.soak)]
+)
+"""Seconds between scrapes; ``make soak PART=scenarios`` runs those other than the default."""
 JOB = "stream-exporter"
 
 Facts = Mapping[str, float]

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerting.scrape_simulator import EVALUATION, Expectations, Facts, Target, check_alerts, every
+from tests.alerting.scrape_simulator import (
+    EVALUATION,
+    Expectations,
+    Facts,
+    Target,
+    check_alerts,
+    every,
+    every_scrape_interval,
+)
 from tests.alerting.test_scrape_scenarios import stream, upstream
 
 pytestmark = pytest.mark.real
@@ -24,7 +32,6 @@ ALERTS = {
 }
 DOWN, LOST = "StreamGroupDown", "StreamGroupRedundancyLost"
 DIES = 600
-every_scrape_interval = pytest.mark.parametrize("scrape", [15, 30, 60])
 Live = bool | None
 
 

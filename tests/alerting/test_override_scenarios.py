@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.alerting.scrape_simulator import EVALUATION, Expectations, Facts, Target, check_alerts, every, never
-from tests.alerting.test_scrape_scenarios import PRESENCE, QUALITY, every_scrape_interval, run, stream, upstream
+from tests.alerting.scrape_simulator import (
+    EVALUATION,
+    Expectations,
+    Facts,
+    Target,
+    check_alerts,
+    every,
+    every_scrape_interval,
+    never,
+)
+from tests.alerting.test_scrape_scenarios import PRESENCE, QUALITY, run, stream, upstream
 
 pytestmark = pytest.mark.real
 

@@ -25,6 +25,7 @@ from tests.alerting.scrape_simulator import (
     Target,
     check_alerts,
     every,
+    every_scrape_interval,
     never,
 )
 
@@ -50,7 +51,6 @@ QUALITY = {"StreamBitrateLow", "StreamBitrateCritical", "StreamIngestStalled", "
 BUDGET = {rule.name for rule in SLO_RULES}
 EDGE = ConfiguredUpstream("storm", "edge")
 OFFLINE = "StreamExpectedOffline/edge/main"
-every_scrape_interval = pytest.mark.parametrize("scrape", SCRAPES)
 
 Bool = Callable[[int], bool]
 
