@@ -241,12 +241,14 @@ def assert_firing(
         for matcher, found in expected.items()
     ]
     step = f"{SCRAPE_SECONDS:g}s"
+    series = scrapes.input_series()
     document = {
         "rule_files": ["alerts.yaml", str(ALERTS / "stream-recordings.yaml")],
         "evaluation_interval": step,
-        "tests": [{"interval": step, "input_series": scrapes.input_series(), "promql_expr_test": tests}],
+        "tests": [{"interval": step, "input_series": series, "promql_expr_test": tests}],
     }
     # JSON is valid YAML, and much faster to write
-    (folder / "alerts.yaml").write_text(json.dumps(rule_group(set(alerts))))
+    inputs = " ".join(each["series"] for each in series)
+    (folder / "alerts.yaml").write_text(json.dumps(rule_group(set(alerts), inputs=inputs)))
     (folder / "tests.yaml").write_text(json.dumps(document))
     assert_tests_pass(folder / "tests.yaml")

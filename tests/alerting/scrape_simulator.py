@@ -152,10 +152,10 @@ def check_alerts(
     grid: int = GRID,
 ) -> None:
     """Evaluate alerts on simulated scrapes. ``rules``, ``recordings``: rule files (default: the committed ones)."""
-    group = rule_group(alerts, rules)
-    (folder / "alerts.yaml").write_text(yaml_text.render_quickly(group))
     (folder / "recordings.yaml").write_text(recordings or (ALERTS / "stream-recordings.yaml").read_text())
     series = [found for target in targets for found in target.series(scrape_interval, duration, grid)]
+    group = rule_group(alerts, rules, inputs=" ".join(name for name, _ in series))
+    (folder / "alerts.yaml").write_text(yaml_text.render_quickly(group))
     document = {
         "rule_files": ["alerts.yaml", "recordings.yaml"],
         "evaluation_interval": f"{evaluation}s",

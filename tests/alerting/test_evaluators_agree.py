@@ -43,7 +43,7 @@ from exporter.model import (
 from exporter.polling.overrides import override_rows
 from exporter.runtime.clock import Instant
 from tests import yaml_text
-from tests.alerting.promtool import assert_tests_pass
+from tests.alerting.promtool import assert_tests_pass, rule_group
 from tests.metrics.generated_views import rendered
 
 pytestmark = pytest.mark.real
@@ -57,6 +57,7 @@ RULES = rules_in_force(
     time_scale=SCALE,
 )
 """Two restarts or changes happen by chance; six hardly ever do."""
+RULE_FILE = alerts_file(RULES, Dialect(time_scale=SCALE))
 STREAMS = ("plain", 'odd "name" \\ {x}', "third")
 
 Facts = dict[str, Any]
@@ -343,9 +344,7 @@ def alerts_of(evaluator: Evaluator, hidden: Collection[str]) -> list[dict[str, A
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("timeline")
-    (folder / "rules.yaml").write_text(alerts_file(RULES, Dialect(time_scale=SCALE)))
-    return folder
+    return tmp_path_factory.mktemp("timeline")
 
 
 SETTINGS = settings(
@@ -475,6 +474,9 @@ def assert_same_alerts(
         ],
         "promql_expr_test": expected,
     }
+    names = {active.rule.name for active in RULES}
+    rules = rule_group(names, RULE_FILE, inputs=" ".join(dict(labels)["__name__"] for labels in series))
+    (folder / "rules.yaml").write_text(yaml_text.render_quickly(rules))
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{STEP}s", "tests": [test]}
     (folder / "test.yaml").write_text(yaml_text.render_quickly(document))
     assert_tests_pass(folder / "test.yaml")

@@ -29,7 +29,7 @@ from exporter.polling.groups import GroupTracker, group_shards
 from exporter.runtime.clock import Instant
 from exporter.store import Store
 from tests import yaml_text
-from tests.alerting.promtool import assert_tests_pass
+from tests.alerting.promtool import assert_tests_pass, rule_group
 from tests.alerting.test_evaluators_agree import (
     SCALE,
     SETTINGS,
@@ -54,6 +54,7 @@ COMPARED = {
     "StreamPacketLossCritical",
 }
 RULES = [active for active in rules_in_force(owners=[Owner.BOTH], time_scale=SCALE) if active.rule.name in COMPARED]
+RULE_FILE = alerts_file(RULES, Dialect(time_scale=SCALE))
 CONFIGURATION = """
 upstreams:
   - {name: edge-a, platform: storm, url: "http://127.0.0.1:1", streams: [{application: live, key: a}]}
@@ -201,9 +202,7 @@ def alerts_of(evaluator: Evaluator, *, only_groups: bool) -> list[dict[str, Any]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("groups")
-    (folder / "rules.yaml").write_text(alerts_file(RULES, Dialect(time_scale=SCALE)))
-    return folder
+    return tmp_path_factory.mktemp("groups")
 
 
 def assert_same_alerts(
@@ -234,8 +233,11 @@ def assert_same_alerts(
         ],
         "promql_expr_test": expected,
     }
+    names = {active.rule.name for active in RULES}
+    rules = rule_group(names, RULE_FILE, inputs=" ".join(dict(labels)["__name__"] for labels in series))
+    (folder / "rules.yaml").write_text(yaml_text.render_quickly(rules))
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{STEP}s", "tests": [test]}
-    (folder / "test.yaml").write_text(yaml_text.render(document))
+    (folder / "test.yaml").write_text(yaml_text.render_quickly(document))
     assert_tests_pass(folder / "test.yaml")
 
 
