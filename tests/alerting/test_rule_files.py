@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ def test_committed_trap_tests_pass() -> None:
     assert_tests_pass(ALERTS / "tests" / "traps.yaml")
 
 
+ANNOTATED_CASES = ("fires on time", "escalates on time", "two instances raise one alert")
+"""Cases whose annotations are compared too; these take promtool most of the time, and are the same in the others."""
 LABELLED_CASES = ("fires on time", "escalates on time", "two instances disagree")
 
 
@@ -146,18 +149,41 @@ def with_configured_label(test: dict[str, Any]) -> dict[str, Any]:
     return {**test, "input_series": series, "alert_rule_test": alerts}
 
 
+def without_annotations(test: dict[str, Any]) -> dict[str, Any]:
+    """Return a promtool test of a rule file without annotations."""
+    alerts = [
+        {**expected, "exp_alerts": [{"exp_labels": alert["exp_labels"]} for alert in expected["exp_alerts"]]}
+        for expected in test["alert_rule_test"]
+    ]
+    return {**test, "alert_rule_test": alerts}
+
+
+OTHER_INTERVALS = ("rules-15s.yaml", "rules-30s.yaml")
+"""Tests with other scrape intervals than the default; ``make soak PART=scenarios`` runs them."""
+
+
 @pytest.mark.real
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param([file for file in rule_cases.FILES if file not in OTHER_INTERVALS], id="default interval"),
+        pytest.param(OTHER_INTERVALS, id="scenarios of other intervals", marks=pytest.mark.soak),
+    ],
+)
 @pytest.mark.parametrize("rule", [rule.name for rule in RULES if rule.owner is not Owner.SIDECAR])
-def test_promtool_tests_of_rule_pass(rule: str, tmp_path: Path) -> None:
+def test_promtool_tests_of_rule_pass(rule: str, files: Sequence[str], tmp_path: Path) -> None:
     """In some of the cases, the upstreams have configured labels."""
-    for file in rule_cases.FILES:
+    for file in files:
         tests = [
             with_configured_label(test) if test["name"].endswith(LABELLED_CASES) else test
             for test in cases_in(file)
             if test["name"].startswith(f"{rule} ")
         ]
-        if tests:
-            assert_alert_tests_pass(rule_cases.document(file, tests), [rule], tmp_path)
+        annotated = [test for test in tests if test["name"].endswith(ANNOTATED_CASES)]
+        plain = [without_annotations(test) for test in tests if test not in annotated]
+        for some in filter(None, (annotated, plain)):
+            document = rule_cases.document(file, some)
+            assert_alert_tests_pass(document, [rule], tmp_path, with_annotations=some is annotated)
 
 
 # -- contents ----------------------------------------------------------------------------------------------------------
