@@ -12,6 +12,7 @@ from typing import Annotated, Any, Union
 import yaml
 from pydantic import (
     AfterValidator,
+    BaseModel,
     BeforeValidator,
     Discriminator,
     Field,
@@ -295,9 +296,18 @@ def settings_class(schema: ConfigSchema) -> type[Settings]:
     field = Settings.model_fields["upstreams"]
     upstreams = Annotated[tuple[item, ...], AfterValidator(_require_upstreams)]
     built = create_model("Settings", __base__=Settings, upstreams=(upstreams, Field(description=field.description)))
-    # only needed to nest the model in another one, and takes 0.3 MB
-    del built.__pydantic_core_schema__
+    _drop_schemas()
     return built
+
+
+def _drop_schemas() -> None:
+    """Drop the schemas of all settings classes, 0.7 MB; pydantic makes them again to nest a class in another one."""
+    classes: list[type[BaseModel]] = [Section, Settings]
+    while classes:
+        found = classes.pop()
+        classes += found.__subclasses__()
+        if "__pydantic_core_schema__" in vars(found):
+            del found.__pydantic_core_schema__
 
 
 def _platform_tag(upstream: Any) -> str:

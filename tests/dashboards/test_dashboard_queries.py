@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.metrics.families.group_families import GROUP_FAMILIES
 from tests.dashboards.dashboard_files import TIMES, Json, Target, fill_variables, read_dashboards, targets, variables
 from tests.dashboards.fast_forward import STEP_SECONDS
 from tests.dashboards.prometheus_history import INSTANCE, JOB, History, history
@@ -182,8 +183,12 @@ def selected_by_rules() -> set[tuple[str, str]]:
     return selected
 
 
-NOT_IN_THE_HISTORY = {"stream_former_label", "stream_upstream_retired", "stream_alert_threshold", "stream_alert_off"}
-"""Metrics of renamed streams, retired upstreams and overrides of rules, which the data does not contain."""
+NOT_IN_THE_HISTORY = {
+    "stream_former_label", "stream_upstream_retired", "stream_maintenance", "stream_alert_threshold",
+    "stream_alert_off", "stream_upstream_calendar_readable", "stream_upstream_calendar_last_success_timestamp_seconds",
+    *(family.name for family in GROUP_FAMILIES),
+}  # fmt: skip
+"""Metrics of renamed streams, retired upstreams and of what the configuration of the history does not have."""
 
 
 def test_every_metric_and_label_of_the_rules_is_exposed(known: History) -> None:

@@ -28,6 +28,9 @@ ABSENT = {
     # not configured
     "stream_alert_threshold": "no rule has another threshold for a stream",
     "stream_alert_off": "no rule is switched off",
+    "stream_maintenance": "there is no planned work",
+    "stream_upstream_calendar_readable": "no stream has an event calendar",
+    "stream_upstream_calendar_last_success_timestamp_seconds": "as above",
     # not from these platforms
     "stream_system_clients": "Storm reports it only for single streams, and the demo uses the list",
 }
