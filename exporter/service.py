@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 import structlog
 
 from exporter.alerting import DEFAULT_RUNBOOK_URL
-from exporter.alerting.affected_rules import excluded_family_warnings
 from exporter.alerting.self_metrics import SidecarMetrics
-from exporter.alerting.sidecar import Sidecar
+from exporter.alerting.sidecar_gate import SidecarGate
 from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.section import Section
@@ -95,7 +94,7 @@ class Service:
         self._groups = GroupTracker(self.store, self.clock, self._started_at, self.calendars, shard)
         self._group_shards = settings, group_shards(settings.groups)
         self._probe_metrics = PollingMetrics(FamilyRegistry())
-        self.sidecar = Sidecar(
+        self.sidecar = SidecarGate(
             store=self.store,
             clock=self.clock,
             metrics=SidecarMetrics(self.metrics.exporter),
@@ -370,5 +369,10 @@ def _changed_sections(before: Settings, after: Settings) -> Iterator[str]:
 
 
 def _log_warnings(settings: Settings) -> None:
-    for warning in (*settings.warnings, *excluded_family_warnings(settings)):
+    warnings = list(settings.warnings)
+    if any(upstream.exclude_families for upstream in settings.upstreams):
+        from exporter.alerting.affected_rules import excluded_family_warnings
+
+        warnings += excluded_family_warnings(settings)
+    for warning in warnings:
         log.warning("configuration warning", warning=warning)

@@ -164,7 +164,7 @@ class Sidecar:
 
         ``state_folder`` is the folder of the state file, unless ``alerting.state_file`` is set.
         """
-        if not (settings.alertmanagers or settings.webhooks or settings.wave_events.enabled):
+        if not settings.has_receivers:
             await self.stop()
             self._settings = settings
             return

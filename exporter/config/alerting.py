@@ -267,3 +267,8 @@ class AlertingSettings(Section):
         "`state_dir`.",
     )
     wave_events: WaveEvents = Field(default_factory=WaveEvents, description="Writing alerts to WAVE as events.")
+
+    @property
+    def has_receivers(self) -> bool:
+        """Whether the sidecar has anywhere to send alerts, and so runs."""
+        return bool(self.alertmanagers or self.webhooks or self.wave_events.enabled)

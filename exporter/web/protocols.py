@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from exporter.alerting.evaluator import Alert
-from exporter.alerting.payload import AlertFormatter
 from exporter.alerting.rules.active_rules import ActiveRule
-from exporter.alerting.sidecar import Evaluation
 from exporter.config.root import Settings
 from exporter.model import UpstreamState
 from exporter.polling.maintenance import Window
@@ -16,6 +13,12 @@ from exporter.reports.report import Span
 from exporter.reports.service import Format
 from exporter.runtime.clock import Clock
 from exporter.store import Store
+
+if TYPE_CHECKING:
+    # the sidecar's code is imported only if it runs
+    from exporter.alerting.evaluator import Alert
+    from exporter.alerting.payload import AlertFormatter
+    from exporter.alerting.sidecar import Evaluation
 
 
 class Renderer(Protocol):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from exporter.alerting.evaluator import Alert
-from exporter.alerting.payload import AlertFormatter, rfc3339
 from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
 from exporter.model import (
@@ -23,6 +21,11 @@ from exporter.model import (
     StreamState,
     UpstreamState,
 )
+
+if TYPE_CHECKING:
+    # the sidecar's code is imported only if it runs
+    from exporter.alerting.evaluator import Alert
+    from exporter.alerting.payload import AlertFormatter
 
 HEALTH_RULES: Final = frozenset({"StreamUnhealthy", "StreamDegraded"})
 """Rules whose thresholds decide how the page shows a health score."""
@@ -308,6 +311,8 @@ def stream_facts(state: StreamState) -> dict[str, Any]:
 
 def prometheus_alert(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
     """Return an alert in the format of Prometheus' API, with ``keepFiringSince`` once its condition is false."""
+    from exporter.alerting.payload import rfc3339
+
     entry: dict[str, Any] = {
         "labels": formatter.labels(alert),
         "annotations": formatter.annotations(alert),
@@ -322,6 +327,8 @@ def prometheus_alert(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
 
 def alert_entry(alert: Alert, formatter: AlertFormatter) -> dict[str, Any]:
     """Return an alert in the format of Prometheus' API, with ``firedAt`` if it is firing."""
+    from exporter.alerting.payload import rfc3339
+
     entry = prometheus_alert(alert, formatter)
     return entry if alert.fired_at is None else entry | {"firedAt": rfc3339(alert.fired_at)}
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from exporter.alerting.annotations import AnnotationTemplates
-from exporter.alerting.evaluator import Alert, Phase
-from exporter.alerting.payload import NO_TIME, rfc3339
-from exporter.alerting.promql import Dialect, PromQL
 from exporter.alerting.rules import Owner
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.web.json_api import json_response
 from exporter.web.protocols import AlertSource
 from exporter.web.serializers import alert_entry, prometheus_alert
+
+if TYPE_CHECKING:
+    # the sidecar's code is imported only if it runs
+    from exporter.alerting.evaluator import Alert
 
 ALERTS_PATH: Final = "/api/v1/alerts"
 RULES_PATH: Final = "/api/v1/rules"
@@ -71,6 +71,8 @@ class SidecarApi:
         return _success({"groups": [group | self._evaluation()]})
 
     def _rule_entries(self, *, with_alerts: bool) -> list[dict[str, Any]]:
+        from exporter.alerting.evaluator import Phase
+
         sidecar = self._sidecar
         if sidecar.rules is not self._rules:
             # Cached, because rendering the expressions takes some milliseconds.
@@ -96,6 +98,8 @@ class SidecarApi:
 
     def _evaluation(self) -> dict[str, Any]:
         """Return time and duration of the last evaluation; before the first one, the same values as Prometheus."""
+        from exporter.alerting.payload import NO_TIME, rfc3339
+
         last = self._sidecar.last_evaluation
         if last is None:
             return {"evaluationTime": 0.0, "lastEvaluation": NO_TIME}
@@ -104,6 +108,9 @@ class SidecarApi:
 
 def _definition(active: ActiveRule, grade: Grade) -> dict[str, Any]:
     """Return the constant part of a rule's entry. The query is the one that Prometheus would evaluate."""
+    from exporter.alerting.annotations import AnnotationTemplates
+    from exporter.alerting.promql import Dialect, PromQL
+
     dialect = Dialect()
     return {
         "name": active.rule.name,

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from aiohttp.typedefs import Handler, Middleware
 
-from exporter.alerting.sidecar import Sidecar
+from exporter.alerting.sidecar_gate import SidecarGate
 from exporter.cli.demo import exporter_configuration
 from exporter.cli.settings import load_settings
 from exporter.service import Service
@@ -172,8 +172,9 @@ async def _wait_until_settled(service: Service, clock: FastForwardClock) -> None
     raise AssertionError("polls do not complete")
 
 
-def _are_all_alerts_sent(sidecar: Sidecar) -> bool:
-    return not sidecar._new_states and not any(queue.waiting for queue in sidecar._notifier.queues)
+def _are_all_alerts_sent(gate: SidecarGate) -> bool:
+    sidecar = gate.created
+    return sidecar is None or not (sidecar._new_states or any(queue.waiting for queue in sidecar._notifier.queues))
 
 
 def _inject_fault(fleet: Fleet, fault: ScheduledFault, at: float, seconds: float) -> None:

@@ -81,7 +81,9 @@ async def test_stream_probe_has_only_the_analytics_of_its_stream(exporter: Expor
 
 
 async def test_alert_events_are_sent_to_the_configured_upstream(exporter: Exporter) -> None:
-    queue = exporter.service.sidecar._events
+    sidecar = exporter.service.sidecar.created
+    assert sidecar is not None
+    queue = sidecar._events
     assert queue is not None
     queue.add(Alert(AlertKey("StreamStalled", "wave", "hall"), "wave", Phase.FIRING, active_at=1.0, value=1.0), None)
     await exporter.reaches(1, "stream_exporter_wave_events_total", outcome="accepted")
