@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -207,9 +208,14 @@ def test_each_rule_has_exactly_one_evaluator() -> None:
 
 
 def written_rules(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> list[dict[str, Any]]:
-    alerting = AlertingSettings.model_validate(settings)
+    return [rule for rule in all_written_rules(json.dumps(settings), scale) if name in rule.values()]
+
+
+@cache
+def all_written_rules(settings: str, scale: float) -> list[dict[str, Any]]:
+    alerting = AlertingSettings.model_validate(json.loads(settings))
     text = alerts_file(rules_in_force(alerting, time_scale=scale), Dialect(time_scale=scale, slo=alerting.health_slo))
-    return [rule for group in yaml_text.parse(text)["groups"] for rule in group["rules"] if name in rule.values()]
+    return [rule for group in yaml_text.parse(text)["groups"] for rule in group["rules"]]
 
 
 def written_rule(settings: dict[str, Any], name: str, *, scale: float = 1.0) -> dict[str, Any]:
