@@ -16,8 +16,9 @@ from tests.real.alertmanager import Alertmanager, running_alertmanager
 from tests.real.media import NodeMediaServer, running_nms2, running_nms4
 from tests.real.prometheus import Prometheus, running_prometheus
 
-# tests must not fail because the machine is busy
-_UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+# tests must not fail because the machine is busy, or because the first few examples are large
+_SUPPRESSED = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
+_UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": _SUPPRESSED}
 # tests must be reproducible; `make fuzz` looks for new failures
 hypothesis.settings.register_profile("repeatable", derandomize=True, max_examples=50, **_UNHURRIED)
 hypothesis.settings.register_profile("quick", derandomize=True, max_examples=10, **_UNHURRIED)
