@@ -459,6 +459,7 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     excluded: frozenset[str] = frozenset()
     """Names of the stream families excluded from the exposition."""
     labels: Labels = ()
+    """Configured labels, sorted by name."""
     calendars: tuple[CalendarState, ...] = ()
     """One per name; without those whose first read has not finished."""
     overrides: AlertOverrides = NO_OVERRIDES

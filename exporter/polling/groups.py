@@ -9,6 +9,7 @@ import structlog
 from exporter.config.groups import GroupMember as MemberSettings
 from exporter.config.groups import GroupSettings
 from exporter.config.root import Settings
+from exporter.config.upstream import UpstreamSettings
 from exporter.metrics.text_format import label_value
 from exporter.model import GroupMember, GroupState, Status, StreamState, UpstreamState
 from exporter.polling.calendars import Calendars
@@ -34,12 +35,25 @@ class _TrackedGroup:
     """One group over time."""
 
     def __init__(
-        self, settings: GroupSettings, platforms: Mapping[str, str], started_at: Instant, calendars: Calendars
+        self,
+        settings: GroupSettings,
+        upstreams: Mapping[str, UpstreamSettings],
+        started_at: Instant,
+        calendars: Calendars,
     ) -> None:
         self.settings = settings
         self.upstreams = frozenset(member.upstream for member in settings.streams)
         self.expected_hours = None if settings.expected is None else ExpectedHours(settings, started_at, calendars)
-        self.members = tuple(_unknown_member(member, platforms[member.upstream]) for member in settings.streams)
+        self.members = tuple(
+            _unknown_member(member, upstreams[member.upstream].platform) for member in settings.streams
+        )
+        self._streams_with_hours = frozenset(
+            (name, label_value(stream.name or stream.id))
+            for name in self.upstreams
+            for stream in upstreams[name].configured_streams()
+            if stream.expected is not None
+        )
+        """Upstream and label of the streams of these upstreams for which ``expected`` is configured."""
         self.state: GroupState | None = None
         self._unmatched_since: dict[tuple[str, str], float | None] = {}
         """By upstream and stream: since when the upstream answers without having served it (steady seconds)."""
@@ -72,13 +86,22 @@ class _TrackedGroup:
             group=self.settings.name,
             need=self.settings.needed,
             members=self.members,
-            expected=_any_expected(self.members)
-            if self.expected_hours is None
-            else self.expected_hours.is_expected(now),
+            expected=self._is_any_expected() if self.expected_hours is None else self.expected_hours.is_expected(now),
         )
-        if state != self.state:
+        if self.state is None or state != self.state:
             self.state = state
-        return self.state or state
+        return self.state
+
+    def _is_any_expected(self) -> bool | None:
+        """Return whether any member should be live now; None if unknown, or if ``expected`` is configured for none."""
+        expected = {
+            member.expected
+            for member in self.members
+            if member.expected is not None or (member.upstream, member.stream) in self._streams_with_hours
+        }
+        if True in expected:
+            return True
+        return None if None in expected or not expected else False
 
 
 class GroupTracker:
@@ -100,9 +123,9 @@ class GroupTracker:
 
     def configure(self, settings: Settings, shards: GroupShards) -> None:
         """Track the groups of this shard, and publish their states."""
-        platforms = {upstream.name: upstream.platform for upstream in settings.upstreams}
+        upstreams = {upstream.name: upstream for upstream in settings.upstreams}
         self._groups = [
-            _TrackedGroup(group, platforms, self._started_at, self._calendars)
+            _TrackedGroup(group, upstreams, self._started_at, self._calendars)
             for group in settings.groups
             if shards.owns(self._shard, group.name)
         ]
@@ -171,9 +194,3 @@ def _read_member(member: GroupMember, state: UpstreamState | None, stream: Strea
         in_maintenance=state is not None and state.maintenance_of(member.stream) is not None,
         is_awaited=state is None or (state.answering is None and not state.not_owned),
     )
-
-
-def _any_expected(members: Iterable[GroupMember]) -> bool | None:
-    """Return whether any stream should be live now; None if that is known of none of them."""
-    known = [member.expected for member in members if member.expected is not None]
-    return any(known) if known else None

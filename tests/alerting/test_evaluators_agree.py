@@ -11,7 +11,7 @@ resumes them. Both have separate tests.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from exporter.alerting.evaluator import Evaluator, Phase
 from exporter.alerting.promql import Dialect
 from exporter.alerting.rule_files import alerts_file
 from exporter.alerting.rules import RULES_BY_NAME, Owner, Scope
-from exporter.alerting.rules.active_rules import rules_in_force
+from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.config.alerting import AlertingSettings
 from exporter.model import (
     NO_OVERRIDES,
@@ -454,6 +454,29 @@ def test_random_outages_give_the_same_alerts(
     assert_same_alerts(states, states if replica == "same" else [], missed, folder)
 
 
+def assert_rules_agree(
+    folder: Path,
+    active_rules: Sequence[ActiveRule],
+    rule_file: str,
+    series: Mapping[Labels, Sequence[float | None]],
+    expected: Sequence[dict[str, Any]],
+) -> None:
+    """Assert that promtool evaluates the rules in a rule file on these series as expected."""
+    test = {
+        "interval": f"{STEP}s",
+        "input_series": [
+            {"series": selector(dict(labels)), "values": promtool_values(values)} for labels, values in series.items()
+        ],
+        "promql_expr_test": expected,
+    }
+    names = {active.rule.name for active in active_rules}
+    rules = rule_group(names, rule_file, inputs=" ".join(dict(labels)["__name__"] for labels in series))
+    (folder / "rules.yaml").write_text(yaml_text.render_quickly(rules))
+    document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{STEP}s", "tests": [test]}
+    (folder / "test.yaml").write_text(yaml_text.render_quickly(document))
+    assert_tests_pass(folder / "test.yaml")
+
+
 def assert_same_alerts(
     states: Sequence[UpstreamState], other: Sequence[UpstreamState], missed: set[int], folder: Path
 ) -> None:
@@ -467,16 +490,4 @@ def assert_same_alerts(
         expected.append({"expr": shown, "eval_time": f"{step * STEP}s", "exp_samples": alerts_of(evaluator, hidden)})
     note(f"{len(states)} steps, {sum(len(e['exp_samples']) for e in expected)} samples of ALERTS, {missed=}")
     series = series_of(states, "a:1", missed) | series_of(other, "b:1", set())
-    test = {
-        "interval": f"{STEP}s",
-        "input_series": [
-            {"series": selector(dict(labels)), "values": promtool_values(values)} for labels, values in series.items()
-        ],
-        "promql_expr_test": expected,
-    }
-    names = {active.rule.name for active in RULES}
-    rules = rule_group(names, RULE_FILE, inputs=" ".join(dict(labels)["__name__"] for labels in series))
-    (folder / "rules.yaml").write_text(yaml_text.render_quickly(rules))
-    document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{STEP}s", "tests": [test]}
-    (folder / "test.yaml").write_text(yaml_text.render_quickly(document))
-    assert_tests_pass(folder / "test.yaml")
+    assert_rules_agree(folder, RULES, RULE_FILE, series, expected)

@@ -28,15 +28,13 @@ from exporter.polling.calendars import Calendars
 from exporter.polling.groups import GroupTracker, group_shards
 from exporter.runtime.clock import Instant
 from exporter.store import Store
-from tests import yaml_text
-from tests.alerting.promtool import assert_tests_pass, rule_group
 from tests.alerting.test_evaluators_agree import (
     SCALE,
     SETTINGS,
     STEP,
+    assert_rules_agree,
     gaps,
     missed_steps,
-    promtool_values,
     selector,
     steps_of,
 )
@@ -226,19 +224,7 @@ def assert_same_alerts(
     series = series_of(timeline, "a:1", missed)
     if replica:
         series |= series_of(timeline, "b:1", missed)
-    test = {
-        "interval": f"{STEP}s",
-        "input_series": [
-            {"series": selector(dict(labels)), "values": promtool_values(values)} for labels, values in series.items()
-        ],
-        "promql_expr_test": expected,
-    }
-    names = {active.rule.name for active in RULES}
-    rules = rule_group(names, RULE_FILE, inputs=" ".join(dict(labels)["__name__"] for labels in series))
-    (folder / "rules.yaml").write_text(yaml_text.render_quickly(rules))
-    document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{STEP}s", "tests": [test]}
-    (folder / "test.yaml").write_text(yaml_text.render_quickly(document))
-    assert_tests_pass(folder / "test.yaml")
+    assert_rules_agree(folder, RULES, RULE_FILE, series, expected)
 
 
 @settings(SETTINGS, max_examples=25)

@@ -31,7 +31,7 @@ from tests.fake_clock import FakeClock
 
 CONFIGURATION = """
 upstreams:
-  - {{name: edge-a, platform: storm, url: "http://127.0.0.1:1", discover: true}}
+  - {{name: edge-a, platform: storm, url: "http://127.0.0.1:1", discover: true, streams: [{first}]}}
   - {{name: edge-b, platform: storm, url: "http://127.0.0.1:1", discover: true}}
 groups:
   - name: final
@@ -54,9 +54,9 @@ def stream(live: bool | None, **facts: Any) -> StreamState:
 class Groups:
     """A tracker with one group of a main and a backup stream."""
 
-    def __init__(self, folder: Path, more: str = "need: 1", wall: float = 1_800_000_000.0) -> None:
+    def __init__(self, folder: Path, more: str = "need: 1", wall: float = 1_800_000_000.0, first: str = "") -> None:
         file = folder / "config.yaml"
-        file.write_text(CONFIGURATION.format(more=more))
+        file.write_text(CONFIGURATION.format(more=more, first=first))
         self.settings = load_settings(file, {})
         self.store, self.clock = Store(), FakeClock(wall)
         self.store.arrange(["edge-a", "edge-b"])
@@ -163,6 +163,17 @@ def test_group_is_expected_while_one_of_its_streams_is(
         groups.publish(upstream, stream(True, expected=value))
     assert groups.state.expected is expected
     assert groups.samples().get("expected") == expected
+
+
+@pytest.mark.parametrize("other", [None, False, True])
+def test_group_may_be_expected_while_that_is_unknown_for_one_of_its_streams(other: bool | None, tmp_path: Path) -> None:
+    hours = '{days: [mon, tue, wed, thu, fri, sat, sun], from: "09:00", to: "10:00"}'
+    groups = Groups(tmp_path, first=f"{{application: live, key: final, name: live/final, expected: [{hours}]}}")
+    groups.publish("edge-a", stream(True))
+    groups.publish("edge-b", stream(True, expected=other))
+    assert groups.samples().get("expected") == (True if other else None)
+    groups.publish("edge-a", stream(True, expected=False))
+    assert groups.samples()["expected"] == bool(other)
 
 
 def test_own_hours_of_a_group_apply_without_a_poll(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ GROUP_FAMILIES: tuple[GroupFamily, ...] = (
     _gauge(
         "stream_group_expected",
         "Whether the group should be up now (1) or not (0), from expected in its configuration, otherwise from that of "
-        "its streams. Absent if neither is known.",
+        "its streams. Absent if unknown.",
         lambda state: state.expected,
     ),
     _gauge("stream_group_streams", "Number of the group's streams.", lambda state: len(state.members)),
