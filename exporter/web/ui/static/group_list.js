@@ -1,12 +1,12 @@
 // A line for each group of streams: whether it is up, and its streams with their roles and states.
 
-import { element, setText } from "./dom.js";
+import { element } from "./dom.js";
+import { ItemList } from "./item_list.js";
 import { severityShape } from "./labels.js";
 import { streamUrl } from "./router.js";
 import { createAlertChip } from "./stream_row.js";
 import { formatCount } from "./units.js";
 
-const MAX_COLLAPSED = 8;
 const STATES = {
   down: ["bad", "Down"],
   redundancy_lost: ["warn", "Redundancy lost"],
@@ -18,79 +18,37 @@ const STATES = {
 /** States in the order of the lines. */
 const ORDER = Object.keys(STATES);
 
-export class GroupList {
+export class GroupList extends ItemList {
   constructor() {
-    this.showAll = false;
-    this.groups = [];
-    this.alerts = [];
-    this.lines = new Map();
-    this.list = element("ul", { class: "group-list" });
-    this.more = element("button", { type: "button", class: "more", hidden: true, onclick: () => this.toggleAll() });
-    this.node = element(
-      "section",
-      { "aria-labelledby": "groups-heading", hidden: true },
-      element("h2", { id: "groups-heading" }, "Groups"),
-      this.list,
-      this.more,
-    );
+    super({ id: "groups-heading", heading: "Groups", className: "group-list" });
+    this.node.hidden = true;
   }
 
   setData(groups, alerts) {
-    this.groups = groups;
-    this.alerts = alerts ?? [];
-    this.draw();
+    this.node.hidden = groups.length === 0;
+    const ordered = [...groups].sort((one, other) => ORDER.indexOf(one.status) - ORDER.indexOf(other.status));
+    this.setItems(ordered, alerts);
   }
 
-  toggleAll() {
-    this.showAll = !this.showAll;
-    this.draw();
+  nameOf(group) {
+    return group.group;
   }
 
-  draw() {
-    const ordered = [...this.groups].sort((one, other) => ORDER.indexOf(one.status) - ORDER.indexOf(other.status));
-    const shown = this.showAll ? ordered : ordered.slice(0, MAX_COLLAPSED);
-    const nodes = shown.map((group) => this.getLine(group));
-    if (nodes.length !== this.list.children.length || nodes.some((node, at) => node !== this.list.children[at])) {
-      this.list.replaceChildren(...nodes);
-    }
-    const names = new Set(shown.map((group) => group.group));
-    for (const name of this.lines.keys()) if (!names.has(name)) this.lines.delete(name);
-    this.node.hidden = ordered.length === 0;
-    this.more.hidden = ordered.length <= MAX_COLLAPSED;
-    this.more.setAttribute("aria-expanded", this.showAll);
-    setText(this.more, this.showAll ? "Show fewer" : `Show all ${formatCount(ordered.length)}`);
+  alertsOf(group) {
+    return this.alerts.filter((alert) => alert.group === group.group);
   }
 
-  getLine(group) {
-    // Redraw a line only if its content has changed, so that focus and screen readers keep their place.
-    const alerts = this.alerts.filter((alert) => alert.group === group.group);
-    const content = JSON.stringify([group, alerts]);
-    let line = this.lines.get(group.group);
-    if (line === undefined) {
-      line = { node: element("li", {}) };
-      this.lines.set(group.group, line);
-    }
-    if (line.content !== content) {
-      const links = [...line.node.querySelectorAll("a")];
-      const focused = links.indexOf(document.activeElement);
-      fillLine(line.node, group, alerts);
-      if (focused >= 0) line.node.querySelectorAll("a")[focused]?.focus({ preventScroll: true });
-      line.content = content;
-    }
-    return line.node;
+  fill({ node }, group, alerts) {
+    const [severity, word] = chooseState(group);
+    node.className = `group ${severity}`;
+    node.replaceChildren(
+      element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
+      element("h3", {}, group.group),
+      element("span", { class: "sub counts" }, formatCounts(group)),
+      element("ul", { class: "members" }, group.members.map(createMember)),
+      ...(alerts.length ? [element("span", { class: "words" }, alerts.map(createAlertChip))] : []),
+    );
   }
-}
-
-function fillLine(node, group, alerts) {
-  const [severity, word] = chooseState(group);
-  node.className = `group ${severity}`;
-  node.replaceChildren(
-    element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
-    element("h3", {}, group.group),
-    element("span", { class: "sub counts" }, formatCounts(group)),
-    element("ul", { class: "members" }, group.members.map(createMember)),
-    ...(alerts.length ? [element("span", { class: "words" }, alerts.map(createAlertChip))] : []),
-  );
 }
 
 function chooseState({ status, expected }) {

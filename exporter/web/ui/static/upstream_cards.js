@@ -2,80 +2,44 @@
 
 import { exporterTime } from "./api.js";
 import { element, setText } from "./dom.js";
+import { ItemList } from "./item_list.js";
 import { pluralize, severityShape } from "./labels.js";
 import { createAlertChip, createMaintenanceBadge } from "./stream_row.js";
 import { formatCount, formatDateTime, formatDuration, formatSince } from "./units.js";
 
-const MAX_COLLAPSED = 8;
 const INCOMPLETE_LIST = "The platform's list may be incomplete; streams missing from it are unknown, not off air.";
 
-export class UpstreamCards {
+export class UpstreamCards extends ItemList {
   /** `onSelect(name)` is called to show only the streams of an upstream. */
   constructor(onSelect) {
+    super({ id: "upstreams-heading", heading: "Upstreams", className: "upstreams" });
     this.onSelect = onSelect;
-    this.showAll = false;
-    this.cards = new Map();
-    this.list = element("ul", { class: "upstreams" });
-    this.more = element("button", { type: "button", class: "more", hidden: true, onclick: () => this.toggleAll() });
-    this.node = element(
-      "section",
-      { "aria-labelledby": "upstreams-heading" },
-      element("h2", { id: "upstreams-heading" }, "Upstreams"),
-      this.list,
-      this.more,
-    );
   }
 
   setData(upstreams, alerts) {
-    this.upstreams = upstreams;
-    this.alerts = alerts ?? [];
-    this.draw();
-  }
-
-  toggleAll() {
-    this.showAll = !this.showAll;
-    this.draw();
+    // Failing upstreams first, then the order of the configuration.
+    this.setItems([...upstreams].sort((one, other) => isFailing(other) - isFailing(one)), alerts);
   }
 
   draw() {
-    // Failing upstreams first, then the order of the configuration.
-    const ordered = [...this.upstreams].sort((one, other) => isFailing(other) - isFailing(one));
-    const shown = this.showAll ? ordered : ordered.slice(0, MAX_COLLAPSED);
-    const cards = shown.map((upstream) => this.getCard(upstream));
-    for (const [name, card] of this.cards) if (!cards.includes(card)) this.cards.delete(name);
-    if (cards.length !== this.list.children.length || cards.some((card, at) => card.node !== this.list.children[at])) {
-      this.list.replaceChildren(...cards.map((card) => card.node));
-    }
-    this.more.hidden = ordered.length <= MAX_COLLAPSED;
-    this.more.setAttribute("aria-expanded", this.showAll);
-    this.more.textContent = this.showAll ? "Show fewer" : `Show all ${formatCount(ordered.length)}`;
+    super.draw();
     this.updateAges();
   }
 
   /** Update all ages. */
   updateAges() {
-    for (const card of this.cards.values()) card.updateAge();
+    for (const card of this.items.values()) card.updateAge();
   }
 
-  getCard(upstream) {
-    // Redraw a card only if its content has changed, so that focus and screen readers keep their place.
-    const alerts = this.alerts.filter((alert) => alert.upstream === upstream.upstream && !alert.stream);
-    const content = JSON.stringify([upstream, alerts]);
-    let card = this.cards.get(upstream.upstream);
-    if (card === undefined) {
-      card = { node: element("li", {}) };
-      this.cards.set(upstream.upstream, card);
-    }
-    if (card.content !== content) {
-      const focused = card.node.contains(document.activeElement);
-      this.fillCard(card, upstream, alerts);
-      if (focused) card.node.querySelector("button")?.focus({ preventScroll: true });
-      card.content = content;
-    }
-    return card;
+  nameOf(upstream) {
+    return upstream.upstream;
   }
 
-  fillCard(card, upstream, alerts) {
+  alertsOf(upstream) {
+    return this.alerts.filter((alert) => alert.upstream === upstream.upstream && !alert.stream);
+  }
+
+  fill(card, upstream, alerts) {
     const [severity, word] = chooseBadge(upstream);
     const age = element("p", { class: "age" });
     card.updateAge = () => setText(age, formatAge(upstream));
