@@ -130,7 +130,7 @@ class SidecarMetrics:
         for name, state in self._counted:
             self._alerts.labels(name, state).set(tally[name, state])
 
-    def set_state_saved(self, is_saved: bool) -> None:
+    def set_saved(self, is_saved: bool) -> None:
         """Set whether alert state survives a restart."""
         if self._state_saved is None:
             self._state_saved = self._registry.gauge(families.ALERT_STATE_SAVED)

@@ -242,7 +242,7 @@ class Sidecar:
         if self._state_file is not None:
             await self._state_file.close()
             self._state_file = None
-        self._metrics.set_state_saved(False)
+        self._metrics.set_saved(False)
         if path is None:
             log.warning(
                 "alert state is not saved and will not survive a restart: "
@@ -266,7 +266,6 @@ class Sidecar:
                 self._restore_alert(alert)
             self._webhooks.restore(restored.webhooks)
         self._state_file = state_file
-        self._metrics.set_state_saved(True)
         state_file.start()
 
     def _snapshot(self) -> AlertState:

@@ -60,7 +60,7 @@ class AlertStateFile(StateFile[AlertState]):
             encode=self._encode_state,
             decode=lambda content: restore_state(content, *clock.instant(), clock.boot_id()),
             clock=clock,
-            count_failure=metrics.count_write_failure,
+            metrics=metrics,
         )
         self._state = state
         metrics.start_write_failures()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,11 +13,12 @@ from exporter.cli.running_exporter import add_running_exporter, check_running_ex
 _PATH: Final = "/api/v1/maintenance"
 _HEADINGS = ("ID", "UPSTREAM", "STREAM", "STATE", "FROM", "UNTIL", "SOURCE", "REASON")
 _NOT_SAVED: Final = "warning: not saved; a restart of the exporter ends this maintenance (see its log)"
+_END_NOT_SAVED: Final = "warning: not saved; it may be active again after a restart of the exporter (see its log)"
 _EXIT_CODES = "Exit codes: 0 success, 1 refused or failed, 2 usage error."
 _EPILOG = f"""\
 While a window is active, Alertmanager (with the inhibit rules of alerts/alertmanager.example.yaml) and webhooks do not
-notify about alerts of the stream, or of the upstream and all of its streams. What still fires six minutes after its
-end is notified then. Starting and ending need --web.enable-lifecycle on the exporter.
+notify about alerts of the stream, or of the upstream and all of its streams. Alerts that are still firing six minutes
+after its end are sent then. Starting and ending need --web.enable-lifecycle on the exporter.
 
 With several exporters (replicas, shards), run the command for each of them, or configure the windows.
 
@@ -98,8 +100,6 @@ def _show_help(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
-    import sys
-
     check_running_exporter(options)
     body = {"upstream": options.upstream, "for": options.duration}
     body |= {name: text for name, text in (("stream", options.stream), ("reason", options.reason)) if text}
@@ -126,8 +126,11 @@ def _end(options: argparse.Namespace) -> int:
             raise CommandError(_not_found(options, is_configured=bool(found)))
         found = manual
     for window in found:
-        request_exporter(options, f"DELETE {_PATH}/{{id}}", what="end maintenance at", id_=_text(window, "id"))
-        print(f"maintenance of {_target(window)} has ended (id {_text(window, 'id')})")
+        id_ = _text(window, "id")
+        answer = request_exporter(options, f"DELETE {_PATH}/{{id}}", what="end maintenance at", id_=id_)
+        print(f"maintenance of {_target(window)} has ended (id {id_})")
+        if isinstance(answer, dict) and answer.get("saved") is False:
+            print(_END_NOT_SAVED, file=sys.stderr)
     return 0
 
 

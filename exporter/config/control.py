@@ -172,14 +172,15 @@ def _override_error(value: Any, rule: RuleLimits, scopes: Collection[str]) -> Py
 
 def _read_moment(value: Any) -> datetime.datetime:
     allowed = 'a time with its UTC offset, such as "2026-12-06T22:00+01:00" or "2026-12-06T21:00Z"'
-    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
-        return value
     try:
-        moment = datetime.datetime.fromisoformat(value)
+        moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(value)
     except (TypeError, ValueError):
         raise refuse(allowed) from None
     if moment.tzinfo is None:
         raise refuse(allowed)
+    if not 1970 < moment.year < datetime.MAXYEAR:
+        # in UTC, it may be in a year that cannot be shown
+        raise refuse(f"a year from 1971 to {datetime.MAXYEAR - 1}")
     return moment
 
 

@@ -109,7 +109,6 @@ class ManualMaintenance:
         self._was_opened = False
         self._file: StateFile[list[ManualWindow]] | None = None
         self._opening = asyncio.Lock()
-        self._is_saved = False
         self._saved_steady = -math.inf
 
     # -- windows -------------------------------------------------------------------------------------------------------
@@ -134,7 +133,7 @@ class ManualMaintenance:
     @property
     def is_saved(self) -> bool:
         """Whether the windows survive a restart, as far as is known."""
-        return self._is_saved
+        return self._file is not None and self._file.is_saved
 
     def start(self, upstream: str, stream: str, seconds: float, reason: str = "") -> ManualWindow:
         """Start a window. Raises ``InvalidWindowError`` and ``TooManyWindowsError``."""
@@ -190,6 +189,8 @@ class ManualMaintenance:
         await self.close()
         is_first, self._was_opened, self._folder = not self._was_opened, True, folder
         if folder is None:
+            if self._windows:
+                self._note_unsaved()
             return
         path = folder / FILE_NAME
         try:
@@ -207,9 +208,12 @@ class ManualMaintenance:
             if self._file is None and self._windows:
                 await self._open_late()
         file = self._file
-        self._set_saved(file is not None and await file.write())
+        if file is not None:
+            await file.write()
+        else:
+            self._note_unsaved()
         self._saved_steady = self._clock.monotonic()
-        return self._is_saved
+        return self.is_saved
 
     async def close(self) -> None:
         """Save for the last time and release the file."""
@@ -234,11 +238,10 @@ class ManualMaintenance:
             encode=self._encode,
             decode=lambda content: restore_windows(content, self._clock.instant(), self._clock.boot_id()),
             clock=self._clock,
-            count_failure=self._count_failure,
+            metrics=self._metrics,
         )
         try:
             if not await call_within_async(path, file.lock, DEADLINE_SECONDS):
-                self._set_saved(False)
                 return
             found = await call_within_async(path, file.load, DEADLINE_SECONDS) if load else None
         except FileError as error:
@@ -248,7 +251,6 @@ class ManualMaintenance:
             self._windows.setdefault(window.id, window)
         self._version += 1
         self._file = file
-        self._set_saved(True)
         file.start()
 
     def _encode(self) -> bytes:
@@ -264,14 +266,9 @@ class ManualMaintenance:
         if self._file is not None:
             self._file.request_write()
 
-    def _set_saved(self, is_saved: bool) -> None:
-        self._is_saved = is_saved
+    def _note_unsaved(self) -> None:
         if self._metrics is not None:
-            self._metrics.set_saved(is_saved)
-
-    def _count_failure(self) -> None:
-        if self._metrics is not None:
-            self._metrics.count_write_failure()
+            self._metrics.set_saved(False)
 
     def _log_unreadable(self, path: Path, error: FileError) -> None:
         log.error(
@@ -279,7 +276,7 @@ class ManualMaintenance:
             state_file=str(path),
             error=error.strerror,
         )
-        self._set_saved(False)
+        self._note_unsaved()
 
 
 def check_window(stream: str, seconds: float, reason: str) -> None:

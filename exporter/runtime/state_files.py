@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -44,6 +44,16 @@ def default_state_folder(environ: Mapping[str, str]) -> Path | None:
     return Path(home) / ".local" / "state" / "stream-exporter" if home.startswith("/") else None
 
 
+class SavedMetrics(Protocol):
+    """Where a state file reports whether its state survives a restart."""
+
+    def set_saved(self, is_saved: bool) -> None:
+        """Set whether the state survives a restart, as far as is known."""
+
+    def count_write_failure(self) -> None:
+        """Count a failed write."""
+
+
 class StateFile(Generic[T]):
     """Reads, locks and writes one state file."""
 
@@ -55,19 +65,21 @@ class StateFile(Generic[T]):
         encode: Callable[[], bytes],
         decode: Callable[[bytes], T],
         clock: Clock,
-        count_failure: Callable[[], None],
+        metrics: SavedMetrics | None,
     ) -> None:
         """``name`` is the content in log messages, such as ``alert state``.
 
         ``encode`` returns the content to write. ``decode`` raises ``ValueError``, whose message never quotes the
-        content. ``count_failure`` counts a failed write.
+        content.
         """
         self.path = path
         self._name = name
         self._encode = encode
         self._decode = decode
         self._clock = clock
-        self._count_failure = count_failure
+        self._metrics = metrics
+        self.is_saved = False
+        """Whether the state survives a restart, as far as is known: the lock and the last write succeeded."""
         self._write_requested = asyncio.Event()
         self._write_task: asyncio.Task[None] | None = None
         self._write_lock = threading.Lock()
@@ -78,7 +90,9 @@ class StateFile(Generic[T]):
         """Lock the file for this process. If another process has locked it, log that and return False."""
         try:
             self._open_lock()
+            self.is_saved = True
         except BlockingIOError:
+            self._set_saved(False)
             log.error(
                 self._event(f"file is locked by another process; {self._name} will not survive a restart"),
                 state_file=str(self.path),
@@ -101,7 +115,8 @@ class StateFile(Generic[T]):
         return None
 
     def start(self) -> None:
-        """Start writing changes."""
+        """Start writing changes, after ``lock`` has returned True."""
+        self._set_saved(self.is_saved)
         self._write_task = asyncio.create_task(self._write_changes(), name=f"{self._name} file")
 
     def request_write(self) -> None:
@@ -163,11 +178,12 @@ class StateFile(Generic[T]):
             self._log_write_failure(error)
         except Exception as error:
             log.error(self._event("could not be saved"), state_file=str(self.path), error=describe_exception(error))
-            self._count_failure()
+            self._note_failure()
         else:
             if self._is_failing:
                 log.info(self._event("is saved again"), state_file=str(self.path))
             self._is_failing = False
+            self._set_saved(True)
             return True
         return False
 
@@ -222,8 +238,18 @@ class StateFile(Generic[T]):
     def _event(self, text: str) -> str:
         return f"{self._name} {text}"
 
+    def _set_saved(self, is_saved: bool) -> None:
+        self.is_saved = is_saved
+        if self._metrics is not None:
+            self._metrics.set_saved(is_saved)
+
+    def _note_failure(self) -> None:
+        self._set_saved(False)
+        if self._metrics is not None:
+            self._metrics.count_write_failure()
+
     def _log_write_failure(self, error: OSError) -> None:
-        self._count_failure()
+        self._note_failure()
         if not self._is_failing:
             log.error(
                 self._event("cannot be saved; retrying with every change"),

@@ -13,7 +13,7 @@ from exporter.polling.maintenance import Window
 from exporter.polling.maintenance_control import ConfiguredWindowError, UnknownTargetError, UnknownWindowError
 from exporter.polling.manual_maintenance import MAX_WINDOWS, InvalidWindowError, TooManyWindowsError
 from exporter.runtime.clock import Clock
-from exporter.web.json_api import json_response
+from exporter.web.json_api import error_response, json_response
 from exporter.web.lifecycle import LifecycleGuard
 from exporter.web.protocols import Maintenance
 from exporter.web.serializers import valid_text
@@ -66,13 +66,13 @@ class MaintenanceApi:
             wanted, seconds = await _read_request(request)
             window = await self._maintenance.start(wanted.upstream, wanted.stream, seconds, wanted.reason)
         except _RefusedError as error:
-            return _error(error.status, str(error))
+            return error_response(error.status, str(error))
         except InvalidWindowError as error:
-            return _error(400, str(error))
+            return error_response(400, str(error))
         except UnknownTargetError as error:
-            return _error(404, str(error))
+            return error_response(404, str(error))
         except TooManyWindowsError:
-            return _error(409, f"there are already {MAX_WINDOWS} windows; end some of them first")
+            return error_response(409, f"there are already {MAX_WINDOWS} windows; end some of them first")
         return json_response({"window": self._entry(window), "saved": self._maintenance.is_saved}, 201)
 
     async def end(self, request: web.Request) -> web.Response:
@@ -81,11 +81,11 @@ class MaintenanceApi:
             self._check_guard(request)
             await self._maintenance.end(request.match_info["id"])
         except _RefusedError as error:
-            return _error(error.status, str(error))
+            return error_response(error.status, str(error))
         except UnknownWindowError:
-            return _error(404, "no current or future window has this id")
+            return error_response(404, "no current or future window has this id")
         except ConfiguredWindowError:
-            return _error(409, _CONFIGURED)
+            return error_response(409, _CONFIGURED)
         return json_response({"saved": self._maintenance.is_saved})
 
     def _check_guard(self, request: web.Request) -> None:
@@ -131,7 +131,3 @@ async def _read_body(request: web.Request) -> bytes:
     except TimeoutError:
         raise _RefusedError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
     return bytes(body)
-
-
-def _error(status: int, error: str) -> web.Response:
-    return json_response({"error": error}, status)

@@ -62,7 +62,7 @@ class ProbeHandler:
         if stream is not None and not streams and not analytics and state.up:
             return None
         if stream is not None:
-            state = _without_rows_of_others(state, stream)
+            state = _only_about(state, stream)
         # How many restarts polls on demand see depends on how often they are requested.
         without_restarts = tuple(msgspec.structs.replace(each, restarts=None) for each in streams)
         # Pass-through metrics cannot be assigned to streams.
@@ -93,14 +93,14 @@ def parse_time_limit(header: str | None) -> float | None:
     return max(seconds - OFFSET_SECONDS, seconds / 2)
 
 
-def _without_rows_of_others(state: UpstreamState, stream: str) -> UpstreamState:
-    """Return the state without the overrides of other streams."""
-    if not state.threshold_rows and not state.off_rows:
-        return state
+def _only_about(state: UpstreamState, stream: str) -> UpstreamState:
+    """Return the state without what is served about other streams by name."""
     return msgspec.structs.replace(
         state,
         threshold_rows=tuple(row for row in state.threshold_rows if row[0][0] in ("", stream)),
         off_rows=tuple(row for row in state.off_rows if row[0][0] in ("", stream)),
+        maintained_streams={name: window for name, window in state.maintained_streams.items() if name == stream},
+        former_labels=tuple(label for label in state.former_labels if label == stream),
     )
 
 

@@ -42,11 +42,17 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 def state_of(
-    upstream: str, label: str, live: bool | None, *, in_maintenance: bool = False, answering: bool = True
+    upstream: str,
+    label: str,
+    live: bool | None,
+    *,
+    in_maintenance: bool = False,
+    answering: bool = True,
+    expected: bool = True,
 ) -> UpstreamState:
     status = {True: Status.LIVE, False: Status.IDLE, None: Status.UNKNOWN}[live]
     work = Maintenance(until=2e9) if in_maintenance else None
-    stream = stream_state(label, upstream=upstream, status=status, live=live, expected=True, maintenance=work)
+    stream = stream_state(label, upstream=upstream, status=status, live=live, expected=expected, maintenance=work)
     return upstream_state(
         [stream],
         upstream=upstream,
@@ -151,6 +157,18 @@ async def test_state_of_a_group_is_one_word(
     async with open_page(browser, served.url, size=PHONE) as page:
         await expect(page.locator(".group > .badge")).to_contain_text(word)
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+async def test_streams_that_need_not_be_live_are_grey(served: ServedApp, browser: Browser) -> None:
+    served.set_groups([FINAL])
+    publish(
+        served,
+        state_of("edge", MAIN, False, expected=False),
+        state_of("other", BACKUP, False, expected=False),
+    )
+    async with open_page(browser, served.url) as page:
+        await expect(page.locator(".group > .badge")).to_contain_text("Not expected")
+        await expect(page.locator(".group .members .badge.off")).to_have_count(2)
 
 
 async def test_page_without_groups_has_no_section_for_them(served: ServedApp, browser: Browser) -> None:

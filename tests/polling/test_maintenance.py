@@ -420,6 +420,26 @@ async def test_remaining_time_is_saved_every_minute(tmp_path: Path) -> None:
     await process.manual.close()
 
 
+async def test_failed_write_in_the_background_is_reported(tmp_path: Path) -> None:
+    folder, aside = tmp_path / "folder", tmp_path / "aside"
+    process = await Process(folder, FakeClock()).open()
+    process.manual.start("u", "", HOUR)
+    assert await process.manual.save()
+    folder.rename(aside)
+    folder.write_text("not a folder")
+    for obstacle in (True, False):
+        process.clock.advance(61)
+        process.manual.refresh()
+        async with asyncio.timeout(30):
+            while process.saved == obstacle:  # noqa: ASYNC110 - a thread writes
+                await asyncio.sleep(0.005)
+        assert process.manual.is_saved is not obstacle
+        if obstacle:
+            folder.unlink()
+    await process.manual.open(None)
+    assert (process.saved, process.manual.is_saved) == (0, False)
+
+
 async def test_second_process_keeps_windows_in_memory_only(tmp_path: Path) -> None:
     clock = FakeClock()
     first = await Process(tmp_path, clock).open()

@@ -88,6 +88,10 @@ class StateFileHarness:
         )
 
     @property
+    def saved(self) -> float | None:
+        return self.registry.get_sample_value("stream_exporter_alert_state_saved")
+
+    @property
     def failures(self) -> float | None:
         return self.registry.get_sample_value("stream_exporter_alert_state_write_failures_total")
 
@@ -433,18 +437,19 @@ async def test_failed_write_is_logged_once(tmp_path: Path) -> None:
     path = folder / "alerts.json"
     with structlog.testing.capture_logs() as logs:
         async with running_state_file(path, alert("first")) as running:
-            assert running.failures == 0
+            assert (running.failures, running.saved) == (0, 1)
             # a folder in the way fails the write, even for root
             (folder / ".alerts.json.new").mkdir()
             for attempt in (1, 2, 3):
                 running.state_file.request_write()
                 await wait_for_writes(running, writes=attempt)
-                assert running.failures == attempt
+                assert (running.failures, running.saved) == (attempt, 0)
                 running.clock.advance(5)
             (folder / ".alerts.json.new").rmdir()
             running.state_file.request_write()
             await wait_for_writes(running, writes=4)
             assert "first" in path.read_text()
+            assert running.saved == 1
     assert [(line["log_level"], line["event"]) for line in logs] == [
         ("error", "alert state cannot be saved; retrying with every change"),
         ("info", "alert state is saved again"),
@@ -456,8 +461,10 @@ async def test_unusable_path_is_logged_once_and_counted() -> None:
     running = StateFileHarness(Path("/dev/full/alerts.json"), alert())
     with structlog.testing.capture_logs() as logs:
         assert running.state_file.lock()
+        running.state_file.start()
+        assert running.saved == 0
         await running.state_file.close()
-    assert running.failures == 2
+    assert (running.failures, running.saved) == (2, 0)
     assert [line["event"] for line in logs] == ["alert state cannot be saved; retrying with every change"]
 
 

@@ -252,8 +252,10 @@ async def test_command_warns_if_maintenance_is_not_saved(tmp_path: Path, capsys:
             code, _, err = await command(capsys, "start", "edge", "--for", "2h", *at)
             async with second.get("/metrics") as metrics:
                 assert "stream_exporter_maintenance_saved 0" in await metrics.text()
-    assert code == 0
-    assert err.startswith("warning: not saved")
+            ended = await command(capsys, "end", "edge", *at)
+    assert (code, ended[0]) == (0, 0)
+    for errors in (err, ended[2]):
+        assert errors.startswith("warning: not saved")
 
 
 async def test_command_authenticates_and_never_prints_the_password(

@@ -183,6 +183,15 @@ async def test_probe_of_one_stream_returns_only_that_stream(exporter: Exporter) 
     assert value(text, "stream_upstream_streams") == 2
 
 
+async def test_probe_of_one_stream_returns_nothing_about_others(origin: Origin, tmp_path: Path) -> None:
+    work = [{"from": "2026-01-01T00:00Z", "to": "2090-01-01T00:00Z"}]
+    streams = [{"application": "live", "key": key, "maintenance": work} for key in ("main", "side")]
+    async with serving(origin.app) as url, exporting(tmp_path, configured(url, streams=streams)) as exporter:
+        _, text = await probe(exporter, "upstream=origin&stream=live/side")
+        assert value(text, "stream_maintenance", "live/side") == 1
+        assert "live/main" not in text
+
+
 async def test_probe_of_one_stream_returns_its_overrides_and_those_of_the_upstream(
     origin: Origin, tmp_path: Path
 ) -> None:

@@ -154,8 +154,8 @@ ALERTS = _gauge(
 )
 ALERT_STATE_SAVED = _gauge(
     "stream_exporter_alert_state_saved",
-    "Whether alert state survives a restart (1), or is kept in memory only because another process uses the file, or "
-    "there is no state folder (0).",
+    "Whether alert state survives a restart (1), or is kept in memory only because another process uses the file, the "
+    "file cannot be written, or there is no state folder (0).",
     source=Source.SIDECAR,
 )
 ALERT_STATE_WRITE_FAILURES = _sidecar_counter(

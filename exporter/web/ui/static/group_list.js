@@ -45,7 +45,7 @@ export class GroupList extends ItemList {
       element("span", { class: `badge ${severity}` }, `${severityShape(severity)} ${word}`),
       element("h3", {}, group.group),
       element("span", { class: "sub counts" }, formatCounts(group)),
-      element("ul", { class: "members" }, group.members.map(createMember)),
+      element("ul", { class: "members" }, group.members.map((member) => createMember(member, group))),
       ...(alerts.length ? [element("span", { class: "words" }, alerts.map(createAlertChip))] : []),
     );
   }
@@ -61,9 +61,9 @@ function formatCounts({ live, needed, streams, unknown = 0 }) {
   return `${formatCount(live)} of ${formatCount(streams)} live${unknownText} (needed: ${formatCount(needed)})`;
 }
 
-function createMember(member) {
+function createMember(member, group) {
   const { upstream, stream, role, status, in_maintenance: inMaintenance } = member;
-  const severity = memberSeverity(member);
+  const severity = assessMember(member, group);
   const words = [role, status, inMaintenance ? "maintenance" : ""].filter(Boolean).join(" · ");
   return element(
     "li",
@@ -75,8 +75,8 @@ function createMember(member) {
   );
 }
 
-function memberSeverity({ live, in_maintenance: inMaintenance }) {
+function assessMember({ live, in_maintenance: inMaintenance }, { expected }) {
   if (live === undefined) return "unknown";
   if (live) return "ok";
-  return inMaintenance ? "off" : "warn";
+  return inMaintenance || !expected ? "off" : "warn";
 }

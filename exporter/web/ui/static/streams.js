@@ -63,9 +63,11 @@ function measureUrgency(stream, alerts) {
   return (stream.health_score_ratio ?? 2) - Math.min(alerts.length, 5);
 }
 
-/** The maintenance window of a stream or of its upstream; undefined if there is none. */
-export function findMaintenance(stream, upstream) {
-  return upstream?.maintenance ?? stream.maintenance;
+/** The active maintenance window of a stream or of its upstream, whichever ends later; undefined without one. */
+export function findMaintenance({ maintenance: own }, upstream) {
+  const shared = upstream?.maintenance;
+  if (own === undefined || shared === undefined) return own ?? shared;
+  return own.end_timestamp_seconds > shared.end_timestamp_seconds ? own : shared;
 }
 
 /** Whether it is unknown if media arrives. Such a stream is neither live nor off air. */
