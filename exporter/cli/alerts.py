@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, WebhookSettings
 
 _ENDPOINT = "GET /api/v1/sidecar"
-_HEADINGS = ("STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE")
+_HEADINGS = ("STATE", "SEVERITY", "ALERT", "GROUP", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE")
 _EPILOG = """\
 Shows the pending and firing alerts of a running exporter. Its alerting sidecar must be enabled: alerting.alertmanagers
 or alerting.webhooks is set.
@@ -93,7 +93,7 @@ def table(alerts: Sequence[Mapping[str, Any]]) -> str:
 def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
     labels, annotations = alert.get("labels", {}), alert.get("annotations", {})
     since = alert.get("firedAt") or alert.get("activeAt", "")
-    label_cells = [labels.get(name, "") for name in ("severity", "alertname", "upstream", "stream")]
+    label_cells = [labels.get(name, "") for name in ("severity", "alertname", "group", "upstream", "stream")]
     annotation_cells = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
     cells = (
         alert.get("state", ""),

@@ -204,7 +204,7 @@ class UpstreamSettings(SharedSettings):
 
     @property
     def label_pairs(self) -> tuple[tuple[str, str], ...]:
-        """The labels as the model has them."""
+        """The labels as pairs, in the form of the model."""
         return tuple(self.labels.items())
 
     def configured_streams(self) -> tuple[StreamSettings, ...]:
@@ -291,7 +291,7 @@ def _as_streams(value: Any) -> tuple[StreamSettings, ...]:
 
 
 def _unique_keys(stream: StreamSettings) -> set[tuple[str, str]]:
-    """Return what must be unique within an upstream; outer blanks of names are ignored, as nobody can see them."""
+    """Return what must be unique within an upstream; outer blanks of names, which are invisible, are ignored."""
     return {("id", stream.id)} | ({("name", stream.name.strip())} if stream.name else set())
 
 

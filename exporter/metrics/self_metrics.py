@@ -49,7 +49,7 @@ class FamilyRegistry(CollectorRegistry):
         """Text to insert after the label ``upstream``, by its value."""
 
     def label_upstream(self, upstream: str, labels: Labels) -> None:
-        """Add these labels to every series with the label ``upstream`` of this value, instead of earlier ones."""
+        """Add these labels to every series of this upstream, replacing labels that were set before."""
         if labels:
             self._labels[upstream.encode()] = f",{label_text(*zip(*labels, strict=True))}".encode()
         else:
@@ -74,7 +74,7 @@ class FamilyRegistry(CollectorRegistry):
     def render(self) -> bytes:
         """Render the families in the order in which they were registered."""
         text = generate_latest(self)
-        # inserted into the text, because replacing the labels of each sample takes half as long as rendering
+        # inserted into the text: changing the labels of each sample would take half as long again as rendering
         return _UPSTREAM.sub(self._insert_labels, text) if self._labels else text
 
     def _insert_labels(self, upstream: re.Match[bytes]) -> bytes:

@@ -1,4 +1,4 @@
-"""Imports that leave out what is never used; see docs/adr/0003-memory-at-start.md."""
+"""Import libraries without the modules that the exporter never uses; see docs/adr/0003-memory-at-start.md."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENTITIES = "html.entities"
 
 @contextmanager
 def without_modules(*names: str) -> Iterator[None]:
-    """Make imports of optional modules fail, as where they are not installed. Modules that are loaded stay so."""
+    """Make imports of optional modules fail, as where they are not installed, unless they are already loaded."""
     absent = [name for name in names if name not in sys.modules]
     # documented: None makes an import of the module fail
     sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]

@@ -349,7 +349,7 @@ def stream_label(state: StreamState) -> str:
 
 
 def _label_values(labels: Labels) -> dict[str, str]:
-    """Return configured labels as metrics and alerts have them."""
+    """Return configured labels as they are shown in metrics and alerts."""
     return {name: label_value(value) for name, value in labels}
 
 

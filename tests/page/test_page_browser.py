@@ -391,7 +391,7 @@ async def test_maintenance_is_shown_and_sorted_before_live_streams(served: Serve
         await expect(page.locator(".lead .chip.maintenance")).to_have_count(1)
 
 
-async def test_maintenance_of_an_upstream_is_that_of_all_its_streams(served: ServedApp, browser: Browser) -> None:
+async def test_maintenance_of_an_upstream_applies_to_all_its_streams(served: ServedApp, browser: Browser) -> None:
     window = Maintenance(until=1_726_056_000.0, reason="new disks")
     publish(served, live("live/alpha"), withdrawn("live/bravo", since=1_726_000_000.0), up=False, maintenance=window)
     async with open_page(browser, served.url) as page:

@@ -62,7 +62,18 @@ async def test_alerts_command_shows_pending_and_firing_alerts(capsys: pytest.Cap
         code, out, _ = await command(capsys, "--url", url)
         rows = [line.split() for line in out.splitlines()]
         assert code == 0
-        assert rows[0] == ["STATE", "SEVERITY", "ALERT", "UPSTREAM", "STREAM", "SINCE", "VALUE", "REASONS", "NOTE"]
+        assert rows[0] == [
+            "STATE",
+            "SEVERITY",
+            "ALERT",
+            "GROUP",
+            "UPSTREAM",
+            "STREAM",
+            "SINCE",
+            "VALUE",
+            "REASONS",
+            "NOTE",
+        ]
         assert rows[1] == ["firing", "critical", "StreamUnhealthy", "studio", "main", "2024-09-10", "20:26:40", "35%"]
         assert rows[2][:3] == ["pending", "warning", "StreamDegraded"]
 

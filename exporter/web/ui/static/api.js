@@ -48,7 +48,7 @@ export async function fetchGroups() {
 /** The sidecar's alerts, or null if it is not running. */
 export async function fetchAlerts() {
   const { active, alerts } = await getJson("api/v1/sidecar");
-  // Severity "none" notifies nobody: maintenance is shown from the states.
+  // Alerts of severity "none" are not shown: maintenance is taken from the states.
   return active ? alerts.map(parseAlert).filter((alert) => alert.severity !== "none") : null;
 }
 
