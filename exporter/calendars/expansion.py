@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import re
 import signal
 import warnings
@@ -17,7 +18,7 @@ import icalendar
 import recurring_ical_events
 
 from exporter.calendars.ics_text import IcsEvent, split_calendar
-from exporter.calendars.local_time import local_span
+from exporter.calendars.local_time import Span, local_span, merge_spans
 from exporter.calendars.worker import (
     DAYS_AHEAD,
     DAYS_BACK,
@@ -33,6 +34,7 @@ CPU_SECONDS_PER_EVENT = 1.0
 SUMMARY_CHARACTERS = 500
 NAMES_KEPT, NAME_CHARACTERS = 3, 60
 _DAY = datetime.timedelta(days=1)
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
 _DATE = re.compile(r":\s*(\d{8})")
 _UNTIL = re.compile(r"[:;]UNTIL=(\d{8})")
 _INVALID = "invalid values"
@@ -94,10 +96,10 @@ def expand_calendar(
                 with limit():
                     expander.add(events)
             except (_TimeLimitError, MemoryError):
-                expander.ignored[_TOO_SLOW] += 1
+                expander.ignore(events, _TOO_SLOW)
             except Exception:
                 # the libraries raise many kinds of errors for values that they cannot use
-                expander.ignored[_INVALID] += 1
+                expander.ignore(events, _INVALID)
     return expander.build()
 
 
@@ -111,6 +113,8 @@ class _Expander:
     def __init__(self, window: _Window, timezones: Collection[str]) -> None:
         self.ignored: Counter[str] = Counter()
         """Number of events that could not be used, by cause."""
+        self._unknown: list[Span] = []
+        """When they may be."""
         self._window = window
         self._known_from, self._known_until = (moment.timestamp() for moment in window)
         self._zones = [ZoneInfo(name) for name in timezones]
@@ -119,19 +123,29 @@ class _Expander:
 
     def add(self, events: list[IcsEvent]) -> None:
         """Add an event and its changed occurrences."""
-        components = []
+        components, readable = [], []
         for event in events:
             try:
                 components.append(self._parse(event))
+                readable.append(event)
             except _UnusableError as error:
-                self.ignored[str(error)] += 1
+                self.ignore([event], str(error))
+                if event.has("RECURRENCE-ID"):
+                    # the occurrence that it changes is unknown too
+                    components.append(self._parse(event.cancellation()))
+                    readable.append(event)
         if not components:
             return
-        is_single = len(components) == 1 and events[0].is_single
+        is_single = len(components) == 1 and readable[0].is_single
         occurrences = [_single(components[0])] if is_single else _recurring(components, self._window)
         for zone in self._zones:
             spans = [(*_span(occurrence, zone), occurrence.summary) for occurrence in occurrences]
             self._found[zone.key] += [span for span in spans if span[0] < span[1] and self._is_near(span)]
+
+    def ignore(self, events: list[IcsEvent], cause: str) -> None:
+        """Count an event that cannot be used; when it and its changed occurrences may be is unknown."""
+        self.ignored[cause] += 1
+        self._unknown += [_possible_span(event) for event in events]
 
     def build(self) -> Expansion:
         """Return the result. Raises ``CalendarError`` if there are too many events."""
@@ -144,7 +158,9 @@ class _Expander:
             raise CalendarError(f"it has more than {MAX_EVENTS} events within {DAYS_BACK + LEAST_DAYS_AHEAD} days")
         events = {zone: [Event(*span) for span in found[:MAX_EVENTS]] for zone, found in self._found.items()}
         unknown = list(self._unknown_zones)[:NAMES_KEPT]
-        return Expansion(self._known_from, known_until, events, dict(self.ignored), unknown)
+        clipped = ((max(start, self._known_from), min(end, self._known_until)) for start, end in self._unknown)
+        spans = merge_spans(sorted(span for span in clipped if span[0] < span[1]))
+        return Expansion(self._known_from, known_until, events, dict(self.ignored), list(spans), unknown)
 
     def _is_near(self, span: tuple[float, float, str]) -> bool:
         return span[1] > self._known_from and span[0] < self._known_until
@@ -206,6 +222,16 @@ def _is_far(event: IcsEvent, window: _Window) -> bool:
     if until is not None:
         last_day = max(last_day, until.toordinal() + end.toordinal() - start.toordinal())
     return last_day < window.start.toordinal()
+
+
+def _possible_span(event: IcsEvent) -> Span:
+    """Return the days, in any time zone, on which an event that cannot be used may be: all if that is unknown."""
+    days = [_find_day(event, name, _DATE) for name in ("DTSTART", "DTEND", "RECURRENCE-ID") if event.has(name)]
+    known = [day.toordinal() - _EPOCH for day in days if day is not None]
+    repeats = event.has("RRULE") or event.has("RDATE") or "RANGE" in event.first("RECURRENCE-ID")
+    if repeats or event.has("DURATION") or not event.has("DTSTART") or len(known) < len(days):
+        return -math.inf, math.inf
+    return (min(known) - 1) * 86_400.0, (max(known) + 2) * 86_400.0
 
 
 def _find_day(event: IcsEvent, name: str, pattern: re.Pattern[str]) -> datetime.date | None:

@@ -37,6 +37,13 @@ class IcsEvent(NamedTuple):
         """Whether the event neither recurs nor changes an occurrence of another one."""
         return self.properties.keys().isdisjoint({"RRULE", "RDATE", "RECURRENCE-ID"})
 
+    def cancellation(self) -> IcsEvent:
+        """Return an event that cancels the occurrence that this one changes."""
+        changed = self.first("RECURRENCE-ID")
+        start = "DTSTART" + changed[len("RECURRENCE-ID") :]
+        lines = {"UID": self.first("UID"), "RECURRENCE-ID": changed, "DTSTART": start, "STATUS": "STATUS:CANCELLED"}
+        return IcsEvent({name: [line] for name, line in lines.items()})
+
     def has(self, name: str) -> bool:
         """Return whether the event has a property."""
         return name in self.properties

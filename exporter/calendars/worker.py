@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from exporter.calendars.local_time import Span
+
 MAX_BYTES: Final = 5 * 2**20
 """Maximum size of a calendar."""
 MAX_EVENTS: Final = 1000
@@ -53,6 +55,8 @@ class Expansion(msgspec.Struct, frozen=True):
     """By time zone, in which all-day events and times without a time zone are read; sorted."""
     ignored: dict[str, int]
     """Number of events that could not be read, by cause."""
+    unknown: list[Span]
+    """When the events that could not be read may be; sorted, without overlaps."""
     unknown_zones: list[str]
     """Names of time zones that neither the calendar nor the IANA database defines."""
 

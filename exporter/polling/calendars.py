@@ -33,6 +33,8 @@ CHECK_SECONDS = 5.0
 """Interval for checking whether a calendar must be read or expanded again."""
 EXPAND_AGAIN_SECONDS = 3 * 3600.0
 """Age at which an unchanged calendar is expanded again, because its horizon moves."""
+EXPAND_RETRY_SECONDS = 600.0
+"""Time after which a copy that could not be expanded is tried again, unless it is read before."""
 RETRY_SECONDS = 60.0
 """Time after which a failed read is tried again, unless ``refresh`` is shorter. It doubles with each failure."""
 
@@ -44,7 +46,29 @@ class KnownSpans(NamedTuple):
     """Unix seconds."""
     until: float
     spans: tuple[Span, ...]
-    """Sorted, without overlaps."""
+    """Sorted, without overlaps, as ``unknown``."""
+    unknown: tuple[Span, ...] = ()
+    """When an event that cannot be read may be; the time outside of ``spans`` is unknown then."""
+
+
+def known_spans(expansion: Expansion, calendar: CalendarSettings) -> KnownSpans:
+    """Return the spans of matching events with their margins. The calendar is expanded for its time zone."""
+    pattern = None if calendar.summary is None else calendar.summary.lower()
+    spans = (
+        (event.start, event.end)
+        for event in expansion.events[calendar.timezone]
+        if pattern is None or fnmatchcase(event.summary.lower(), pattern)
+    )
+
+    def with_margins(spans: Iterable[Span]) -> tuple[Span, ...]:
+        return tuple(merge_spans(sorted((start - calendar.before, end + calendar.after) for start, end in spans)))
+
+    return KnownSpans(
+        expansion.known_from + calendar.after,
+        expansion.known_until - calendar.before,
+        with_margins(spans),
+        with_margins(expansion.unknown),
+    )
 
 
 class Calendars:
@@ -147,6 +171,8 @@ class _Reader:
         self._expansion: Expansion | None = None
         self._expanded_at = -math.inf
         """Unix seconds."""
+        self._expand_from = -math.inf
+        """Steady seconds: when the copy is expanded again after a failed attempt."""
         self._spans: dict[tuple[object, ...], KnownSpans] = {}
         """Results of ``spans`` for the current expansion."""
         self._is_readable: bool | None = None
@@ -177,23 +203,11 @@ class _Reader:
 
     def spans(self, calendar: CalendarSettings) -> KnownSpans | None:
         """Return the spans of matching events with their margins; None while nothing is known."""
-        expansion = self._expansion
-        events = None if expansion is None else expansion.events.get(calendar.timezone)
-        if expansion is None or events is None:
+        if self._expansion is None or calendar.timezone not in self._expansion.events:
             return None
         key = calendar.timezone, calendar.summary, calendar.before, calendar.after
         if key not in self._spans:
-            pattern = None if calendar.summary is None else calendar.summary.lower()
-            spans = sorted(
-                (event.start - calendar.before, event.end + calendar.after)
-                for event in events
-                if pattern is None or fnmatchcase(event.summary.lower(), pattern)
-            )
-            self._spans[key] = KnownSpans(
-                expansion.known_from + calendar.after,
-                expansion.known_until - calendar.before,
-                tuple(merge_spans(spans)),
-            )
+            self._spans[key] = known_spans(self._expansion, calendar)
         return self._spans[key]
 
     async def _run(self) -> None:
@@ -206,14 +220,16 @@ class _Reader:
 
     async def _update(self) -> None:
         """Read or expand the calendar if that is due."""
-        is_due = self._clock.monotonic() >= self._next_read
-        if not is_due and not self._must_expand():
-            return
+        now = self._clock.monotonic()
+        is_due = now >= self._next_read
         try:
-            content = await self._source.read() if is_due else None
-            if content is not None and content != self._content:
-                await self._expand(content)
-            elif self._content is not None and self._must_expand():
+            if is_due:
+                self._next_read = math.inf
+                # None: unchanged
+                content = await self._source.read() or self._content
+                if content is not None and (content != self._content or self._is_outdated()):
+                    await self._expand(content)
+            elif self._content is not None and self._is_outdated() and now >= self._expand_from:
                 await self._expand(self._content)
         except (CalendarError, FileError, UpstreamError) as error:
             self._note_failure(error.strerror or "" if isinstance(error, FileError) else str(error))
@@ -224,7 +240,7 @@ class _Reader:
             if is_due:
                 self._note_success()
 
-    def _must_expand(self) -> bool:
+    def _is_outdated(self) -> bool:
         """Return whether the last good copy must be expanded again: for other time zones, or a later time."""
         if self._expansion is None:
             return False
@@ -235,10 +251,12 @@ class _Reader:
 
     async def _expand(self, content: bytes) -> None:
         """Use this content if it can be expanded. Raises ``CalendarError``."""
-        now = self._clock.now()
+        now = self._clock.instant()
+        self._expand_from = now.steady + EXPAND_RETRY_SECONDS
         async with self._expanding:
-            expansion = await expand(content, now, self._timezones)
-        self._content, self._expansion, self._expanded_at = content, expansion, now
+            expansion = await expand(content, now.wall, self._timezones)
+        self._content, self._expansion, self._expanded_at = content, expansion, now.wall
+        self._expand_from = -math.inf
         self._spans = {}
         self._on_change()
         found = expansion.warnings()
@@ -260,7 +278,8 @@ class _Reader:
         if self._is_readable is not False:
             used = "it is unknown when its streams are expected" if self._expansion is None else "its last good copy"
             log.warning("calendar cannot be read", calendar=self._source.name, error=why, using=used)
-        self._next_read = self._clock.monotonic() + min(self._refresh, RETRY_SECONDS * 2.0 ** min(self._failures, 10))
+        delay = min(self._refresh, RETRY_SECONDS * 2.0 ** min(self._failures, 10))
+        self._next_read = min(self._next_read, self._clock.monotonic() + delay)
         self._failures += 1
         self._set_readable(is_readable=False)
 

@@ -84,6 +84,11 @@ class ExpectedHours:
         if now < known.since:
             return None, known.since
         answer, until = self._find_answer(known.spans, now, started_at, known.until)
+        for start, end in known.unknown if answer is False else ():
+            if start <= now < end:
+                return None, min(until, end)
+            if now < start:
+                until = min(until, start)
         return answer, min(until, known.until)
 
     def _find_answer(

@@ -80,7 +80,7 @@ def test_file_of_many_streams_and_a_group_is_checked_once(tmp_path: Path, monkey
 
     def expand(content: bytes, *_: object) -> worker.Expansion:
         checked.append(content)
-        return worker.Expansion(0, 1, {}, {"invalid RRULE": 2}, ["Mars/Olympus"])
+        return worker.Expansion(0, 1, {}, {"invalid RRULE": 2}, [], ["Mars/Olympus"])
 
     monkeypatch.setattr(calendars, "expand_now", expand)
     calendar = {"calendar_file": "matches.ics"}

@@ -260,7 +260,7 @@ async def test_copy_is_expanded_again_as_time_passes_and_after_the_clock_is_set(
 
 
 async def test_failed_expansion_makes_the_calendar_unreadable(
-    used: Calendars, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    used: Calendars, clock: FakeClock, reads: Reads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "matches.ics"
     path.write_bytes(ics(1))
@@ -268,13 +268,52 @@ async def test_failed_expansion_makes_the_calendar_unreadable(
     used.use("edge", (settings,))
     await is_readable(used, True)
 
+    attempts = 0
+
+    async def fail(*_: Any) -> Expansion:
+        nonlocal attempts
+        attempts += 1
+        raise CalendarError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(calendars, "expand", fail)
+        clock.advance(EXPAND_AGAIN_SECONDS)
+        await is_readable(used, False)
+        assert hours_of(used, settings) == [(1, 2)]
+        assert attempts == 1
+        started = clock.monotonic()
+        for _ in range(8):
+            await reads.another(clock)
+        # with each read, and at an interval between reads
+        assert attempts <= 9 + (clock.monotonic() - started) / calendars.EXPAND_RETRY_SECONDS
+    path.write_bytes(ics(3))
+    await reads.another(clock)
+    await is_readable(used, True)
+    assert hours_of(used, settings) == [(3, 4)]
+
+
+async def test_copy_is_expanded_again_while_its_source_is_gone(
+    used: Calendars, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "matches.ics"
+    path.write_bytes(ics(1, 14 * 24 + 1))
+    settings = configured(calendar_file=path)
+    used.use("edge", (settings,))
+    await is_readable(used, True)
+    path.unlink()
+
     async def fail(*_: Any) -> Expansion:
         raise CalendarError("no")
 
-    monkeypatch.setattr(calendars, "expand", fail)
-    clock.advance(EXPAND_AGAIN_SECONDS)
-    await is_readable(used, False)
-    assert hours_of(used, settings) == [(1, 2)]
+    with monkeypatch.context() as patched:
+        patched.setattr(calendars, "expand", fail)
+        clock.advance(EXPAND_AGAIN_SECONDS)
+        await is_readable(used, False)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while hours_of(used, settings) != [(1, 2), (337, 338)]:
+            clock.advance(60)
+            await asyncio.sleep(0.005)
+    assert [state.readable for state in used.states("edge")] == [False]
 
 
 # -- URLs --------------------------------------------------------------------------------------------------------------
@@ -450,6 +489,26 @@ async def test_stream_is_expected_during_events_after_its_grace(
     assert timeline == [False, False, None, None, True, True, True, True, True, False, False, None, True, False]
 
 
+async def test_nothing_is_known_while_an_unreadable_event_may_be(
+    clock: FakeClock, used: Calendars, tmp_path: Path
+) -> None:
+    path = tmp_path / "matches.ics"
+    broken = b"BEGIN:VEVENT\r\nDTSTART:20261205T990000Z\r\nEND:VEVENT\r\n"
+    path.write_bytes(ics(1, 4 * 24).replace(b"END:VCALENDAR", broken + b"END:VCALENDAR"))
+    settings = configured(calendar_file=path, refresh=86_400)
+    used.use("edge", (settings,))
+    await is_readable(used, True)
+    hours = ExpectedHours(StreamSettings.model_validate({"expected": settings}), clock.instant(), used)
+    answers: list[bool | None] = []
+    for _ in range(8 * 24):
+        clock.advance(HOUR / 2)
+        answer = hours.is_expected(clock.instant())
+        if answers[-1:] != [answer]:
+            answers.append(answer)
+        clock.advance(HOUR / 2)
+    assert answers == [False, True, False, None, True, None, False]
+
+
 async def test_nothing_is_expected_or_not_expected_beyond_the_horizon(clock: FakeClock, used: Calendars) -> None:
     class Fixed(Calendars):
         def spans(self, calendar: CalendarSettings) -> calendars.KnownSpans:
@@ -476,11 +535,7 @@ def test_spans_with_margins_cover_exactly_the_widened_events(
 ) -> None:
     settings = configured(calendar_file=Path("x.ics"), before=before * HOUR, after=after * HOUR)
     events = [Event(start * HOUR, (start + hours) * HOUR, "") for start, hours in found]
-    reader = object.__new__(calendars._Reader)
-    reader._expansion = Expansion(-1000 * HOUR, 1000 * HOUR, {"UTC": events}, {}, [])
-    reader._spans = {}
-    known = reader.spans(settings)
-    assert known is not None
+    known = calendars.known_spans(Expansion(-1000 * HOUR, 1000 * HOUR, {"UTC": events}, {}, [], []), settings)
     moment = (at + 0.5) * HOUR
     is_inside = any(event.start - before * HOUR <= moment < event.end + after * HOUR for event in events)
     assert any(start <= moment < end for start, end in known.spans) == is_inside
