@@ -16,6 +16,9 @@ MAX_INCIDENTS: Final = 1_000
 """Maximum number of incidents in a report; the longest are kept."""
 MAX_ROWS: Final = 1_000
 """Maximum number of streams that a report lists one by one."""
+NOW_SECONDS: Final = 1.0
+"""A range that ends less than this before the report was made ends now."""
+_ROUNDING: Final = 1e-3
 
 
 def build_report(
@@ -30,8 +33,8 @@ def build_report(
 ) -> Report:
     """Return the report on these timelines.
 
-    ``viewers``: of all streams of an upstream or group together. ``expectation``: when the group was expected; without
-    it, the expectations of its streams count. ``started_at``: when recording began.
+    ``viewers``: of all streams of an upstream or group together. ``expectation``: when the group was expected.
+    ``generated_at``: the end of the timelines. ``started_at``: when recording began.
     """
     incidents = _Incidents()
     rows: list[Row] = []
@@ -40,7 +43,7 @@ def build_report(
     # an upstream may have many streams, so only one of their timelines is in memory at a time
     members: list[StreamTimeline] = []
     for index, timeline in enumerate(timelines):
-        figures, found = _assess([timeline], 1, span)
+        figures, found = _assess([timeline], 1, span, generated_at)
         figures.peak = _find_peak(timeline.viewers, span)
         role = subject.roles[index] if index < len(subject.roles) else ""
         rows.append(Row(key=timeline.key, role=role, figures=figures))
@@ -50,7 +53,7 @@ def build_report(
             incidents.add(found)
             _add_figures(total, figures)
     if is_group:
-        total, found = _assess(members, subject.needed, span, expectation)
+        total, found = _assess(members, subject.needed, span, generated_at, expectation)
         incidents.add(found)
     if subject.scope is not Scope.STREAM:
         total.peak = _find_peak(viewers, span)
@@ -118,7 +121,7 @@ class _Change:
 
 
 def _changes(timelines: Sequence[StreamTimeline], span: Span) -> list[_Change]:
-    """Return all changes in the range, in order of time."""
+    """Return all changes in the range, including those at its end, in order of time."""
     changes: list[_Change] = []
     for member, timeline in enumerate(timelines):
         since: float | None = None
@@ -129,12 +132,12 @@ def _changes(timelines: Sequence[StreamTimeline], span: Span) -> list[_Change]:
                 since = None
             elif since is None or not is_adjacent:
                 since = segment.start
-            if end is not None and not is_adjacent and span.start < end < span.end:
+            if end is not None and not is_adjacent and span.start < end <= span.end:
                 changes.append(_Change(end, member, None, end))
             end = segment.end
-            if segment.end > span.start and segment.start < span.end:
+            if segment.end > span.start and segment.start <= span.end:
                 changes.append(_Change(max(segment.start, span.start), member, segment, since))
-        if end is not None and span.start < end < span.end:
+        if end is not None and span.start < end <= span.end:
             changes.append(_Change(end, member, None, end))
     # stable, so that the end of a segment stays before the start of the member's next one
     changes.sort(key=lambda change: change.at)
@@ -144,9 +147,11 @@ def _changes(timelines: Sequence[StreamTimeline], span: Span) -> list[_Change]:
 class _Members:
     """The members' segments at a moment, and how many of them have each fact."""
 
-    def __init__(self, count: int, needed: int, start: float) -> None:
+    def __init__(self, count: int, needed: int, start: float, *, has_expectation: bool) -> None:
+        """``has_expectation``: whether they are a group, which has an expectation of its own."""
         self._count = count
         self._needed = needed
+        self._has_expectation = has_expectation
         self.segments: list[Segment | None] = [None] * count
         self.not_live_since: list[float | None] = [start] * count
         self._facts: defaultdict[tuple[str, bool | None], int] = defaultdict(int)
@@ -174,8 +179,15 @@ class _Members:
 
     @property
     def expected(self) -> bool | None:
-        """Whether the group is expected; None if unknown."""
-        return self.any("expected") if self._expectation is None else self._expectation.expected
+        """Whether the group, or the only member, is expected; None if unknown."""
+        if not self._has_expectation:
+            return self.any("expected")
+        return None if self._expectation is None else self._expectation.expected
+
+    @property
+    def has_incident(self) -> bool:
+        """Whether they are expected and not known to be live."""
+        return self.is_recorded and self.expected is True and self.enough("live") is not True
 
     def enough(self, fact: str) -> bool | None:
         """Return whether enough members have the fact; None if members whose fact is unknown decide that."""
@@ -194,7 +206,10 @@ class _Members:
 def _slices(
     members: _Members, changes: Sequence[_Change], span: Span
 ) -> Iterator[tuple[float, float, Sequence[_Change]]]:
-    """Yield periods without changes, and the changes at their start; ``members`` is as of each period."""
+    """Yield periods without changes, and the changes at their start; ``members`` is as of each period.
+
+    Afterwards, ``members`` is as of the end of the range.
+    """
     start, applied = span.start, list[_Change]()
     for change in changes:
         if change.at > start:
@@ -207,15 +222,19 @@ def _slices(
 
 
 def _assess(
-    timelines: Sequence[StreamTimeline], needed: int, span: Span, expectation: Sequence[Segment] = ()
+    timelines: Sequence[StreamTimeline],
+    needed: int,
+    span: Span,
+    generated_at: float,
+    expectation: Sequence[Segment] | None = None,
 ) -> tuple[Figures, list[Incident]]:
     """Return figures and incidents of a group of streams, of which ``needed`` must be live.
 
-    A single stream is a group of one.
+    A single stream is a group of one without an ``expectation`` of its own.
     """
-    own = StreamTimeline(StreamKey("", ""), expectation)
+    own = StreamTimeline(StreamKey("", ""), expectation or ())
     figures = Figures()
-    members = _Members(len(timelines), needed, span.start)
+    members = _Members(len(timelines), needed, span.start, has_expectation=expectation is not None)
     changes = _changes([*timelines, own], span)
     incidents: list[Incident] = []
     current: Incident | None = None
@@ -224,7 +243,7 @@ def _assess(
         if members.is_recorded and figures.recorded_since is None:
             figures.recorded_since = start
         _add_seconds(figures.seconds, members, live, expected, end - start)
-        if not expected or live or not members.is_recorded:
+        if not members.has_incident:
             current = None
             continue
         if current is None:
@@ -237,9 +256,10 @@ def _assess(
         current.end = end
         current.off_air += end - start if live is False else 0.0
         current.unknown += end - start if live is None else 0.0
-    if current is not None:
-        current.is_ongoing = True
-    figures.restarts = _count_restarts(changes)
+    if incidents and incidents[-1].end >= min(span.end, generated_at) - _ROUNDING:
+        incidents[-1].is_ongoing = span.end >= generated_at - NOW_SECONDS
+        incidents[-1].continues = not incidents[-1].is_ongoing and members.has_incident
+    figures.restarts = _count_restarts(changes, span)
     return figures, incidents
 
 
@@ -249,8 +269,7 @@ def _add_seconds(seconds: Seconds, members: _Members, live: bool | None, expecte
         return
     state = "unknown" if live is None else "live" if live else "off_air"
     names = [state]
-    if expected is not None:
-        names.append("expected" if expected else "not_expected")
+    names.append("expectation_unknown" if expected is None else "expected" if expected else "not_expected")
     if expected:
         names.append(f"{state}_while_expected")
     playable = members.enough("playable")
@@ -259,6 +278,8 @@ def _add_seconds(seconds: Seconds, members: _Members, live: bool | None, expecte
     is_below = members.any("below_bitrate")
     if is_below is not None:
         names.append("below_bitrate" if is_below else "not_below_bitrate")
+    elif live:
+        names.append("bitrate_unknown")
     for name in names:
         setattr(seconds, name, getattr(seconds, name) + length)
 
@@ -279,9 +300,10 @@ def _add_causes(
     incident.causes += found[: MAX_CAUSES - len(incident.causes)]
 
 
-def _count_restarts(changes: Sequence[_Change]) -> int | None:
+def _count_restarts(changes: Sequence[_Change], span: Span) -> int | None:
     """Return the number of restarts; None if it is unknown all the time."""
     segments = [(change.at, change.segment) for change in changes if change.segment is not None]
+    segments = [(at, segment) for at, segment in segments if at < span.end]
     known = [(at, segment, segment.restarts) for at, segment in segments if segment.restarts is not None]
     # restarts are counted at the start of a segment, which may be before the range
     return sum(restarts for at, segment, restarts in known if at == segment.start) if known else None

@@ -51,6 +51,8 @@ def _figures_entry(figures: Figures) -> dict[str, Any]:
         "recorded_since": None if figures.recorded_since is None else format_time(figures.recorded_since),
         **{f"{name}_minutes": _minutes(value) for name, value in _times(figures).items() if value is not None},
         "unknown_minutes": _minutes(seconds.unknown),
+        "expectation_unknown_minutes": _minutes(seconds.expectation_unknown),
+        "bitrate_unknown_minutes": _minutes(seconds.bitrate_unknown),
         "not_recorded_minutes": _minutes(seconds.not_recorded),
         "restarts": figures.restarts,
         "peak_viewers": None if peak is None else _peak_entry(peak),
@@ -82,6 +84,7 @@ def _incident_entry(incident: Incident) -> dict[str, Any]:
         "start": format_time(incident.start),
         "end": format_time(incident.end),
         "ongoing": incident.is_ongoing,
+        "continues_after_range": incident.continues,
         "minutes": _minutes(incident.seconds),
         "off_air_minutes": _minutes(incident.off_air),
         "unknown_minutes": _minutes(incident.unknown),
@@ -152,6 +155,7 @@ def _summary_rows(report: Report) -> list[tuple[str, str]]:
     seconds, times = report.figures.seconds, _times(report.figures)
     named = (
         ("Expected", times["expected"]),
+        ("Expectation unknown", seconds.expectation_unknown),
         ("Live", times["live"]),
         ("Live while expected", times["live_while_expected"]),
         ("Off air", times["off_air"]),
@@ -161,6 +165,7 @@ def _summary_rows(report: Report) -> list[tuple[str, str]]:
         ("Not recorded", seconds.not_recorded),
         ("Playable", times["playable"]),
         ("Below the bitrate threshold", times["below_bitrate_threshold"]),
+        ("Live with unknown bitrate", seconds.bitrate_unknown),
     )
     return [(name, _minutes_text(value)) for name, value in named]
 
@@ -169,7 +174,7 @@ def _facts(report: Report) -> list[str]:
     figures, scope = report.figures, report.subject.scope
     facts = [f"Restarts: {_UNKNOWN if figures.restarts is None else figures.restarts}"]
     peak = figures.peak
-    total = "" if scope is Scope.STREAM else ", all streams together"
+    total = "" if scope is Scope.STREAM else ", sum of the streams with a known number"
     if peak is None:
         facts.append(f"Peak viewers: {_UNKNOWN}")
     else:
@@ -183,10 +188,13 @@ def _facts(report: Report) -> list[str]:
 
 
 def _incidents(report: Report) -> str:
-    if not report.figures.seconds.is_expected_known:
-        return "Unknown: it is not known when this should have been live (no `expected` in the configuration).\n"
+    seconds = report.figures.seconds
+    if not seconds.is_expected_known:
+        return "Unknown: no data says when this should have been live.\n"
     if not report.incidents:
-        return "None.\n"
+        known = _minutes_text(seconds.expected + seconds.not_expected)
+        is_partly_unknown = _minutes(seconds.expectation_unknown + seconds.not_recorded) > 0
+        return f"None in the {known} minutes for which the expectation is known.\n" if is_partly_unknown else "None.\n"
     heading = ("start", "end", "minutes", "off air", "unknown", "first cause")
     table = _table(heading, (_incident_row(incident, report) for incident in report.incidents))
     left_out = report.incident_count - len(report.incidents)
@@ -200,12 +208,18 @@ def _incident_row(incident: Incident, report: Report) -> Sequence[str]:
         shown.append("others")
     return (
         _time_text(incident.start),
-        "ongoing" if incident.is_ongoing else _time_text(incident.end),
+        _end_text(incident),
         _minutes_text(incident.seconds),
         _minutes_text(incident.off_air),
         _minutes_text(incident.unknown),
         "; then ".join(shown),
     )
+
+
+def _end_text(incident: Incident) -> str:
+    if incident.is_ongoing:
+        return "ongoing"
+    return _time_text(incident.end) + (" (continues after the range)" if incident.continues else "")
 
 
 def _cause_text(cause: Cause, incident: Incident, *, with_stream: bool) -> str:

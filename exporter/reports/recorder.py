@@ -15,7 +15,7 @@ from exporter.metrics.text_format import label_value
 from exporter.model import GroupState, StreamState, UpstreamState
 from exporter.reports.timeline import Segment, StreamKey, StreamTimeline, Viewers
 from exporter.reports.viewer_counts import ViewerCounts
-from exporter.runtime.clock import Clock, Instant
+from exporter.runtime.clock import Instant
 
 KEPT_SECONDS: Final = 24 * 3600.0
 MAX_STREAMS: Final = 20_000
@@ -38,7 +38,7 @@ _MAX_CAUSES = 65_536
 _MAX_RESTARTS = 254
 _NO_RESTARTS = 255
 _UNKNOWN = 0
-"""Flags of a stream of which nothing is known."""
+"""Flags of a stream whose state is unknown."""
 _CLOSED = 0xFF
 """Flags from the moment on which a stream is no longer recorded."""
 _ENTRY = struct.Struct("<dBBH")
@@ -99,9 +99,8 @@ class _Track:
 class Recorder:
     """The timelines of the served streams. Not thread-safe: only one thread may use it at a time."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        start = clock.instant()
+    def __init__(self, start: Instant) -> None:
+        """``start``: when recording begins."""
         self._started = start.steady
         # minutes of viewer counts are those of the wall clock, unless it is set
         self._origin = start.steady - start.wall % VIEWERS_SECONDS
@@ -286,21 +285,18 @@ class Recorder:
             if track.flags == _CLOSED and _last_start(track.segments) <= horizon:
                 del self._group_expectations[name]
 
-    # -- reading -------------------------------------------------------------------------------------------------------
+    # -- reading, always with the same moment for one report -----------------------------------------------------------
 
-    @property
-    def started_at(self) -> float:
-        """When recording began, in Unix seconds."""
-        now = self._clock.instant()
+    def started_at(self, now: Instant) -> float:
+        """Return when recording began, in Unix seconds."""
         return self._started - now.steady + now.wall
 
     def recorded_streams(self, upstream: str) -> Sequence[StreamKey]:
         """Return the recorded streams of an upstream."""
         return [StreamKey(upstream, label) for label in self._tracks.get(upstream, ())]
 
-    def read(self, streams: Sequence[StreamKey]) -> Iterator[StreamTimeline]:
+    def read(self, streams: Sequence[StreamKey], now: Instant) -> Iterator[StreamTimeline]:
         """Yield the timelines of these streams in this order; an empty one for a stream that is not recorded."""
-        now = self._clock.instant()
         for key in streams:
             track = self._tracks.get(key.upstream, {}).get(key.stream)
             shown = StreamKey(key.upstream, label_value(key.stream))
@@ -330,18 +326,18 @@ class Recorder:
             found.append(segment)
         return found
 
-    def read_group_expectation(self, group: str) -> Sequence[Segment]:
+    def read_group_expectation(self, group: str, now: Instant) -> Sequence[Segment]:
         """Return when a group was expected."""
         track = self._group_expectations.get(group)
-        return [] if track is None else self._read_segments(track, self._clock.instant())
+        return [] if track is None else self._read_segments(track, now)
 
-    def read_group_viewers(self, group: str) -> Sequence[Viewers]:
+    def read_group_viewers(self, group: str, now: Instant) -> Sequence[Viewers]:
         """Return the viewers of a group's members together."""
-        return self._read_viewers(self._group_viewers.get(group), self._clock.instant())
+        return self._read_viewers(self._group_viewers.get(group), now)
 
-    def read_upstream_viewers(self, upstream: str) -> Sequence[Viewers]:
+    def read_upstream_viewers(self, upstream: str, now: Instant) -> Sequence[Viewers]:
         """Return the viewers of an upstream's recorded streams together."""
-        return self._read_viewers(self._upstream_viewers.get(upstream), self._clock.instant())
+        return self._read_viewers(self._upstream_viewers.get(upstream), now)
 
     def _read_viewers(self, counts: ViewerCounts | None, now: Instant) -> list[Viewers]:
         origin = self._origin + now.wall - now.steady

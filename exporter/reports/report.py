@@ -55,20 +55,19 @@ class Seconds(msgspec.Struct, kw_only=True):
     unknown_while_expected: float = 0.0
     expected: float = 0.0
     not_expected: float = 0.0
+    expectation_unknown: float = 0.0
+    """Recorded, but it is unknown whether the stream was expected."""
     playable: float = 0.0
     not_playable: float = 0.0
     below_bitrate: float = 0.0
     not_below_bitrate: float = 0.0
+    bitrate_unknown: float = 0.0
+    """Live, but the bitrate could not be compared with its threshold."""
 
     def add(self, other: Seconds) -> None:
         """Add another sum to this one."""
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    @property
-    def total(self) -> float:
-        """The length of the range, times the number of streams summed."""
-        return self.live + self.off_air + self.unknown + self.not_recorded
 
     @property
     def is_live_known(self) -> bool:
@@ -121,7 +120,9 @@ class Incident(msgspec.Struct):
     unknown: float = 0.0
     """Seconds for which its state was unknown."""
     is_ongoing: bool = False
-    """Whether it lasts until the end of the recorded part of the range."""
+    """Whether it lasts until now."""
+    continues: bool = False
+    """Whether it continues after a range that ends in the past."""
 
     @property
     def seconds(self) -> float:

@@ -18,7 +18,7 @@ from exporter.model import UpstreamState
 from exporter.reports.recorder import BITRATE_RULE, Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
 from exporter.reports.timeline import Segment, StreamKey, Viewers
-from exporter.runtime.clock import Clock
+from exporter.runtime.clock import Clock, Instant
 from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 P = ParamSpec("P")
 
 SUSPENDED_SECONDS: Final = 60.0
-"""Time without a heartbeat after which the exporter must have been suspended, so that nothing is known of that time."""
+"""Time without a heartbeat after which the exporter must have been suspended, so its states are unknown."""
 MAX_WAITING: Final = 8
 """Maximum number of reports in progress or waiting for the worker."""
 
@@ -48,7 +48,7 @@ class Reports:
     def __init__(self, store: Store, clock: Clock, settings: Settings) -> None:
         self._store = store
         self._clock = clock
-        self._recorder = Recorder(clock)
+        self._recorder = Recorder(clock.instant())
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="reports")
         self._closed = False
         self._waiting = 0
@@ -89,6 +89,7 @@ class Reports:
             self._on_publish_groups()
 
     def _on_publish_groups(self) -> None:
+        self._note_suspension()
         self._submit(self._recorder.record_groups, self._store.groups(), self._clock.instant())
 
     def _note_suspension(self) -> None:
@@ -155,7 +156,9 @@ class Reports:
             raise BusyError
         self._waiting += 1
         loop = asyncio.get_running_loop()
-        making = loop.run_in_executor(self._worker, self._render, subject, keys, span, format_, is_served)
+        # the worker has then recorded every state published until now, and none published later
+        now = self._clock.instant()
+        making = loop.run_in_executor(self._worker, self._render, subject, keys, span, format_, is_served, now)
         # counted until it is done, even if the client disconnects
         making.add_done_callback(self._note_done)
         return await asyncio.shield(making)
@@ -166,9 +169,15 @@ class Reports:
             making.exception()
 
     def _render(
-        self, subject: Subject, keys: Sequence[StreamKey] | None, span: Span, format_: Format, is_served: bool
+        self,
+        subject: Subject,
+        keys: Sequence[StreamKey] | None,
+        span: Span,
+        format_: Format,
+        is_served: bool,
+        now: Instant,
     ) -> bytes:
-        """Make and render the report. Runs in the worker thread."""
+        """Make and render the report as of ``now``. Runs in the worker thread."""
         recorder = self._recorder
         if keys is None:
             keys = recorder.recorded_streams(subject.name)
@@ -179,21 +188,21 @@ class Reports:
         viewers: Sequence[Viewers] = ()
         expectation: Sequence[Segment] = ()
         if subject.scope is Scope.GROUP:
-            viewers = recorder.read_group_viewers(subject.name)
-            expectation = recorder.read_group_expectation(subject.name)
+            viewers = recorder.read_group_viewers(subject.name, now)
+            expectation = recorder.read_group_expectation(subject.name, now)
         elif subject.scope is Scope.UPSTREAM:
-            viewers = recorder.read_upstream_viewers(subject.name)
+            viewers = recorder.read_upstream_viewers(subject.name, now)
         # imported only for the first report, to save memory
         from exporter.reports.assessment import build_report
 
         report = build_report(
             subject,
-            recorder.read(keys),
+            recorder.read(keys, now),
             span,
             viewers=viewers,
             expectation=expectation,
-            generated_at=self._clock.now(),
-            started_at=recorder.started_at,
+            generated_at=now.wall,
+            started_at=recorder.started_at(now),
         )
         return render(report, format_)
 

@@ -5,8 +5,8 @@ A timeline is complete: a moment that is in no segment was not recorded. All tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class StreamKey(NamedTuple):
@@ -46,26 +46,3 @@ class StreamTimeline(NamedTuple):
     key: StreamKey
     segments: Sequence[Segment] = ()
     viewers: Sequence[Viewers] = ()
-
-
-class Timeline(Protocol):
-    """A source of timelines."""
-
-    @property
-    def started_at(self) -> float:
-        """When recording began."""
-
-    def recorded_streams(self, upstream: str) -> Sequence[StreamKey]:
-        """Return the recorded streams of an upstream."""
-
-    def read_group_expectation(self, group: str) -> Sequence[Segment]:
-        """Return when a group was expected."""
-
-    def read_group_viewers(self, group: str) -> Sequence[Viewers]:
-        """Return the viewers of a group's members together."""
-
-    def read_upstream_viewers(self, upstream: str) -> Sequence[Viewers]:
-        """Return the viewers of an upstream's recorded streams together."""
-
-    def read(self, streams: Sequence[StreamKey]) -> Iterator[StreamTimeline]:
-        """Yield the timelines of these streams in this order; an empty one for a stream that is not recorded."""

@@ -85,7 +85,7 @@ class Recording:
 
     def __init__(self) -> None:
         self.clock = FakeClock(now=BEGIN)
-        self.recorder = Recorder(self.clock)
+        self.recorder = Recorder(self.clock.instant())
 
     def configure(self, *members: str, upstreams: Sequence[str] = (EDGE,)) -> None:
         """Configure the group ``final`` and the upstreams."""
@@ -127,6 +127,7 @@ class Recording:
 
         ``names``: ``stream`` or ``upstream/stream``. ``start``, ``end``: minutes after ``BEGIN``; the end is now.
         """
+        now = self.clock.instant()
         keys = [_key(name) for name in names or ("main",)]
         viewers: Sequence[Viewers] = ()
         expectation: Sequence[Segment] = ()
@@ -136,19 +137,19 @@ class Recording:
         if of_upstream:
             subject = Subject(scope=Scope.UPSTREAM, name=EDGE)
             keys = [*self.recorder.recorded_streams(EDGE)]
-            viewers = self.recorder.read_upstream_viewers(EDGE)
+            viewers = self.recorder.read_upstream_viewers(EDGE, now)
         elif group is not None:
-            viewers = self.recorder.read_group_viewers("final")
-            expectation = self.recorder.read_group_expectation("final")
-        span = Span(BEGIN + 60 * start, self.clock.now() if end is None else BEGIN + 60 * end)
+            viewers = self.recorder.read_group_viewers("final", now)
+            expectation = self.recorder.read_group_expectation("final", now)
+        span = Span(BEGIN + 60 * start, now.wall if end is None else BEGIN + 60 * end)
         return build_report(
             subject,
-            self.recorder.read(keys),
+            self.recorder.read(keys, now),
             span,
             viewers=viewers,
             expectation=expectation,
-            generated_at=self.clock.now(),
-            started_at=self.recorder.started_at,
+            generated_at=now.wall,
+            started_at=self.recorder.started_at(now),
         )
 
     def entry(self, *names: str, **facts: Any) -> dict[str, Any]:

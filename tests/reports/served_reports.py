@@ -12,6 +12,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter.cli.settings import load_settings
 from exporter.model import StreamState
+from exporter.polling.groups import group_shards
 from exporter.service import Service
 from exporter.web.app import make_app
 from exporter.web.options import WebOptions
@@ -33,15 +34,18 @@ groups:
 class ServedReports:
     """A running application and its service."""
 
-    def __init__(self, service: Service, clock: FakeClock, session: aiohttp.ClientSession, file: Path) -> None:
+    def __init__(
+        self, service: Service, clock: FakeClock, server: TestServer, session: aiohttp.ClientSession, file: Path
+    ) -> None:
         self.service = service
         self.clock = clock
+        self.server = server
         self.session = session
         self.file = file
 
     @property
     def url(self) -> str:
-        return str(self.session._base_url).rstrip("/")
+        return str(self.server.make_url("")).rstrip("/")
 
     def minutes(self, minutes: float, *streams: StreamState, name: str = EDGE, **facts: Any) -> None:
         """Publish a state and let time pass."""
@@ -61,6 +65,13 @@ class ServedReports:
             return answer.headers["Content-Type"], await answer.text()
 
 
+def serve_without_polling(service: Service) -> None:
+    """Serve the configured upstreams and groups of a service that is not started."""
+    settings = service.settings
+    service.store.arrange([each.name for each in settings.upstreams])
+    service._groups.configure(settings, group_shards(settings.groups))
+
+
 @asynccontextmanager
 async def served_reports(
     directory: Path, config: str = CONFIG, *, security: Security | None = None
@@ -70,8 +81,8 @@ async def served_reports(
     file.write_text(config)
     clock = FakeClock(now=BEGIN)
     service = Service(load_settings(file, {}), load=lambda: load_settings(file, {}), clock=clock)
-    service.store.arrange([each.name for each in service.settings.upstreams])
+    serve_without_polling(service)
     app = make_app(service, options=WebOptions(), security=security)
     async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as session:
-        yield ServedReports(service, clock, session, file)
+        yield ServedReports(service, clock, server, session, file)
         await service.stop()

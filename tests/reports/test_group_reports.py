@@ -40,14 +40,18 @@ def test_group_is_live_while_enough_members_are(needed: int, minutes: tuple[floa
     assert picked(made.entry(MAIN, BACKUP, group=needed), *KEYS) == minutes
 
 
-def test_group_is_expected_while_a_member_is() -> None:
+def test_expectation_of_a_group_is_unknown_until_it_is_recorded() -> None:
     made = Recording()
-    made.minutes(10, *both(True, True))
-    made.minutes(20, *both(True, True, expected=False))
-    assert made.entry(MAIN, BACKUP, group=1)["expected_minutes"] == 10.0
+    made.minutes(10, *both(False, False))
+    made.publish_group(expected=True)
+    made.minutes(20)
+    entry = made.entry(MAIN, BACKUP, group=1)
+    assert picked(entry, "expected_minutes", "off_air_minutes") == (20.0, 30.0)
+    assert [incident["start"] for incident in entry["incidents"]] == ["2026-12-06T20:10:00Z"]
+    assert "expected_minutes" not in made.entry(MAIN, BACKUP, group=1, end=10)
 
 
-def test_expectation_of_a_group_outweighs_those_of_its_members() -> None:
+def test_expectation_of_a_group_does_not_depend_on_its_members() -> None:
     made = Recording()
     made.publish_group(expected=False)
     made.minutes(10, *both(False, False))
@@ -70,6 +74,7 @@ def test_expectation_of_a_group_is_unknown_while_the_exporter_is_suspended() -> 
 
 def test_incident_of_a_group_names_the_members_in_order() -> None:
     made = Recording()
+    made.publish_group(expected=True)
     made.minutes(10, *both(True, True))
     made.minutes(10, *both(False, True))
     made.publish(stream(MAIN, live=False), stream(BACKUP, live=False, expected=None, status=Status.ERROR))
@@ -91,6 +96,7 @@ def test_incident_of_a_group_names_the_members_in_order() -> None:
 
 def test_member_that_fails_again_in_the_same_incident_is_a_further_cause() -> None:
     made = Recording()
+    made.publish_group(expected=True)
     made.minutes(10, *both(False, True))
     made.minutes(10, *both(True, False))
     made.minutes(10, *both(False, False))
@@ -114,6 +120,7 @@ def test_member_without_data_can_decide_that_the_group_is_unknown() -> None:
 def test_members_of_several_upstreams_are_taken_together() -> None:
     made = Recording()
     made.configure("a", "second/b", upstreams=[EDGE, "second"])
+    made.publish_group(expected=True)
     made.publish(stream("a", viewers=10))
     made.minutes(10, stream("b", upstream="second", viewers=5), name="second")
     made.publish(stream("a"), answering=False, reason=Reason.CONNECT)
@@ -132,6 +139,15 @@ def test_peak_of_a_group_is_the_highest_sum_at_the_same_time() -> None:
     entry = made.entry(MAIN, BACKUP, group=1)
     assert picked(entry["peak_viewers"], "viewers", "at") == (105, "2026-12-06T20:10:00Z")
     assert [row["peak_viewers"]["viewers"] for row in entry["streams"]] == [100, 95]
+
+
+@pytest.mark.parametrize("facts", [{"group": 1}, {"of_upstream": True}])
+def test_peak_is_the_sum_of_the_streams_whose_number_is_known(facts: dict[str, Any]) -> None:
+    made = Recording()
+    made.configure(MAIN, BACKUP)
+    made.minutes(5, stream(MAIN, viewers=100), stream(BACKUP, viewers=None))
+    text = markdown(made.report(MAIN, BACKUP, **facts))
+    assert "Peak viewers: 100 at 2026-12-06 20:00, sum of the streams with a known number\n" in text
 
 
 def test_viewers_of_a_group_are_forgotten_when_its_members_change() -> None:
@@ -172,6 +188,7 @@ def test_figures_of_an_upstream_are_the_sums_of_its_streams_worst_first() -> Non
 def test_names_cannot_break_the_markdown() -> None:
     made = Recording()
     names = ["a|b", "tick`<img src=x onerror=1>", "line\nbreak", "# heading"]
+    made.publish_group(expected=True)
     made.minutes(10, *(stream(name, live=False) for name in names))
     text = markdown(made.report(*(f"{EDGE}/{name}" for name in names), group=1, roles=("| x |\n",)))
     assert "`edge/a\\|b`" in text
@@ -187,5 +204,6 @@ def test_group_of_a_moment_before_the_recording_says_so() -> None:
     made.minutes(10, *both(True, True))
     text = markdown(made.report(MAIN, BACKUP, group=1, start=-30, end=-20))
     assert "Nothing is recorded in this range. Recording began at 2026-12-06 20:00:00" in text
-    assert made.recorder.started_at == BEGIN
-    assert next(made.recorder.read([StreamKey("no", "such")])).segments == ()
+    now = made.clock.instant()
+    assert made.recorder.started_at(now) == BEGIN
+    assert next(made.recorder.read([StreamKey("no", "such")], now)).segments == ()

@@ -36,6 +36,7 @@ class Step(NamedTuple):
     """What happens next: a publish of some streams, a step of the clock, a suspension, and then time passes."""
 
     streams: dict[str, Moment]
+    group_expected: bool | None
     is_answering: bool
     clock_step: float
     is_suspended: bool
@@ -48,6 +49,7 @@ MOMENTS = st.builds(
 STEPS = st.builds(
     Step,
     st.dictionaries(st.sampled_from(NAMES), MOMENTS),
+    FACT,
     st.sampled_from([True, True, True, False]),
     st.sampled_from([0.0, 0.0, 0.0, -3600.0, -0.5, 7.25, 86_400.0]),
     st.sampled_from([False, False, False, True]),
@@ -69,6 +71,7 @@ def live_through(steps: Sequence[Step], between: Callable[[Recording], None] = l
             states.append(stream(name, restarts=restarts[name], **facts))  # type: ignore[arg-type]
         made.clock.step(step.clock_step)
         made.publish(*states, answering=step.is_answering)
+        made.publish_group(expected=step.group_expected)
         before = made.clock.monotonic()
         made.clock.advance(step.seconds)
         if step.is_suspended:
@@ -81,11 +84,14 @@ def check(report: Report, streams: int) -> None:
     """Check what must hold for every report."""
     seconds = report.figures.seconds
     length = report.span.end - report.span.start
-    assert math.isclose(seconds.total, streams * length, abs_tol=1e-3), "every second is counted once"
+    recorded = seconds.live + seconds.off_air + seconds.unknown
+    assert math.isclose(recorded + seconds.not_recorded, streams * length, abs_tol=1e-3), "every second counts once"
+    expectations = seconds.expected + seconds.not_expected + seconds.expectation_unknown
+    assert math.isclose(expectations, recorded, abs_tol=1e-3)
     assert all(getattr(seconds, each.name) >= 0 for each in msgspec.structs.fields(seconds))
     while_expected = seconds.live_while_expected + seconds.off_air_while_expected + seconds.unknown_while_expected
     assert math.isclose(while_expected, seconds.expected, abs_tol=1e-3)
-    assert seconds.below_bitrate + seconds.not_below_bitrate <= streams * length + 1e-3
+    assert seconds.below_bitrate + seconds.not_below_bitrate + seconds.bitrate_unknown <= streams * length + 1e-3
     for incident in report.incidents:
         assert report.span.start <= incident.start < incident.end <= report.span.end
         assert math.isclose(incident.off_air + incident.unknown, incident.seconds, abs_tol=1e-3)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from exporter.model import HealthReason, Reason, Status
+from exporter.reports.presentation import markdown
 from exporter.reports.timeline import StreamKey
 from tests.reports.recording import EDGE, EXPECTED_BITRATE, Recording, stream
 
@@ -58,7 +59,7 @@ def test_stream_that_is_not_recorded_has_no_figures() -> None:
     assert entry["not_recorded_minutes"] == 60.0
     assert entry.keys() == {
         "upstream", "stream", "from", "to", "generated_at", "recording_started_at", "unknown_minutes",
-        "not_recorded_minutes",
+        "not_recorded_minutes", "expectation_unknown_minutes", "bitrate_unknown_minutes",
     }  # fmt: skip
 
 
@@ -115,6 +116,36 @@ def test_incident_continues_while_the_state_is_unknown() -> None:
     }  # fmt: skip
 
 
+def test_incident_is_ongoing_only_if_it_lasts_until_now() -> None:
+    made = Recording()
+    made.minutes(10, ON)
+    made.minutes(10, OFF)
+    made.minutes(10, ON)
+    made.minutes(10, OFF)
+
+    def last(**facts: float) -> tuple[Any, ...]:
+        incident = made.entry(**facts)["incidents"][-1]
+        return picked(incident, "start", "end", "ongoing", "continues_after_range")
+
+    assert last() == ("2026-12-06T20:30:00Z", "2026-12-06T20:40:00Z", True, False)
+    assert last(end=60) == ("2026-12-06T20:30:00Z", "2026-12-06T20:40:00Z", True, False), "the future is unknown"
+    assert last(end=35) == ("2026-12-06T20:30:00Z", "2026-12-06T20:35:00Z", False, True)
+    assert last(end=15) == ("2026-12-06T20:10:00Z", "2026-12-06T20:15:00Z", False, True)
+    assert last(end=20) == ("2026-12-06T20:10:00Z", "2026-12-06T20:20:00Z", False, False)
+    assert last(end=25) == ("2026-12-06T20:10:00Z", "2026-12-06T20:20:00Z", False, False)
+    assert "| 2026-12-06 20:15:00 (continues after the range) | 5.00 |" in markdown(made.report(end=15))
+    made.publish(stream("other"))
+    made.minutes(10)
+    assert last() == ("2026-12-06T20:30:00Z", "2026-12-06T20:40:00Z", False, False), "no longer served"
+
+
+def test_restart_at_the_end_of_a_range_counts_in_the_next_one() -> None:
+    made = Recording()
+    made.minutes(10, stream(restarts=1))
+    made.minutes(10, stream(restarts=2))
+    assert (made.entry(end=10)["restarts"], made.entry(start=10)["restarts"]) == (0, 1)
+
+
 def test_off_air_stream_that_is_not_expected_is_no_incident() -> None:
     made = Recording()
     made.minutes(10, stream(live=False, expected=False))
@@ -142,6 +173,24 @@ def test_restarts_in_the_range_are_counted() -> None:
     made.minutes(10, stream(restarts=0))
     made.minutes(10, stream(restarts=1))
     assert made.entry()["restarts"] == 5, "the counter starts again after a reload"
+
+
+def test_report_says_for_how_long_the_expectation_and_the_bitrate_are_unknown() -> None:
+    made = Recording()
+    made.minutes(10, stream(expected=True, bitrate=EXPECTED_BITRATE))
+    made.minutes(20, stream(expected=None, bitrate=EXPECTED_BITRATE))
+    made.minutes(5, stream(expected=None))
+    made.minutes(25, stream(expected=False, live=False))
+    entry = made.entry()
+    assert picked(entry, "expectation_unknown_minutes", "bitrate_unknown_minutes") == (25.0, 5.0)
+    text = markdown(made.report())
+    assert "| Expectation unknown | 25.00 |\n" in text
+    assert "| Live with unknown bitrate | 5.00 |\n" in text
+    assert "## Incidents\n\nNone in the 35.00 minutes for which the expectation is known.\n" in text
+    assert "None in the 10.00 minutes for which" in markdown(made.report(start=-10, end=10)), "10 of 20 are recorded"
+    assert "## Incidents\n\nNone.\n" in markdown(made.report(end=10))
+    nothing = markdown(made.report(start=10, end=35))
+    assert "## Incidents\n\nUnknown: no data says when this should have been live.\n" in nothing
 
 
 @pytest.mark.parametrize(("override", "minutes"), [(None, 20.0), (0.5, 10.0), (1.0, 30.0)])
