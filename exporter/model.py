@@ -196,6 +196,8 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     egress_bitrate_bytes_per_second: float | None = None
     transcode_bitrate_bytes_per_second: float | None = None
     max_bitrate_bytes_per_second: float | None = None
+    nominal_bitrate_bytes_per_second: float | None = None
+    """Bitrate that the encoder declares; not measured."""
     ingest_bytes: float | None = None
     egress_bytes: float | None = None
     transcoded_bytes: float | None = None
@@ -212,13 +214,21 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     # Audience
     viewers: int | None = None
+    viewers_partial: bool | None = None
+    """True if ``viewers`` is only a lower bound, because others serve part of the audience; None otherwise."""
     viewers_peak: int | None = None
+    slow_viewers: float | None = None
+    """Total of viewers that the server disconnected because they were too slow."""
+    fallback_active: bool | None = None
+    """Whether viewers get another programme instead of this stream; also known while the stream is off air."""
     system_clients: int | None = None
     viewer_error_ratio: float | None = None
 
     # Transport and picture
     latency_seconds: float | None = None
     target_latency_seconds: float | None = None
+    ingest_lag_seconds: float | None = None
+    """Age of the publisher's connection minus the time on its media clock."""
     round_trip_time_seconds: float | None = None
     jitter_seconds: float | None = None
     packet_loss_ratio: float | None = None
@@ -227,6 +237,8 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     height_pixels: int | None = None
     dropped_frames: float | None = None
     frames: float | None = None
+    audio_sample_rate_hertz: float | None = None
+    audio_channels: int | None = None
 
     # Recording and publishing
     recording: bool | None = None
@@ -265,8 +277,9 @@ _LIVE_ONLY = frozenset(
     {
         "last_seen_age_seconds", "healthy", "health_score_ratio", "health_grade", "health_conditions", "issues",
         "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "transcode_bitrate_bytes_per_second",
-        "transcode_realtime_ratio", "multistream_targets", "viewers", "system_clients", "viewer_error_ratio",
-        "latency_seconds", "round_trip_time_seconds", "jitter_seconds", "packet_loss_ratio", "frames_per_second",
+        "transcode_realtime_ratio", "multistream_targets", "viewers", "viewers_partial", "system_clients",
+        "viewer_error_ratio", "latency_seconds", "ingest_lag_seconds", "round_trip_time_seconds", "jitter_seconds",
+        "packet_loss_ratio", "frames_per_second",
     }
 )  # fmt: skip
 """The fields of ``StreamReport`` that ``off_air`` clears."""
@@ -278,7 +291,7 @@ _LASTING = frozenset(
         "playback_id", "start_timestamp_seconds", "last_seen_timestamp_seconds",
         "ingest_bytes", "egress_bytes", "transcoded_bytes", "source_segments", "transcoded_segments",
         "source_media_seconds", "transcoded_media_seconds", "dropped_frames", "frames", "viewers_peak",
-        "recording_status",
+        "slow_viewers", "recording_status",
     }
 )  # fmt: skip
 """The fields of ``StreamReport`` that ``departed`` keeps."""

@@ -1,12 +1,12 @@
 """Provide the programs that tests and benchmarks run.
 
-These are Prometheus, Alertmanager, VictoriaMetrics with vmalert, ffmpeg, node-media-server and Chromium, and nginx for
-the benchmarks. Programs in PATH are used. The others are downloaded into ``.cache/tools`` of the checkout; nothing is
-installed into the system, and root is not needed:
+These are Prometheus, Alertmanager, VictoriaMetrics with vmalert, ffmpeg, nginx with its RTMP module, Icecast,
+node-media-server and Chromium. Programs in PATH are used. The others are downloaded into ``.cache/tools`` of the
+checkout; nothing is installed into the system, and root is not needed:
 
 - Prometheus, Alertmanager, VictoriaMetrics and nginx come from the system's Debian or Ubuntu archive. The packages are
   only unpacked, because installing them would start their services.
-- Chromium comes from the same archive, with missing libraries and a font.
+- Icecast and Chromium come from the same archive, with missing libraries, and Chromium with a font.
 - ffmpeg and Node.js come from wheels that contain the programs, in fixed versions.
 - node-media-server 2 and 4 and axe-core are installed with npm as in ``tools/npm/package-lock.json``, without install
   scripts.
@@ -67,6 +67,8 @@ def main() -> int:
             ),
         ),
         (("nginx",), lambda: debian("nginx", {"nginx": ()})),
+        (("nginx-rtmp-module",), nginx_rtmp_module),
+        (("icecast", "icecast-files"), icecast),
         (("ffmpeg",), ffmpeg),
         (("node", "node-media-server-2", "node-media-server-4", "axe-core"), npm_packages),
         (("chromium",), chromium),
@@ -170,6 +172,34 @@ def ffmpeg() -> Tools:
     return {"ffmpeg": programs[0]}
 
 
+def nginx_rtmp_module() -> Tools:
+    """Find nginx's RTMP module beside the installed nginx, or unpack it from the archive that nginx comes from."""
+    name = "ngx_rtmp_module.so"
+    target = CACHE / "libnginx-mod-rtmp"
+    places = [Path("/usr/lib/nginx/modules") / name, target / "usr" / "lib" / "nginx" / "modules" / name]
+    if not any(place.exists() for place in places):
+        unpack_debian_package("libnginx-mod-rtmp", target)
+    for place in places:
+        if place.exists():
+            return {"nginx-rtmp-module": place}
+    raise MissingError("the package libnginx-mod-rtmp has no module")
+
+
+def icecast() -> Tools:
+    """Use Icecast from PATH, otherwise from the system's archive; with the folder of its web and admin files."""
+    files = Path("/usr/share/icecast2")
+    found = which(("icecast2", "icecast"))
+    if found is not None and files.exists():
+        return {"icecast": found, "icecast-files": files}
+    target = CACHE / "icecast2"
+    if not target.exists():
+        advice = "install Icecast (Debian: apt-get install icecast2), or see what apt-get says above"
+        partial = unpack_with_libraries(target, ["icecast2"], advice)
+        write_wrapper(partial / "icecast", target, partial / "usr" / "bin" / "icecast2")
+        partial.rename(target)
+    return {"icecast": target / "icecast", "icecast-files": target / "usr" / "share" / "icecast2"}
+
+
 def chromium() -> Tools:
     """Use Chromium or Chrome from PATH, otherwise from the system's archive."""
     found = which(("chromium", "google-chrome", "google-chrome-stable"))
@@ -178,32 +208,41 @@ def chromium() -> Tools:
     target = CACHE / "chromium"
     if not target.exists():
         advice = "install Chromium (Debian: apt-get install chromium fonts-dejavu-core), or see what apt-get says above"
-        wanted = ["chromium", "fonts-dejavu-core"]
-        # Do not take dpkg's lock, which needs root: nothing is installed.
-        only = ["--yes", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"]
-        apt_get(["install", *only, *wanted], advice)
-        partial = target.with_suffix(".partial")
-        unpack((CACHE / "apt" / "cache" / "archives").glob("*.deb"), partial, advice)
-        relocate_chromium(partial, target)
+        partial = unpack_with_libraries(target, ["chromium", "fonts-dejavu-core"], advice)
+        fonts = "".join(f"<dir>{folder}</dir>" for folder in (target / "usr/share/fonts", "/usr/share/fonts"))
+        # Without fontconfig's own rules, any font could replace a missing one.
+        rule = '<match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>'
+        (partial / "fonts.conf").write_text(
+            f"<fontconfig>{fonts}{rule}<cachedir>{target / 'font-cache'}</cachedir></fontconfig>\n"
+        )
+        program = partial / "usr" / "lib" / "chromium" / "chromium"
+        write_wrapper(partial / "chromium", target, program, FONTCONFIG_FILE=target / "fonts.conf")
         partial.rename(target)
     return {"chromium": target / "chromium"}
 
 
-def relocate_chromium(unpacked: Path, target: Path) -> None:
-    """Write a wrapper script with which the unpacked Chromium finds its libraries and fonts."""
-    folders = {library.parent for library in unpacked.glob("usr/lib/*-linux-gnu*/**/*.so*")}
-    libraries = shlex.quote(":".join(str(target / folder.relative_to(unpacked)) for folder in sorted(folders)))
-    fonts = "".join(f"<dir>{folder}</dir>" for folder in (target / "usr/share/fonts", "/usr/share/fonts"))
-    # Without fontconfig's own rules, any font could replace a missing one.
-    rule = '<match><edit name="family" mode="append_last"><string>DejaVu Sans</string></edit></match>'
-    (unpacked / "fonts.conf").write_text(
-        f"<fontconfig>{fonts}{rule}<cachedir>{target / 'font-cache'}</cachedir></fontconfig>\n"
-    )
-    program = shlex.quote(str(target / "usr" / "lib" / "chromium" / "chromium"))
-    wrapper = unpacked / "chromium"
+def unpack_with_libraries(target: Path, packages: Sequence[str], advice: str) -> Path:
+    """Unpack packages with their dependencies that are not installed; return the folder to rename to ``target``."""
+    # Do not take dpkg's lock, which needs root: nothing is installed.
+    only = ["--yes", "--download-only", "--no-install-recommends", "-o", "Debug::NoLocking=1"]
+    archives = CACHE / "apt" / target.name
+    shutil.rmtree(archives, ignore_errors=True)
+    (archives / "partial").mkdir(parents=True)
+    apt_get(["install", *only, "-o", f"Dir::Cache::archives={archives}", *packages], advice)
+    partial = target.with_suffix(".partial")
+    unpack(archives.glob("*.deb"), partial, advice)
+    return partial
+
+
+def write_wrapper(wrapper: Path, target: Path, program: Path, **environment: Path) -> None:
+    """Write a script with which an unpacked program finds its libraries once its folder is renamed to ``target``."""
+    root = wrapper.parent
+    folders = {library.parent for library in root.glob("usr/lib/*-linux-gnu*/**/*.so*")}
+    libraries = ":".join(str(target / folder.relative_to(root)) for folder in sorted(folders))
+    settings = {"LD_LIBRARY_PATH": libraries, **environment}
+    exported = " ".join(f"{name}={shlex.quote(str(value))}" for name, value in settings.items())
     wrapper.write_text(
-        f"#!/bin/sh\nexport LD_LIBRARY_PATH={libraries} FONTCONFIG_FILE={shlex.quote(str(target / 'fonts.conf'))}\n"
-        f'exec {program} "$@"\n'
+        f'#!/bin/sh\nexport {exported}\nexec {shlex.quote(str(target / program.relative_to(root)))} "$@"\n'
     )
     wrapper.chmod(0o755)
 
@@ -289,9 +328,11 @@ def output(command: Command) -> str:
 
 def version(name: str, path: Path) -> str:
     """Return the version of a program (from its output or its Debian package) or of an npm package."""
-    if path.is_dir():
+    if (path / "package.json").exists():
         return str(json.loads((path / "package.json").read_text())["version"])
-    first, *_ = output([path, "-version" if name == "ffmpeg" else "--version"]).splitlines() or [""]
+    first, *_ = (
+        [""] if path.is_dir() else output([path, "-version" if name == "ffmpeg" else "--version"]).splitlines() or [""]
+    )
     found = _VERSION.search(first) or _VERSION.search(package_file(path))
     return found.group() if found else "?"
 
@@ -301,7 +342,7 @@ def package_file(path: Path) -> str:
     if not path.is_relative_to(CACHE):
         return ""
     package, *_ = path.relative_to(CACHE).parts
-    return next((archive.name for archive in (CACHE / "apt" / package).glob("*.deb")), "")
+    return next((archive.name for archive in (CACHE / "apt" / package).glob(f"{package}_*.deb")), "")
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ from exporter.http.retry import (
     PreparedRequest,
     RequestSender,
     ResponseLimits,
+    decode_within_limits,
     shared_time_limit,
 )
 from exporter.http.transport import Transport
@@ -264,6 +265,13 @@ class Requests:
             keep_refusal=keep_refusal,
         )
         return await self._client.send(request)
+
+    async def decode_json(self, body: bytes, endpoint: str) -> Any:
+        """Decode a body that was requested without ``json``, within the limits of the poll.
+
+        Raises ``UpstreamError`` (``bad_response``, ``too_large``).
+        """
+        return await decode_within_limits(self._poll, body, None, endpoint)
 
     async def map(self, function: Callable[[T], Awaitable[R]], items: Iterable[T]) -> list[tuple[T, R | UpstreamError]]:
         """Call ``function`` on every item concurrently, up to ``max_concurrent_requests``; keep the items' order.

@@ -175,13 +175,18 @@ def _too_large(limit: int, endpoint: str) -> UpstreamError:
     return UpstreamError(Reason.TOO_LARGE, f"{endpoint}: the response exceeds {limit} bytes (max_body_bytes)")
 
 
+def starts_like_xml(body: bytes) -> bool:
+    """Return whether the first character of a body, apart from blanks, is ``<``."""
+    return body[:_START_BYTES].lstrip(_BLANK).startswith(b"<")
+
+
 def count_values(body: bytes, *, is_json: bool) -> int:
     """Return an upper bound of the number of values in a document, without decoding it; 0 if it is not JSON or XML.
 
     Every JSON value except the first follows a comma or starts an object or list; every XML value is an element or an
     attribute. Decoders do not release the GIL, so a document with too many values must be refused before decoding.
     """
-    if body[:_START_BYTES].lstrip(_BLANK).startswith(b"<"):
+    if starts_like_xml(body):
         return body.count(b"<") + body.count(b"=")
     return body.count(b",") + body.count(b"{") + body.count(b"[") if is_json else 0
 

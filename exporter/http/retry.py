@@ -134,6 +134,13 @@ class PollContext:
             self._platform_epoch = now + self.clock_skew_seconds - self.clock.monotonic()
 
 
+async def decode_within_limits(poll: PollContext, body: bytes, content_type: str | None, endpoint: str) -> Any:
+    """Decode JSON. Raises ``UpstreamError`` (``bad_response``, ``too_large``)."""
+    if poll.count_values(body, endpoint, is_json=True) > LARGE_VALUES:
+        return await decode_large_json(body, content_type, endpoint)
+    return decode_json(body, content_type, endpoint)
+
+
 @dataclass(slots=True, kw_only=True)
 class PreparedRequest:
     """One request that can be sent several times."""
@@ -391,14 +398,11 @@ class RequestSender:
             error.refusal = body if request.keep_refusal else b""
             raise error
         body = await read_body(response, self.limits.body_bytes, endpoint, request.poll.bytes)
-        values = request.poll.count_values(body, endpoint, is_json=request.wants_json)
         data = None
         if request.wants_json and (body or (request.safe and status != 204)):
-            content_type = response.headers.get(hdrs.CONTENT_TYPE)
-            if values > LARGE_VALUES:
-                data = await decode_large_json(body, content_type, endpoint)
-            else:
-                data = decode_json(body, content_type, endpoint)
+            data = await decode_within_limits(request.poll, body, response.headers.get(hdrs.CONTENT_TYPE), endpoint)
+        else:
+            request.poll.count_values(body, endpoint, is_json=False)
         request.poll.usable_responses += 1
         kept = b"" if request.wants_json else body
         return Response(status, response.headers, data=data, body=kept, date=date, link_next=next_page(response))

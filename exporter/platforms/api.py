@@ -47,6 +47,7 @@ from exporter.platforms.base import (
     ListPlatform,
     Platform,
     ResponseFormat,
+    ServerFacts,
     slim_report,
 )
 from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, CachedFetch
@@ -154,6 +155,7 @@ __all__ = [
     "Secret",
     "Section",
     "SendRequest",
+    "ServerFacts",
     "SessionAction",
     "SessionCommand",
     "SessionCommands",

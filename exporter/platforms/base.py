@@ -17,7 +17,7 @@ from exporter.config.streams import StreamSettings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
-from exporter.http.response import Response, decode_declared
+from exporter.http.response import Response, decode_declared, starts_like_xml
 from exporter.model import (
     DEPARTURE_FIELDS,
     Analytics,
@@ -36,6 +36,7 @@ from exporter.platforms.movement import MovementTracker, without_figures
 from exporter.platforms.parsing import DropCounter, Record
 from exporter.platforms.rates import Rate
 from exporter.platforms.records import choose
+from exporter.platforms.start_times import StartTimes
 from exporter.runtime.clock import Clock
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
@@ -122,6 +123,8 @@ class Platform(ABC, Generic[SettingsT]):
         self.heartbeats = (
             None if self.heartbeat_limit_seconds is None else HeartbeatTracker(self.heartbeat_limit_seconds)
         )
+        self._start_times = StartTimes()
+        self._requests: Requests | None = None
         self._movement = MovementTracker(self.rates, settings.interval)
         self._counted_at: float | None = None
         self._sharded_streams: tuple[StreamSettings, ...] | None = None
@@ -161,11 +164,13 @@ class Platform(ABC, Generic[SettingsT]):
         await self.refresh_configured_streams()
         self.assign_shards(self.configured_streams())
         drops = DropCounter()
+        self._requests = requests
         try:
             fetched = await self.fetch(requests, drops)
         finally:
             if self.heartbeats is not None:
                 self.heartbeats.end_poll()
+            self._start_times.end_poll()
         # after the fetch, because a failed poll does not count
         self._movement.start_poll()
         now = self.clock.monotonic() if fetched.read_at is None else fetched.read_at
@@ -230,6 +235,16 @@ class Platform(ABC, Generic[SettingsT]):
     def session_commands(cls) -> SessionCommands | None:
         """Return the ``stream-exporter session`` commands of this platform, if it has any."""
         return None
+
+    def start_time(self, key: str, age: float | None) -> float | None:
+        """Return a start time in unix seconds on the platform's clock, for platforms that report only an age.
+
+        ``key``: the stream or session that started. ``age``: seconds since then; None gives None. The start stays
+        constant from poll to poll as long as the age grows with time.
+        """
+        server_time = None if self._requests is None else self._requests.server_time
+        now = self.clock.now() if server_time is None else server_time
+        return self._start_times.observe(key, age, now=self.clock.monotonic(), platform_now=now)
 
     def own_reports(self, reports: Iterable[StreamReport]) -> Iterator[StreamReport]:
         """Yield the reports of the streams that this process polls."""
@@ -329,7 +344,17 @@ class ResponseFormat(StrEnum):
 
     JSON = "json"
     XML = "xml"
+    XML_OR_JSON = "xml or json"
+    """XML if the body starts with ``<``, otherwise JSON."""
     TEXT = "text"
+
+
+class ServerFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the response with the list says about the server."""
+
+    version: str = ""
+    doubt: str = ""
+    """Why streams may be missing from the list; empty if there is no doubt."""
 
 
 class ListPlatform(Platform[SettingsT]):
@@ -348,31 +373,53 @@ class ListPlatform(Platform[SettingsT]):
         the response is not the platform's list.
         """
 
+    def list_endpoint(self) -> str:
+        """Return the request; override if the settings change its path."""
+        return self.endpoint
+
+    def server(self, document: Record) -> ServerFacts:  # noqa: ARG002 - used by overrides
+        """Return what a response says about the server and about its own list."""
+        return ServerFacts()
+
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:
         """Request and read the list."""
-        response = await requests.get(self.endpoint, json=self.response_format is ResponseFormat.JSON)
-        rows: RowReader[StreamReport] = RowReader(self.endpoint, drops, max_streams=self.settings.max_streams)
-        async for report in rows.in_steps(self.read(await self._document(response, drops))):
+        endpoint = self.list_endpoint()
+        response = await requests.get(endpoint, json=self.response_format is ResponseFormat.JSON)
+        document = await decode_document(requests, response, self.response_format, endpoint, drops)
+        rows: RowReader[StreamReport] = RowReader(endpoint, drops, max_streams=self.settings.max_streams)
+        async for report in rows.in_steps(self.read(document)):
             rows.add(report)
-        return FetchResult(reports=rows.found, listed=rows.facts())
-
-    async def _document(self, response: Response, drops: DropCounter) -> Record:
-        if self.response_format is ResponseFormat.XML:
-            # in a thread, because the parser calls back into Python for each element
-            tree = await asyncio.to_thread(decode_xml, decode_declared(response.body), self.endpoint)
-            return Record(tree, drops, is_text=True)
-        if self.response_format is ResponseFormat.TEXT:
-            lines = decode_lines(response.text.splitlines())
-            if not lines:
-                raise UpstreamError(Reason.BAD_RESPONSE, f"{self.endpoint}: no line with a name and a value")
-            return Record(lines, drops, is_text=True)
-        data = response.data
-        return Record.from_response({"items": data} if isinstance(data, list) else data, drops)
+        server = self.server(document)
+        return FetchResult(reports=rows.found, listed=rows.facts(doubt=server.doubt), version=server.version)
 
     @classmethod
     def requests_per_minute(cls, settings: SettingsT) -> float:
         """Count one request per poll."""
         return 60.0 / settings.interval
+
+
+async def decode_document(
+    requests: Requests, response: Response, form: ResponseFormat, endpoint: str, drops: DropCounter
+) -> Record:
+    """Decode a response to a record, in the form that ``ListPlatform.read`` describes.
+
+    The body must not have been decoded as JSON yet, unless ``form`` is ``JSON``. Raises ``UpstreamError``
+    (``bad_response``).
+    """
+    data = response.data
+    if form is ResponseFormat.XML_OR_JSON:
+        form = ResponseFormat.XML if starts_like_xml(response.body) else ResponseFormat.JSON
+        data = await requests.decode_json(response.body, endpoint) if form is ResponseFormat.JSON else None
+    if form is ResponseFormat.XML:
+        # in a thread, because the parser calls back into Python for each element
+        tree = await asyncio.to_thread(decode_xml, decode_declared(response.body), endpoint)
+        return Record(tree, drops, is_text=True)
+    if form is ResponseFormat.TEXT:
+        lines = decode_lines(response.text.splitlines())
+        if not lines:
+            raise UpstreamError(Reason.BAD_RESPONSE, f"{endpoint}: no line with a name and a value")
+        return Record(lines, drops, is_text=True)
+    return Record.from_response({"items": data} if isinstance(data, list) else data, drops)
 
 
 _ALWAYS = frozenset({"id", "status", "live", "health_unreadable"}) | DEPARTURE_FIELDS

@@ -165,15 +165,15 @@ class RowReader(Generic[T]):
             raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: the same page was returned twice")
         self._pages.add(page)
 
-    def facts(self, paging: Paging | None = None) -> ListFacts:
-        """Return how the list was read.
+    def facts(self, paging: Paging | None = None, *, doubt: str = "") -> ListFacts:
+        """Return how the list was read. ``doubt``: why the platform may have left out streams.
 
         Raises ``UpstreamError`` (``bad_response``) if the list has rows but none is readable, because that must not be
         taken for a list without streams.
         """
         if self.unreadable_rows and not self.found:
             raise UpstreamError(Reason.BAD_RESPONSE, f"{self._endpoint}: no row identifies its stream")
-        doubt = "truncated at max_streams" if self._is_cut else ""
+        doubt = "truncated at max_streams" if self._is_cut else doubt
         if paging is None:
             return ListFacts(unreadable_rows=self.unreadable_rows, doubt=doubt)
         return ListFacts(

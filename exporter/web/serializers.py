@@ -144,6 +144,7 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     ingest_bitrate_bytes_per_second: float | None = None
     expected_ingest_bitrate_bytes_per_second: float | None = None
     viewers: int | None = None
+    viewers_partial: bool | None = None
     frames_per_second: float | None = None
     latency_seconds: float | None = None
     thresholds: dict[str, float] | None = None
@@ -238,6 +239,7 @@ def stream_entry(state: StreamState) -> StreamEntry:
         ingest_bitrate_bytes_per_second=report.ingest_bitrate_bytes_per_second,
         expected_ingest_bitrate_bytes_per_second=state.expected_ingest_bitrate_bytes_per_second,
         viewers=report.viewers,
+        viewers_partial=report.viewers_partial,
         frames_per_second=report.frames_per_second,
         latency_seconds=report.latency_seconds,
         thresholds=own_health_thresholds(state.overrides),

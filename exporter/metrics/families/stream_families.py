@@ -153,6 +153,11 @@ def _traffic() -> Iterator[StreamFamily]:
         "Maximum bitrate allowed by the platform's settings, in bytes per second.",
         "max_bitrate_bytes_per_second",
     )
+    yield gauge(
+        "stream_nominal_bitrate_bytes_per_second",
+        "Bitrate that the encoder declares, in bytes per second; not measured.",
+        "nominal_bitrate_bytes_per_second",
+    )
     yield counter("stream_ingest_bytes_total", f"Bytes received. {_STEPS}", "ingest_bytes")
     yield counter("stream_egress_bytes_total", f"Bytes sent. {_STEPS}", "egress_bytes")
     yield counter("stream_transcoded_bytes_total", f"Bytes produced by transcoding. {_STEPS}", "transcoded_bytes")
@@ -188,7 +193,23 @@ def _outputs_and_audience() -> Iterator[StreamFamily]:
     )
     yield gauge("stream_viewers", "Current number of viewers.", "viewers")
     yield gauge(
+        "stream_viewers_partial",
+        "1 if stream_viewers is only a lower bound, because other processes of the platform serve part of the "
+        "audience. Absent otherwise.",
+        "viewers_partial",
+    )
+    yield gauge(
         "stream_viewers_peak", "Maximum number of concurrent viewers, as reported by the platform.", "viewers_peak"
+    )
+    yield counter(
+        "stream_slow_viewers_total",
+        f"Viewers that the platform disconnected because they were too slow. {_TOTAL}",
+        "slow_viewers",
+    )
+    yield gauge(
+        "stream_fallback_active",
+        "Whether viewers get another programme instead of this stream (1) or not (0). Absent if no fallback is known.",
+        "fallback_active",
     )
     yield gauge(
         "stream_system_clients",
@@ -205,6 +226,12 @@ def _transport_and_picture() -> Iterator[StreamFamily]:
     yield gauge(
         "stream_target_latency_seconds", "Target latency from the platform's settings.", "target_latency_seconds"
     )
+    yield gauge(
+        "stream_ingest_lag_seconds",
+        "Age of the publisher's connection minus the time on its media clock. It rises while no media arrives. Absent "
+        "if the media clock did not start with the connection.",
+        "ingest_lag_seconds",
+    )
     yield gauge("stream_round_trip_time_seconds", "Round-trip time to the publisher.", "round_trip_time_seconds")
     yield gauge("stream_jitter_seconds", "Jitter of the ingest.", "jitter_seconds")
     yield gauge("stream_packet_loss_ratio", "Share of packets lost (0-1).", "packet_loss_ratio")
@@ -213,6 +240,8 @@ def _transport_and_picture() -> Iterator[StreamFamily]:
     yield gauge("stream_video_height_pixels", "Video height.", "height_pixels")
     yield counter("stream_dropped_frames_total", f"Frames dropped. {_TOTAL}", "dropped_frames")
     yield counter("stream_frames_total", f"Frames received. {_TOTAL}", "frames")
+    yield gauge("stream_audio_sample_rate_hertz", "Audio sample rate.", "audio_sample_rate_hertz")
+    yield gauge("stream_audio_channels", "Number of audio channels.", "audio_channels")
 
 
 def _recording_and_connection() -> Iterator[StreamFamily]:

@@ -56,7 +56,8 @@ export function createStreamRow(item, histories) {
       line.update(histories.get(key)?.ingest_bitrate_bytes_per_second ?? [], expected);
       const expectedText = expected ? `of ${formatBitrate(expected)}` : "";
       rate.setTexts(formatKnown(facts.ingest_bitrate_bytes_per_second, formatBitrate), expectedText);
-      setText(viewers, formatKnown(facts.viewers, formatCount));
+      const atLeast = facts.viewers_partial ? "≥ " : "";
+      setText(viewers, formatKnown(facts.viewers, (count) => `${atLeast}${formatCount(count)}`));
       setText(viewersUnit, facts.viewers === undefined ? "" : pluralize(facts.viewers, "viewer", "viewers"));
       const frameRate = formatKnown(facts.frames_per_second, formatFrameRate);
       latency.setTexts(formatKnown(facts.latency_seconds, formatDelay), frameRate);
