@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _LISTEN_ADDRESS: Final = "127.0.0.1:10071"
 _INTERVAL: Final = "5s"
 """Poll interval and scrape interval."""
+_STATE_FOLDER: Final = "state"
 _STEADY_SECONDS = 300.0
 _SESSIONS_PER_REQUEST_SLOT = 25
 """WAVE needs a request per session, so allow one more concurrent request for this many sessions."""
@@ -145,7 +146,8 @@ def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
 
     largest = max(len(fleet.streams(platform)) for platform in PLATFORMS)
     defaults = {"interval": _INTERVAL, "max_concurrent_requests": min(10 + largest // _SESSIONS_PER_REQUEST_SLOT, 100)}
-    return {"defaults": defaults, **upstreams_config(fleet, simulator_url)}
+    # beside the configuration file, so that the demo shares nothing with an exporter on the same machine
+    return {"state_dir": _STATE_FOLDER, "defaults": defaults, **upstreams_config(fleet, simulator_url)}
 
 
 def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "http") -> dict[str, Any]:
