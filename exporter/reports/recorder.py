@@ -31,9 +31,15 @@ MAX_STREAM_VIEWER_COUNTS: Final = 1_440
 MAX_ON_DEMAND: Final = 200
 """Maximum number of streams that are recorded only because a report on them was requested."""
 VIEWERS_SECONDS: Final = 60.0
+TRIM_SECONDS: Final = 60.0
+"""Time between two checks of the limits."""
+TRIM_GROWTH: Final = 1.1
+"""Growth of the number of streams after which the limits are checked earlier."""
 BITRATE_RULE: Final = "StreamBitrateLow"
 
-_SUSPENDED = "exporter was suspended or blocked"
+SUSPENDED: Final = "exporter was suspended or blocked"
+INTERNAL_ERROR: Final = "internal error of the exporter"
+
 _MAX_CAUSES = 65_536
 _MAX_RESTARTS = 254
 _NO_RESTARTS = 255
@@ -50,7 +56,7 @@ _VALUES = (None, False, True)
 class _Track:
     """The history of one stream."""
 
-    __slots__ = ("flags", "health_reasons", "on_demand", "restarts", "round", "segments", "viewers")
+    __slots__ = ("flags", "has_restarts", "health_reasons", "on_demand", "restarts", "round", "segments", "viewers")
 
     def __init__(self) -> None:
         self.on_demand = True
@@ -59,6 +65,8 @@ class _Track:
         self.flags = _CLOSED
         self.restarts: int | None = None
         """Last known value of the counter."""
+        self.has_restarts = False
+        """Whether the last segment contains a number of restarts."""
         self.health_reasons: tuple[str, ...] = ()
         """While the stream was last live."""
         self.segments = bytearray()
@@ -76,6 +84,7 @@ class _Track:
                     restarts if earlier == _NO_RESTARTS else min(_MAX_RESTARTS, earlier + restarts % _NO_RESTARTS)
                 )
                 del self.segments[-_ENTRY.size :]
+        self.has_restarts = restarts != _NO_RESTARTS
         self.segments += _ENTRY.pack(at, flags, restarts, cause)
 
     def note_viewers(self, minute: int, viewers: int | None) -> None:
@@ -117,6 +126,8 @@ class Recorder:
         self._causes: dict[str, int] = {"": 0}
         self._cause_texts = [""]
         self._trimmed_at = start.steady
+        self._trimmed_count = 0
+        """Number of tracks when they were last trimmed."""
 
     # -- recording -----------------------------------------------------------------------------------------------------
 
@@ -134,7 +145,7 @@ class Recorder:
         for upstream, tracks in self._tracks.items():
             if upstream not in upstreams:
                 self._close_missing(tracks, self._round + 1, now)
-                self._note_totals(upstream, None, now)
+                self._note_totals(upstream, None, self._minute(now.steady))
         self._trim_all(now)
 
     def record_groups(self, groups: Sequence[GroupState], now: Instant) -> None:
@@ -154,25 +165,32 @@ class Recorder:
         if len(self._on_demand) > MAX_ON_DEMAND:
             del self._on_demand[next(iter(self._on_demand))]
 
-    def note_suspension(self, since: float) -> None:
+    def mark_unknown(self, since: float, cause: str) -> None:
         """Mark everything as unknown from ``since`` (steady seconds) until the next state of each upstream."""
-        cause, minute = self._index_cause(_SUSPENDED), self._minute(since)
-        for tracks in self._tracks.values():
-            for track in tracks.values():
-                if track.flags != _CLOSED:
-                    track.add_segment(since, _UNKNOWN, _NO_RESTARTS, cause)
-                    track.note_viewers(minute, None)
+        for upstream in self._tracks:
+            self.mark_upstream_unknown(upstream, since, cause)
+        self.mark_groups_unknown(since, cause)
+
+    def mark_groups_unknown(self, since: float, cause: str) -> None:
+        """Mark the expectations of all groups as unknown from ``since`` (steady seconds) until their next states."""
         for track in self._group_expectations.values():
             if track.flags != _CLOSED:
-                track.add_segment(since, _UNKNOWN, _NO_RESTARTS, cause)
-        for total in (*self._upstream_viewers.values(), *self._group_viewers.values()):
-            total.note(minute, None)
+                track.add_segment(since, _UNKNOWN, _NO_RESTARTS, self._index_cause(cause))
+
+    def mark_upstream_unknown(self, upstream: str, since: float, cause: str) -> None:
+        """Mark the streams of an upstream as unknown from ``since`` (steady seconds) until its next state."""
+        index, minute = self._index_cause(cause), self._minute(since)
+        for track in self._tracks.get(upstream, {}).values():
+            if track.flags != _CLOSED:
+                track.add_segment(since, _UNKNOWN, _NO_RESTARTS, index)
+                track.note_viewers(minute, None)
+        self._note_totals(upstream, None, minute)
 
     def record(self, state: UpstreamState, threshold: float, now: Instant) -> None:
         """Record a published state. ``threshold``: of StreamBitrateLow, unless a stream has its own."""
         tracks = self._tracks.setdefault(state.upstream, {})
         self._round += 1
-        before, minute = self._count, self._minute(now.steady)
+        minute = self._minute(now.steady)
         total: int | None = None
         for stream in state.streams:
             label = stream.identity.stream
@@ -191,13 +209,13 @@ class Recorder:
             if viewers is not None:
                 total = (total or 0) + viewers
         self._close_missing(tracks, self._round, now)
-        self._note_totals(state.upstream, total, now)
-        if self._count != before or now.steady >= self._trimmed_at + VIEWERS_SECONDS:
+        self._note_totals(state.upstream, total, minute)
+        has_grown = self._count > TRIM_GROWTH * self._trimmed_count
+        if has_grown or now.steady >= self._trimmed_at + TRIM_SECONDS:
             self._trim_all(now)
 
-    def _note_totals(self, upstream: str, viewers: int | None, now: Instant) -> None:
+    def _note_totals(self, upstream: str, viewers: int | None, minute: int) -> None:
         """Note the viewers of an upstream and of its groups, whose members have at most one state each."""
-        minute = self._minute(now.steady)
         self._upstream_viewers.setdefault(upstream, ViewerCounts()).note(minute, viewers)
         for name, members in self._groups.items():
             if any(key.upstream == upstream for key in members):
@@ -228,7 +246,8 @@ class Recorder:
             # after a reset, such as a reload, the counter starts at 0 again
             restarts = min(_MAX_RESTARTS, counted - before if counted >= before else counted)
             track.restarts = counted
-        if flags != track.flags or 0 < restarts < _NO_RESTARTS:
+        has_news = restarts != _NO_RESTARTS and (restarts > 0 or not track.has_restarts)
+        if flags != track.flags or has_news:
             cause = 0 if live else self._index_cause(_describe_cause(stream, state, live, track.health_reasons))
             track.add_segment(at, flags, restarts, cause)
         track.health_reasons = stream.health_reasons if live else ()
@@ -284,6 +303,7 @@ class Recorder:
             track.trim(horizon, max_segments)
             if track.flags == _CLOSED and _last_start(track.segments) <= horizon:
                 del self._group_expectations[name]
+        self._trimmed_count = self._count
 
     # -- reading, always with the same moment for one report -----------------------------------------------------------
 

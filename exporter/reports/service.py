@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, Literal, ParamSpec
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, Literal
 
 import msgspec
 import structlog
@@ -15,7 +16,7 @@ from exporter.config.groups import GroupSettings
 from exporter.config.root import Settings
 from exporter.metrics.text_format import label_value
 from exporter.model import UpstreamState
-from exporter.reports.recorder import BITRATE_RULE, Recorder
+from exporter.reports.recorder import BITRATE_RULE, INTERNAL_ERROR, SUSPENDED, Recorder
 from exporter.reports.report import Report, Scope, Span, Subject
 from exporter.reports.timeline import Segment, StreamKey, Viewers
 from exporter.runtime.clock import Clock, Instant
@@ -23,8 +24,6 @@ from exporter.runtime.logging import describe_exception
 from exporter.store import Store
 
 log = structlog.get_logger()
-
-P = ParamSpec("P")
 
 SUSPENDED_SECONDS: Final = 60.0
 """Time without a heartbeat after which the exporter must have been suspended, so its states are unknown."""
@@ -52,7 +51,8 @@ class Reports:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="reports")
         self._closed = False
         self._waiting = 0
-        self._has_logged_error = False
+        self._failing: set[str] = set()
+        """What could not be recorded the last time. Used only in the worker."""
         self._last_beat: float | None = None
         # not in the worker, because no thread may start before the allocator is tuned
         self._recorder.configure(*self._read_settings(settings), clock.instant())
@@ -61,7 +61,8 @@ class Reports:
 
     def apply(self, settings: Settings) -> None:
         """Apply new settings; what is recorded stays."""
-        self._submit(self._recorder.configure, *self._read_settings(settings), self._clock.instant())
+        configure = partial(self._recorder.configure, *self._read_settings(settings), self._clock.instant())
+        self._submit("settings", configure, self._recorder.mark_unknown)
 
     def _read_settings(self, settings: Settings) -> tuple[list[str], dict[str, list[StreamKey]]]:
         """Store the settings, and return the names of the upstreams and the members of the groups."""
@@ -83,32 +84,44 @@ class Reports:
 
     def _on_publish(self, state: UpstreamState) -> None:
         self._note_suspension()
-        self._submit(self._recorder.record, state, self._threshold, self._clock.instant())
+        record = partial(self._recorder.record, state, self._threshold, self._clock.instant())
+        mark_unknown = partial(self._recorder.mark_upstream_unknown, state.upstream)
+        self._submit(f"upstream {state.upstream}", record, mark_unknown)
         if self._store.groups():
             # again, because a suspension ends what was recorded
             self._on_publish_groups()
 
     def _on_publish_groups(self) -> None:
         self._note_suspension()
-        self._submit(self._recorder.record_groups, self._store.groups(), self._clock.instant())
+        record = partial(self._recorder.record_groups, self._store.groups(), self._clock.instant())
+        self._submit("groups", record, self._recorder.mark_groups_unknown)
 
     def _note_suspension(self) -> None:
         before = self._last_beat
         if before is not None and self._clock.monotonic() > before + SUSPENDED_SECONDS:
             self._last_beat = self._clock.monotonic()
-            self._submit(self._recorder.note_suspension, before)
+            mark_unknown = self._recorder.mark_unknown
+            self._submit("suspension", partial(mark_unknown, before, SUSPENDED), mark_unknown)
 
-    def _submit(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call a function of the recorder in the worker."""
+    def _submit(self, subject: str, record: Callable[[], None], mark_unknown: Callable[[float, str], None]) -> None:
+        """Record something in the worker; ``mark_unknown`` is called if that fails."""
         if not self._closed:
-            self._worker.submit(function, *args, **kwargs).add_done_callback(self._log_error)
+            self._worker.submit(self._record, subject, record, mark_unknown, self._clock.monotonic())
 
-    def _log_error(self, done: Future[None]) -> None:
-        """Log an exception, once, because the next state would cause it again. Runs in the worker."""
-        error = None if done.cancelled() else done.exception()
-        if error is not None and not self._has_logged_error:
-            self._has_logged_error = True
-            log.error("states could not be recorded for reports", error=describe_exception(error))
+    def _record(
+        self, subject: str, record: Callable[[], None], mark_unknown: Callable[[float, str], None], now: float
+    ) -> None:
+        """Record something, and log its first failure. Runs in the worker thread."""
+        try:
+            record()
+        except Exception as error:
+            if subject not in self._failing:
+                self._failing.add(subject)
+                log.error("states could not be recorded for reports", subject=subject, error=describe_exception(error))
+            # otherwise the last state would continue in the reports
+            mark_unknown(now, INTERNAL_ERROR)
+        else:
+            self._failing.discard(subject)
 
     # -- reports -------------------------------------------------------------------------------------------------------
 

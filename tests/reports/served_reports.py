@@ -35,17 +35,13 @@ class ServedReports:
     """A running application and its service."""
 
     def __init__(
-        self, service: Service, clock: FakeClock, server: TestServer, session: aiohttp.ClientSession, file: Path
+        self, service: Service, clock: FakeClock, url: str, session: aiohttp.ClientSession, file: Path
     ) -> None:
         self.service = service
         self.clock = clock
-        self.server = server
+        self.url = url
         self.session = session
         self.file = file
-
-    @property
-    def url(self) -> str:
-        return str(self.server.make_url("")).rstrip("/")
 
     def minutes(self, minutes: float, *streams: StreamState, name: str = EDGE, **facts: Any) -> None:
         """Publish a state and let time pass."""
@@ -84,5 +80,5 @@ async def served_reports(
     serve_without_polling(service)
     app = make_app(service, options=WebOptions(), security=security)
     async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as session:
-        yield ServedReports(service, clock, server, session, file)
+        yield ServedReports(service, clock, str(server.make_url("")).rstrip("/"), session, file)
         await service.stop()

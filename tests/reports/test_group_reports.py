@@ -8,6 +8,7 @@ import pytest
 
 from exporter.model import Reason, Status
 from exporter.reports.presentation import markdown
+from exporter.reports.recorder import SUSPENDED
 from exporter.reports.timeline import StreamKey
 from tests.reports.recording import BEGIN, EDGE, EXPECTED_BITRATE, Recording, stream
 
@@ -68,7 +69,7 @@ def test_expectation_of_a_group_is_unknown_while_the_exporter_is_suspended() -> 
     made = Recording()
     made.publish_group(expected=True)
     made.minutes(10, *both(True, True))
-    made.recorder.note_suspension(made.clock.monotonic() - 240)
+    made.recorder.mark_unknown(made.clock.monotonic() - 240, SUSPENDED)
     assert made.entry(MAIN, BACKUP, group=1)["expected_minutes"] == 6.0
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from structlog.testing import capture_logs
 
 from exporter.reports import service as service_module
+from exporter.reports.recorder import Recorder
 from exporter.reports.service import SUSPENDED_SECONDS
 from tests.interface.listed import changes, json_keys
 from tests.reports.recording import EXPECTED_BITRATE, stream
@@ -162,6 +164,24 @@ async def test_time_without_heartbeats_is_unknown(tmp_path: Path) -> None:
         served.minutes(9, stream())
         entry = await served.get("upstream=edge&stream=main&from=40m")
         assert (entry["live_minutes"], entry["unknown_minutes"]) == (10.0, 30.0)
+
+
+async def test_states_that_could_not_be_recorded_are_unknown(tmp_path: Path) -> None:
+    async with served_reports(tmp_path) as served:
+        with capture_logs() as logs:
+            for _ in range(2):
+                served.minutes(0, stream("backup", upstream="other"), name="other")
+                served.minutes(5, stream())
+                with mock.patch.object(Recorder, "record", side_effect=RuntimeError("defect")):
+                    served.minutes(10, stream())
+                    served.minutes(10, stream())
+                served.minutes(5, stream())
+            entry = await served.get("upstream=edge&stream=main")
+        assert (entry["live_minutes"], entry["unknown_minutes"]) == (20.0, 40.0)
+        assert (await served.get("upstream=other&stream=backup"))["live_minutes"] == 60.0, "it was recorded"
+        errors = [(each["subject"], each["error"]) for each in logs if each["log_level"] == "error"]
+        assert [subject for subject, _ in errors] == ["upstream edge"] * 2, "once for each series of failures"
+        assert errors[0][1].startswith("RuntimeError")
 
 
 async def test_number_of_concurrent_reports_is_limited(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from exporter.model import HealthReason, Reason, Status
 from exporter.reports.presentation import markdown
+from exporter.reports.recorder import SUSPENDED
 from exporter.reports.timeline import StreamKey
 from tests.reports.recording import EDGE, EXPECTED_BITRATE, Recording, stream
 
@@ -193,6 +194,18 @@ def test_report_says_for_how_long_the_expectation_and_the_bitrate_are_unknown() 
     assert "## Incidents\n\nUnknown: no data says when this should have been live.\n" in nothing
 
 
+def test_number_of_restarts_is_known_as_soon_as_the_counter_is() -> None:
+    made = Recording()
+    made.minutes(10, stream(restarts=None))
+    assert "restarts" not in made.entry()
+    made.minutes(10, stream(restarts=3))
+    assert made.entry()["restarts"] == 0
+    assert "restarts" not in made.entry(end=10)
+    made.minutes(10, stream(restarts=None))
+    made.minutes(10, stream(restarts=5))
+    assert made.entry()["restarts"] == 2
+
+
 @pytest.mark.parametrize(("override", "minutes"), [(None, 20.0), (0.5, 10.0), (1.0, 30.0)])
 def test_minutes_below_the_bitrate_threshold_use_the_threshold_in_force(override: float | None, minutes: float) -> None:
     made = Recording()
@@ -259,7 +272,7 @@ def test_time_while_the_exporter_was_suspended_is_unknown() -> None:
     made.minutes(10, stream(viewers=7))
     suspended_at = made.clock.monotonic()
     made.minutes(30)
-    made.recorder.note_suspension(suspended_at)
+    made.recorder.mark_unknown(suspended_at, SUSPENDED)
     made.minutes(20, stream(viewers=7))
     entry = made.entry()
     assert picked(entry, "live_minutes", "unknown_minutes", "expected_minutes") == (30.0, 30.0, 30.0)
