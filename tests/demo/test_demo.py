@@ -153,6 +153,7 @@ def test_demo_reaches_itself_at_any_listen_address(listen: str, own: str, tmp_pa
         assert process.ended() == 0
 
 
-def test_demo_keeps_its_state_in_its_own_folder(demo: Demo) -> None:
+def test_demo_keeps_its_state_beside_its_configuration(demo: Demo) -> None:
     """An exporter on the same machine would find the state of the user's folder in use."""
-    assert any((demo.directory / "stream-exporter-demo" / "state").iterdir())
+    folder = demo.directory / "stream-exporter-demo"
+    assert load_settings(folder / "config.yaml", {}).state_dir == folder / "state"
