@@ -58,7 +58,7 @@ class CalendarSettings(Section):
     """A calendar whose events are the times when a stream should be live. Needs ``stream-exporter[calendar]``."""
 
     calendar_file: Annotated[ConfigPath, AfterValidator(_check_calendar_file)] | None = Field(
-        default=None, description="iCalendar file (`.ics`)."
+        default=None, description="Path of an iCalendar file (`.ics`)."
     )
     calendar_url: Annotated[Secret, AfterValidator(check_secret_url)] | None = Field(
         default=None,

@@ -128,6 +128,11 @@ def join_or(choices: Sequence[str]) -> str:
     return choices[0] if len(choices) == 1 else f"{', '.join(choices[:-1])} or {choices[-1]}"
 
 
+def join_and(words: Sequence[str]) -> str:
+    """Return ``a``, ``a and b``, or ``a, b and c``."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
 def spellings(key: str) -> tuple[str, ...]:
     """Return the spellings of a secret's key in a file."""
     return (key, *(key + suffix for suffix in SOURCE_SUFFIXES))

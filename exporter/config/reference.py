@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.fields import FieldInfo
@@ -19,6 +19,9 @@ from exporter.config.alerting import (
     WebhookSettings,
 )
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE, AuthSettings, TlsSettings
+from exporter.config.calendars import CalendarSettings
+from exporter.config.control import MaintenanceWindow
+from exporter.config.groups import GroupMember, GroupSettings
 from exporter.config.root import HistogramSettings, Settings
 from exporter.config.secrets import SOURCE_SUFFIXES
 from exporter.config.section import Section
@@ -27,9 +30,9 @@ from exporter.config.types import Between, Computed, Matching, format_duration
 from exporter.config.upstream import SharedSettings, UpstreamSettings
 
 Model = type[BaseModel]
+Platforms = Mapping[str, type[UpstreamSettings]]
+"""The settings classes by platform name."""
 
-_COMMON: tuple[Model, ...] = (SharedSettings, UpstreamSettings, StreamSettings, LiveHours, AuthSettings, TlsSettings)
-"""Described once instead of with each platform."""
 _AUTH_WORDS = {
     NONE: "nothing",
     LOGIN: "`username` with `password`",
@@ -100,6 +103,19 @@ clock: a local time that a clock change skips becomes the next existing minute; 
 start at the first occurrence and end at the second.
 """
 
+_CALENDAR = """\
+A mapping under `expected`: the hours are the events of an [event calendar](calendars.md). Needs the extra
+`stream-exporter[calendar]`.
+"""
+
+_MAINTENANCE = """\
+Items of the list under `maintenance` of an upstream or stream. See [Maintenance](alerting.md#maintenance).
+"""
+
+_GROUPS = """\
+Streams that belong together. See [Groups](alerting.md#groups).
+"""
+
 _STREAMS = """\
 Keys of each configured stream (or session), besides those that identify it on its platform.
 """
@@ -113,27 +129,56 @@ By rule name: a number in the base unit of the rule's metric, or this mapping.
 """
 
 
-def page(platforms: Mapping[str, type[UpstreamSettings]]) -> str:
-    """Return the page as Markdown. ``platforms`` are the settings classes by platform name."""
-    parts = [
-        _INTRODUCTION,
-        _section("## Top level", Settings),
-        _section("## `defaults`", SharedSettings),
-        _section("## `upstreams`", UpstreamSettings, _UPSTREAMS, without=SharedSettings),
-        _section("### `auth`", AuthSettings, _AUTH),
-        _section("### `tls`", TlsSettings),
-        _section("### `streams`", StreamSettings, _STREAMS),
-        _section("### `expected`", LiveHours, _HOURS),
-        *(part for name, model in platforms.items() for part in _platform_sections(name, model)),
-        _section("## `histograms`", HistogramSettings),
-        _section("## `alerting`", AlertingSettings),
-        _section("### `alerting.thresholds`", Threshold, _THRESHOLDS),
-        _section("### `alerting.health_slo`", HealthSlo),
-        _section("### `alerting.alertmanagers`", AlertmanagerSettings),
-        _section("### `alerting.webhooks`", WebhookSettings),
-        _section("### `alerting.wave_events`", WaveEvents),
-    ]
-    return "\n".join(parts)
+class Table(NamedTuple):
+    """A section of the page that describes the keys of one class."""
+
+    heading: str
+    model: Model
+    text: str = ""
+    base: Model | None = None
+    """Class whose keys are described in another section."""
+
+    def render(self) -> str:
+        """Return the section as Markdown."""
+        names = [name for name in self.model.model_fields if not _is_same(self.model, self.base, name)]
+        rows = "".join(_row(self.model, name) for name in names)
+        text = f"{self.text}\n" if self.text and rows else self.text
+        return f"{self.heading}\n\n{text}{_HEAD + rows if rows else ''}"
+
+
+_COMMON = (
+    Table("## Top level", Settings),
+    Table("## `defaults`", SharedSettings),
+    Table("## `upstreams`", UpstreamSettings, _UPSTREAMS, base=SharedSettings),
+    Table("### `auth`", AuthSettings, _AUTH),
+    Table("### `tls`", TlsSettings),
+    Table("### `streams`", StreamSettings, _STREAMS),
+    Table("### `expected`", LiveHours, _HOURS),
+    Table("### `expected` with a calendar", CalendarSettings, _CALENDAR),
+    Table("### `maintenance`", MaintenanceWindow, _MAINTENANCE),
+)
+_FURTHER = (
+    Table("## `groups`", GroupSettings, _GROUPS),
+    Table("### `groups.streams`", GroupMember),
+    Table("## `histograms`", HistogramSettings),
+    Table("## `alerting`", AlertingSettings),
+    Table("### `alerting.thresholds`", Threshold, _THRESHOLDS),
+    Table("### `alerting.health_slo`", HealthSlo),
+    Table("### `alerting.alertmanagers`", AlertmanagerSettings),
+    Table("### `alerting.webhooks`", WebhookSettings),
+    Table("### `alerting.wave_events`", WaveEvents),
+)
+"""Sections after those of the platforms."""
+
+
+def page(platforms: Platforms) -> str:
+    """Return the page as Markdown."""
+    return "\n".join([_INTRODUCTION, *(table.render() for table in tables(platforms))])
+
+
+def tables(platforms: Platforms) -> list[Table]:
+    """Return the sections in order, one for each class of settings."""
+    return [*_COMMON, *_platform_tables(platforms), *_FURTHER]
 
 
 def undescribed(model: Model) -> Iterator[str]:
@@ -145,23 +190,38 @@ def undescribed(model: Model) -> Iterator[str]:
             yield from undescribed(below)
 
 
-def _platform_sections(name: str, model: type[UpstreamSettings]) -> Iterator[str]:
-    kinds = [words for kind, words in _AUTH_WORDS.items() if kind in model.auth_kinds]
-    text = (
-        f"`interval` defaults to {format_duration(model.default_interval)}. `auth` is {introspection.join_or(kinds)}.\n"
-    )
-    yield _section(f"## Platform `{name}`", model, text, without=UpstreamSettings)
-    for info in model.model_fields.values():
+def _platform_tables(platforms: Platforms) -> Iterator[Table]:
+    """Yield the sections that several platforms share, and those of each platform."""
+    common = {table.model for table in _COMMON}
+    users: dict[Model, list[tuple[str, str]]] = {}
+    """The platforms and keys of each class."""
+    for name, model in platforms.items():
+        for key, below in _sections_below(model):
+            if below not in common:
+                users.setdefault(below, []).append((name, f"`{key}`"))
+    own: dict[str, list[Table]] = {name: [] for name in platforms}
+    for section, places in users.items():
+        names, keys = (list(dict.fromkeys(words)) for words in zip(*places, strict=True))
+        base = StreamSettings if issubclass(section, StreamSettings) else None
+        table = Table(f"### {introspection.join_and(keys)} of {introspection.join_and(names)}", section, base=base)
+        if len(names) > 1:
+            yield table
+        else:
+            own[names[0]].append(table)
+    for name, model in platforms.items():
+        kinds = introspection.join_or([words for kind, words in _AUTH_WORDS.items() if kind in model.auth_kinds])
+        text = f"`interval` defaults to {format_duration(model.default_interval)}. `auth` is {kinds}.\n"
+        yield Table(f"## Platform `{name}`", model, text, base=UpstreamSettings)
+        yield from own[name]
+
+
+def _sections_below(model: Model, path: str = "") -> Iterator[tuple[str, Model]]:
+    """Yield the sections below a class with their keys, such as ``analytics.streams``."""
+    for name, info in model.model_fields.items():
+        key = f"{path}{info.alias or name}"
         for below in _sections(introspection.annotation_of(info)):
-            if below not in _COMMON:
-                base = StreamSettings if issubclass(below, StreamSettings) else None
-                key = info.alias or next(key for key, field in model.model_fields.items() if field is info)
-                yield _section(f"### `{key}` of {name}", below, without=base)
-
-
-def _section(heading: str, model: Model, text: str = "", *, without: Model | None = None) -> str:
-    rows = "".join(_row(model, name) for name in model.model_fields if not _is_same(model, without, name))
-    return f"{heading}\n\n{text + chr(10) if text else ''}{_HEAD}{rows}" if rows else f"{heading}\n\n{text}"
+            yield key, below
+            yield from _sections_below(below, f"{key}.")
 
 
 def _is_same(model: Model, base: Model | None, name: str) -> bool:

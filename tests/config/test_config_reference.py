@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -13,10 +14,11 @@ from pydantic import BaseModel
 
 from exporter.cli.settings import config_schema, load_settings
 from exporter.config import introspection
-from exporter.config.reference import undescribed
+from exporter.config.reference import tables, undescribed
 from exporter.config.root import Settings, settings_class
 from exporter.config.section import Section
-from exporter.config.upstream import UpstreamSettings
+from exporter.config.streams import StreamSettings
+from exporter.config.upstream import SharedSettings, UpstreamSettings
 from exporter.platforms.registry import platforms
 from tools.generate import GENERATED, configuration_page, main
 
@@ -53,6 +55,19 @@ def sections(annotation: object) -> Iterator[type[BaseModel]]:
         else:
             for argument in get_args(member):
                 yield from sections(argument)
+
+
+def test_every_section_is_on_the_page_once() -> None:
+    documented = Counter(
+        table.model for table in tables({name: platform.settings_class for name, platform in platforms().items()})
+    )
+    # the classes of a load, which are derived from these
+    derived = {"Settings": Settings, "Defaults": SharedSettings}
+    reachable = {derived.get(model.__name__, model) for model in sections(settings_class(config_schema()))}
+    bases: set[type[BaseModel]] = {UpstreamSettings, StreamSettings}
+    assert documented == Counter(reachable | bases)
+    headings = re.findall("^##.*", configuration_page(), re.MULTILINE)
+    assert [heading for heading, count in Counter(headings).items() if count > 1] == []
 
 
 def keys(annotation: object) -> set[str]:
