@@ -1,4 +1,4 @@
-"""Split an iCalendar text into its events and time zones, without reading their values.
+"""Split an iCalendar text into its events and time zones, without parsing their values.
 
 Only the properties that say when an event is, and what it is called, are kept. Damage elsewhere, such as a description
 with raw line breaks, is ignored, and a damaged event does not make the others unreadable.
