@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -140,19 +139,3 @@ def test_the_exporter_itself_never_imports_the_libraries(tmp_path: Path, expecte
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "[] 0"
-
-
-PAGE = Path(__file__).parents[2] / "docs" / "calendars.md"
-
-
-@pytest.mark.parametrize("example", re.findall(r"```yaml\n(.+?)```", PAGE.read_text(), re.DOTALL))
-def test_examples_of_the_documents_are_valid(tmp_path: Path, example: str) -> None:
-    for name, content in {"calendars/matches.ics": GOOD, "secrets/calendar": URL.encode()}.items():
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_bytes(content)
-        (tmp_path / name).chmod(0o600)
-    (tmp_path / "config.yaml").write_text(example)
-    settings = load_settings(tmp_path / "config.yaml", {})
-    (stream,) = settings.upstreams[0].configured_streams()
-    assert isinstance(stream.expected, CalendarSettings)
-    assert settings.warnings == ()

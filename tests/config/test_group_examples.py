@@ -46,15 +46,3 @@ def test_example_is_valid_and_names_configured_streams(
 
 def test_all_examples_are_tested() -> None:
     assert len(EXAMPLES) == 2
-
-
-def test_commented_example_is_valid(tmp_path: Path) -> None:
-    text = (ROOT / "config.example.yaml").read_text()
-    lines = [line.removeprefix("# ") for line in text.partition("# groups:")[2].splitlines()[1:]]
-    commented = "groups:\n" + "\n".join(lines[: lines.index("")])
-    upstreams = "".join(
-        f'  - {{name: {name}, platform: storm, url: "http://127.0.0.1:1", discover: true}}\n'
-        for name in ("studio", "wave")
-    )
-    (group,) = load(f"upstreams:\n{upstreams}{commented}\n", tmp_path).groups
-    assert (group.name, group.needed, group.start_grace) == ("final", 1, 300.0)
