@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.command import PROGRAM, CommandError, Commands, add_command, add_config_file, load_or_fail
-from exporter.cli.running_exporter import add_running_exporter, check_running_exporter, printable, request_exporter
+from exporter.cli.running_exporter import add_running_exporter, check_running_exporter, format_table, request_exporter
 
 if TYPE_CHECKING:
     from exporter.config.alerting import AlertingSettings, AlertmanagerSettings, WebhookSettings
@@ -84,10 +84,8 @@ def table(alerts: Sequence[Mapping[str, Any]]) -> str:
     """Format alerts as a table, firing ones first."""
     if not alerts:
         return "No alerts are pending or firing.\n"
-    rows = [_HEADINGS, *sorted((_row(alert) for alert in alerts), key=lambda row: (row[0] != "firing", row))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "".join(f"{line}\n" for line in lines)
+    rows = sorted((_row(alert) for alert in alerts), key=lambda row: (row[0] != "firing", row))
+    return format_table([_HEADINGS, *rows])
 
 
 def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
@@ -95,13 +93,12 @@ def _row(alert: Mapping[str, Any]) -> tuple[str, ...]:
     since = alert.get("firedAt") or alert.get("activeAt", "")
     label_cells = [labels.get(name, "") for name in ("severity", "alertname", "group", "upstream", "stream")]
     annotation_cells = [annotations.get(name, "") for name in ("value", "reasons", "cleared")]
-    cells = (
+    return (
         alert.get("state", ""),
         *label_cells,
         since.removesuffix("Z").partition(".")[0].replace("T", " "),
         *annotation_cells,
     )
-    return tuple(printable(cell) for cell in cells)
 
 
 # -- test alert --------------------------------------------------------------------------------------------------------

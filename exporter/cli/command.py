@@ -63,13 +63,16 @@ class CommandParser(argparse.ArgumentParser):
 def add_command(
     commands: Commands,
     name: str,
-    run: Callable[[argparse.Namespace], int],
+    run: Callable[[argparse.Namespace], int] | None,
     *,
     summary: str,
     description: str,
     epilog: str | None = None,
 ) -> CommandParser:
-    """Add a command and return its parser. ``run`` receives the parsed options and returns the exit code."""
+    """Add a command and return its parser.
+
+    ``run`` receives the parsed options and returns the exit code; None if the command has required actions.
+    """
     parser = commands.add_parser(
         name,
         help=summary,

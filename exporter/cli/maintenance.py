@@ -8,7 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from exporter.cli.command import CommandError, CommandParser, Commands, add_command
-from exporter.cli.running_exporter import add_running_exporter, check_running_exporter, printable, request_exporter
+from exporter.cli.running_exporter import (
+    add_running_exporter,
+    check_running_exporter,
+    format_table,
+    printable,
+    request_exporter,
+)
 
 _PATH: Final = "/api/v1/maintenance"
 _HEADINGS = ("ID", "UPSTREAM", "STREAM", "STATE", "FROM", "UNTIL", "SOURCE", "REASON")
@@ -31,7 +37,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands,
         "maintenance",
-        _show_help,
+        None,
         summary="start, end or list maintenance of upstreams and streams",
         description="Start, end or list maintenance of upstreams and streams.",
         epilog=_EPILOG,
@@ -62,7 +68,7 @@ def add_parser(commands: Commands) -> None:
     listing = _add_action(
         actions, "list", _list, "list current and planned maintenance", "List current and planned maintenance."
     )
-    listing.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    listing.add_argument("--format", choices=("table", "json"), default="table", help="output format (default: table)")
     add_running_exporter(listing)
 
 
@@ -89,11 +95,6 @@ def _duration(text: str) -> str:
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"{text!r}: expected a duration such as 30m or 2h")
     return text
-
-
-def _show_help(options: argparse.Namespace) -> int:
-    options.parser.print_help()
-    return 0
 
 
 # -- actions -----------------------------------------------------------------------------------------------------------
@@ -144,7 +145,7 @@ def _not_found(options: argparse.Namespace, *, is_configured: bool) -> str:
 def _list(options: argparse.Namespace) -> int:
     check_running_exporter(options)
     windows = _windows(options)
-    if options.json:
+    if options.format == "json":
         import msgspec
 
         print(msgspec.json.format(msgspec.json.encode({"windows": windows})).decode())
@@ -172,10 +173,7 @@ def table(windows: Sequence[Mapping[str, Any]]) -> str:
     """Format windows as a table."""
     if not windows:
         return "No maintenance is active or planned.\n"
-    rows = [_HEADINGS, *map(_row, windows)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "".join(f"{line}\n" for line in lines)
+    return format_table([_HEADINGS, *map(_row, windows)])
 
 
 def _row(window: Mapping[str, Any]) -> tuple[str, ...]:

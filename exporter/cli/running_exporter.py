@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -131,6 +131,14 @@ def _explain_refusal(body: bytes) -> str:
 def printable(text: str) -> str:
     """Replace control characters, which a stream's name may contain."""
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def format_table(rows: Sequence[Sequence[str]]) -> str:
+    """Format rows, of which the first has the headings, in aligned columns."""
+    shown = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in shown)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _exporter_url(text: str) -> str:

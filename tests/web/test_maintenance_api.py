@@ -38,9 +38,10 @@ def configured(**upstream: Any) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def serving(
+async def started(
     directory: Path, options: WebOptions = ENABLED, *, security: Security | None = None, **upstream: Any
-) -> AsyncIterator[tuple[Service, aiohttp.ClientSession]]:
+) -> AsyncIterator[tuple[Service, str]]:
+    """Start a service, and return it with its URL."""
     file = directory / "config.yaml"
     file.write_text(yaml.safe_dump(configured(**upstream)))
     environ = {"STATE_DIRECTORY": str(directory / "state")}
@@ -48,10 +49,33 @@ async def serving(
     async with TestServer(make_app(service, options=options, security=security)) as server:
         await service.start()
         try:
-            async with aiohttp.ClientSession(server.make_url("/")) as session:
-                yield service, session
+            yield service, str(server.make_url("")).rstrip("/")
         finally:
             await service.stop()
+
+
+@asynccontextmanager
+async def serving(
+    directory: Path, options: WebOptions = ENABLED, **upstream: Any
+) -> AsyncIterator[tuple[Service, aiohttp.ClientSession]]:
+    """Start a service, and a session whose paths are those of the service."""
+    async with (
+        started(directory, options, **upstream) as (service, url),
+        aiohttp.ClientSession(url) as session,
+    ):
+        yield service, session
+
+
+@asynccontextmanager
+async def serving_commands(
+    directory: Path, options: WebOptions = ENABLED, *, security: Security | None = None, **upstream: Any
+) -> AsyncIterator[tuple[list[str], aiohttp.ClientSession]]:
+    """Start a service, and return the options with which commands find it."""
+    async with (
+        started(directory, options, security=security, **upstream) as (_, url),
+        aiohttp.ClientSession(url) as session,
+    ):
+        yield ["--url", url], session
 
 
 async def send(
@@ -198,8 +222,7 @@ async def command(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[
 
 
 async def test_command_starts_lists_and_ends_maintenance(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async with serving(tmp_path, maintenance=planned(5)) as (_, session):
-        at = ["--url", str(session._base_url).rstrip("/")]
+    async with serving_commands(tmp_path, maintenance=planned(5)) as (at, session):
         code, out, err = await command(capsys, "start", "edge", "Main", "--for", "2h", "--reason", "cables", *at)
         assert (code, err) == (0, "")
         assert out.startswith("Main on edge is under maintenance until 2")
@@ -210,7 +233,7 @@ async def test_command_starts_lists_and_ends_maintenance(tmp_path: Path, capsys:
         assert rows[1][:4] == [id_, "edge", "Main", "active"]
         assert rows[1][-2:] == ["manual", "cables"]
         assert rows[2][1:3] == ["edge", "planned"]
-        code, out, _ = await command(capsys, "list", "--json", *at)
+        code, out, _ = await command(capsys, "list", "--format", "json", *at)
         assert json.loads(out[out.index("{") :])["windows"] == await listed(session)
         assert (await command(capsys, "end", id_, *at))[:2] == (
             0,
@@ -223,8 +246,7 @@ async def test_command_starts_lists_and_ends_maintenance(tmp_path: Path, capsys:
 
 
 async def test_command_ends_all_manual_windows_of_a_target(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async with serving(tmp_path) as (_, session):
-        at = ["--url", str(session._base_url).rstrip("/")]
+    async with serving_commands(tmp_path) as (at, session):
         for target in (["edge"], ["edge"], ["edge", "Main"]):
             assert (await command(capsys, "start", *target, "--for", "1h", *at))[0] == 0
         code, out, _ = await command(capsys, "end", "edge", *at)
@@ -235,11 +257,10 @@ async def test_command_ends_all_manual_windows_of_a_target(tmp_path: Path, capsy
 
 
 async def test_command_reports_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    async with serving(tmp_path, WebOptions()) as (_, session):
-        url = str(session._base_url).rstrip("/")
-        code, out, err = await command(capsys, "start", "edge", "--for", "2h", "--url", url)
+    async with serving_commands(tmp_path, WebOptions()) as (at, _):
+        code, out, err = await command(capsys, "start", "edge", "--for", "2h", *at)
     assert (code, out) == (1, "")
-    assert err.startswith(f"cannot start maintenance at {url}: Lifecycle API is not enabled.")
+    assert err.startswith(f"cannot start maintenance at {at[1]}: Lifecycle API is not enabled.")
 
 
 async def test_command_warns_if_maintenance_is_not_saved(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -247,8 +268,7 @@ async def test_command_warns_if_maintenance_is_not_saved(tmp_path: Path, capsys:
         await send(session, "POST", body=VALID)
         (tmp_path / "second").mkdir()
         (tmp_path / "second" / "state").symlink_to(tmp_path / "state")
-        async with serving(tmp_path / "second") as (_, second):
-            at = ["--url", str(second._base_url).rstrip("/")]
+        async with serving_commands(tmp_path / "second") as (at, second):
             code, _, err = await command(capsys, "start", "edge", "--for", "2h", *at)
             async with second.get("/metrics") as metrics:
                 assert "stream_exporter_maintenance_saved 0" in await metrics.text()
@@ -264,8 +284,7 @@ async def test_command_authenticates_and_never_prints_the_password(
     password = tmp_path / "password"
     password.write_text("hunter2-of-maintenance\n")
     file = write_web_config(tmp_path, {"basic_auth_users": {"me": bcrypt_hash("hunter2-of-maintenance")}})
-    async with serving(tmp_path, security=Security(file, clock=Clock())) as (_, session):
-        at = ["--url", str(session._base_url).rstrip("/")]
+    async with serving_commands(tmp_path, security=Security(file, clock=Clock())) as (at, _):
         known = [*at, "--username", "me", "--password-file", str(password)]
         assert (await command(capsys, "start", "edge", "--for", "2h", *known))[0] == 0
         assert (await command(capsys, "list", *known))[0] == 0
