@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -147,7 +147,7 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     viewers_partial: bool | None = None
     frames_per_second: float | None = None
     latency_seconds: float | None = None
-    thresholds: dict[str, float] | None = None
+    thresholds: dict[str, float | Literal["off"]] | None = None
     maintenance: MaintenanceEntry | None = None
 
 
@@ -247,16 +247,15 @@ def stream_entry(state: StreamState) -> StreamEntry:
     )
 
 
-def own_health_thresholds(overrides: AlertOverrides) -> dict[str, float] | None:
-    """Return a stream's own thresholds of the rules about the health score; 0 if a rule is switched off for it."""
+def own_health_thresholds(overrides: AlertOverrides) -> dict[str, float | Literal["off"]] | None:
+    """Return a stream's own thresholds of the rules about the health score; None if it has none."""
     if overrides is NO_OVERRIDES:
         return None
-    off = dict.fromkeys(HEALTH_RULES & overrides.off, 0.0)
-    return {rule: overrides.thresholds[rule] for rule in HEALTH_RULES & overrides.thresholds.keys()} | off or None
+    return {rule: own for rule, own in _list_overrides(overrides).items() if rule in HEALTH_RULES} or None
 
 
-def _list_overrides(overrides: AlertOverrides) -> dict[str, float | str]:
-    found: dict[str, float | str] = {**overrides.thresholds, **dict.fromkeys(overrides.off, "off")}
+def _list_overrides(overrides: AlertOverrides) -> dict[str, float | Literal["off"]]:
+    found: dict[str, float | Literal["off"]] = {**overrides.thresholds, **dict.fromkeys(overrides.off, "off")}
     return dict(sorted(found.items()))
 
 

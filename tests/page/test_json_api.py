@@ -132,7 +132,7 @@ async def test_stream_has_the_thresholds_that_differ_from_those_of_the_list(serv
     streams = [stream_state("own", overrides=overrides), stream_state("other", overrides=other), stream_state("none")]
     served.service.store.publish(upstream_state(streams))
     own, *rest = (await served.get("/api/v1/streams"))["streams"]
-    assert own["thresholds"] == {"StreamDegraded": 0.6, "StreamUnhealthy": 0.0}
+    assert own["thresholds"] == {"StreamDegraded": 0.6, "StreamUnhealthy": "off"}
     assert not any("thresholds" in entry for entry in rest)
     facts = (await served.get("/api/v1/stream?upstream=edge&stream=own"))["stream"]
     assert facts["thresholds"] == own["thresholds"]

@@ -77,7 +77,8 @@ export function isUnknown(stream) {
 
 /**
  * Severity and state of a stream. `bad` needs attention now, `warn` needs it soon, `unknown` may need it, `ok` is live,
- * `off` need not be live. `defaults`: health scores by the name of the alert rule; the stream's own take precedence.
+ * `off` need not be live. `defaults`: health scores by the name of the alert rule; the stream's own, each a score or
+ * "off", take precedence.
  */
 export function assessStream(stream, defaults) {
   if (isUnknown(stream)) return { severity: stream.expected ? "warn" : "unknown", word: "Unknown" };
@@ -89,10 +90,11 @@ export function assessStream(stream, defaults) {
   }
   const { healthy, status, health_score_ratio: score = 1 } = stream;
   const thresholds = { ...defaults, ...stream.thresholds };
-  if (healthy === false || status === "degraded" || score < thresholds.StreamUnhealthy) {
+  const isBelow = (rule) => thresholds[rule] !== "off" && score < thresholds[rule];
+  if (healthy === false || status === "degraded" || isBelow("StreamUnhealthy")) {
     return { severity: "bad", word: "Unhealthy" };
   }
-  if (stream.health_reasons || score < thresholds.StreamDegraded) return { severity: "warn", word: "Impaired" };
+  if (stream.health_reasons || isBelow("StreamDegraded")) return { severity: "warn", word: "Impaired" };
   return { severity: "ok", word: "Live" };
 }
 
