@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -217,10 +218,18 @@ def example(alertmanager: Alertmanager) -> Iterator[Alertmanager]:
     configuration["receivers"] = [{"name": receiver["name"]} for receiver in configuration["receivers"]]
     with alertmanager.configured(yaml_text.render(configuration)):
         yield alertmanager
+        # each further alert makes it slower to find out which ones are inhibited
+        end_alerts(alertmanager)
 
 
 def send(example: Alertmanager, *alerts: dict[str, str]) -> None:
     request_json(f"{example.url}/api/v2/alerts", body=[{"labels": labels} for labels in alerts])
+
+
+def end_alerts(example: Alertmanager) -> None:
+    ended = datetime.now(UTC).isoformat()
+    alerts = [{"labels": alert["labels"], "endsAt": ended} for alert in example.alerts()]
+    request_json(f"{example.url}/api/v2/alerts", body=alerts)
 
 
 def inhibited(example: Alertmanager, case: str) -> list[dict[str, str]]:
