@@ -246,6 +246,13 @@ class Platform(ABC, Generic[SettingsT]):
         now = self.clock.now() if server_time is None else server_time
         return self._start_times.observe(key, age, now=self.clock.monotonic(), platform_now=now)
 
+    def forget_totals(self) -> None:
+        """Start new measurements, because totals of this poll cannot be compared with earlier ones.
+
+        Call it from ``fetch``, for example if the server has restarted.
+        """
+        self._movement.forget_totals()
+
     def own_reports(self, reports: Iterable[StreamReport]) -> Iterator[StreamReport]:
         """Yield the reports of the streams that this process polls."""
         owns, is_all = self.shard_filter.owns, self.shard_filter.is_all

@@ -77,6 +77,11 @@ class MovementTracker:
             oldest = self._poll - POLLS_REMEMBERED
             self._streams = {id_: stream for id_, stream in self._streams.items() if stream.poll >= oldest}
 
+    def forget_totals(self) -> None:
+        """Start new measurements of all streams."""
+        for stream in self._streams.values():
+            stream.totals, stream.last_ingest = self._new_totals(), None
+
     def keep(self, stream_id: str) -> None:
         """Do not forget a stream that this poll could not report."""
         stream = self._streams.get(stream_id)

@@ -15,6 +15,8 @@ class _Start:
     """On the exporter's steady clock."""
     unix: float
     """On the platform's clock."""
+    age: float
+    """The last age. If it does not change, the platform serves an old copy of its data."""
     is_seen: bool = True
 
 
@@ -33,9 +35,9 @@ class StartTimes:
         if age is None:
             return None
         start = self._starts.get(key)
-        if start is None or abs(now - age - start.steady) > TOLERANCE_SECONDS:
-            start = self._starts[key] = _Start(now - age, platform_now - age)
-        start.is_seen = True
+        if start is None or (age != start.age and abs(now - age - start.steady) > TOLERANCE_SECONDS):
+            start = self._starts[key] = _Start(now - age, platform_now - age, age)
+        start.age, start.is_seen = age, True
         return start.unix
 
     def end_poll(self) -> None:

@@ -41,8 +41,9 @@ class NodeMediaServer:
 class Publisher(Program):
     """ffmpeg, publishing a moving picture and a tone, padded to a constant bitrate."""
 
-    def __init__(self, url: str, directory: Path, *, bits_per_second: int) -> None:
-        name = url.rpartition("/")[2]
+    def __init__(self, url: str, directory: Path, *, bits_per_second: int, suffix: str = "") -> None:
+        """``suffix``: distinguishes a second publisher of the same stream in the names of files."""
+        name = url.rpartition("/")[2] + suffix
         self._progress = directory / f"{name}.progress"
         rate = str(bits_per_second)
         quiet = [
