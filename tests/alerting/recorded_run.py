@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -74,9 +75,18 @@ class RecordedScrapes:
         """Number of failed scrapes."""
         return list(self.series[f"up{{{TARGET}}}"].values()).count("0")
 
-    def input_series(self) -> list[dict[str, str]]:
-        """Return the series in promtool's notation, with stale markers where a scrape lacks them."""
-        return [{"series": name, "values": self._values(samples)} for name, samples in self.series.items()]
+    def input_series(self, *, one_of: int = 1) -> list[dict[str, str]]:
+        """Return the series in promtool's notation, with stale markers where a scrape lacks them.
+
+        ``one_of``: return the series of only one of this many streams.
+        """
+        streams = sorted({name for series in self.series if (name := _stream_of(series))})
+        chosen = {"", *streams[::one_of]}
+        return [
+            {"series": name, "values": self._values(samples)}
+            for name, samples in self.series.items()
+            if _stream_of(name) in chosen
+        ]
 
     def _add_sample(self, series: str, value: str) -> None:
         self.series.setdefault(series, {})[self.count] = value
@@ -99,6 +109,12 @@ class RecordedScrapes:
                 words.append("_")
         # promtool reads repeated values much faster in its short notation
         return " ".join(_repeat(word, len(list(same))) for word, same in groupby(words))
+
+
+def _stream_of(series: str) -> str:
+    """Return the upstream and stream labels of a series; empty if it is not about a stream."""
+    found = re.search(r'upstream="[^"]*",stream="[^"]*"', series)
+    return found[0] if found else ""
 
 
 def _repeat(word: str, times: int) -> str:
@@ -223,9 +239,16 @@ def _families(alerts: Collection[str]) -> frozenset[str]:
 
 
 def assert_firing(
-    scrapes: RecordedScrapes, alerts: Collection[str], expected: Mapping[str, list[str]], folder: Path
+    scrapes: RecordedScrapes,
+    alerts: Collection[str],
+    expected: Mapping[str, list[str]],
+    folder: Path,
+    *,
+    one_of: int = 1,
 ) -> None:
     """Evaluate the committed rules of these alerts on the scrapes, and check which alerts fired at any time.
+
+    ``one_of``: evaluate the series of only one of this many streams, because all of them would take promtool a minute.
 
     ``expected``: for each matcher of ``ALERTS``, such as ``severity="critical"``, the labels of the alerts that fired,
     such as ``{alertname="StreamError"}``.
@@ -241,7 +264,7 @@ def assert_firing(
         for matcher, found in expected.items()
     ]
     step = f"{SCRAPE_SECONDS:g}s"
-    series = scrapes.input_series()
+    series = scrapes.input_series(one_of=one_of)
     document = {
         "rule_files": ["alerts.yaml", str(ALERTS / "stream-recordings.yaml")],
         "evaluation_interval": step,

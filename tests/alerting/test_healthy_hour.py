@@ -34,7 +34,10 @@ UNSTABLE = {"StreamUpstreamErrorRatioHigh", "StreamUpstreamUnstable", "StreamScr
 
 @pytest.mark.no_cover
 async def test_random_failures_and_a_restart_do_not_page(tmp_path: Path) -> None:
-    """1,000 healthy streams for an hour: 5 % of requests and scrapes fail, and everything restarts once."""
+    """1,000 healthy streams for an hour: 5 % of requests and scrapes fail, and everything restarts once.
+
+    Prometheus' rules are evaluated on all series of exporter and upstreams, and on those of a quarter of the streams.
+    """
     async with recorded_run(tmp_path, 1000, RULES_OF_PROMETHEUS, seed=1) as run:
         await run.pass_time(HALF_AN_HOUR)
         await run.restart()
@@ -52,7 +55,7 @@ async def test_random_failures_and_a_restart_do_not_page(tmp_path: Path) -> None
         f'severity="warning",alertname!~"{"|".join(sorted(UNSTABLE))}"': [],
         'severity="none"': ['{alertname="StreamWatchdog"}'],
     }
-    await asyncio.to_thread(assert_firing, run.scrapes, RULES_OF_PROMETHEUS, expected, tmp_path)
+    await asyncio.to_thread(assert_firing, run.scrapes, RULES_OF_PROMETHEUS, expected, tmp_path, one_of=4)
 
 
 @pytest.mark.no_cover

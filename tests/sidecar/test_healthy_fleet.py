@@ -86,11 +86,13 @@ def configuration(fleet: Fleet, began: float, url: str, alertmanager: str, *, mi
 
 @pytest.mark.system
 @pytest.mark.no_cover
-@pytest.mark.no_cover
-async def test_thousand_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path) -> None:
-    """Neither jitter of encoders and networks nor starts and planned ends cause a page or a ticket."""
+async def test_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path) -> None:
+    """Neither jitter of encoders and networks nor starts and planned ends cause a page or a ticket.
+
+    ``tests/alerting/test_healthy_hour.py`` does the same with 1,000 streams and failures.
+    """
     clock = FakeClock()
-    fleet = Fleet(1000, seed=7, incidents=False)
+    fleet = Fleet(300, seed=7, incidents=False)
     async with TestServer(make_simulator(fleet, clock)) as server, fake_alertmanager() as alertmanager:
         settings = configuration(fleet, clock.now(), str(server.make_url("")).rstrip("/"), alertmanager.url)
         settings["alerting"]["state_file"] = str(tmp_path / "alerts.json")
@@ -106,7 +108,7 @@ async def test_thousand_healthy_streams_fire_no_alert_for_an_hour(tmp_path: Path
     assert names == {"StreamSidecarWatchdog"}, [a for a in alertmanager.alerts if "Watchdog" not in str(a["labels"])][
         :5
     ]
-    assert changes > 50, "streams start and end during the run"
+    assert changes > 20, "streams start and end during the run"
 
 
 async def one_hour(service: Service, clock: FakeClock, fleet: Fleet) -> int:
