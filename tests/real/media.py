@@ -41,7 +41,9 @@ class NodeMediaServer:
 class Publisher(Program):
     """ffmpeg, publishing a moving picture and a tone, padded to a constant bitrate."""
 
-    def __init__(self, url: str, directory: Path, *, bits_per_second: int, suffix: str = "") -> None:
+    def __init__(
+        self, url: str, directory: Path, *, bits_per_second: int, suffix: str = "", seconds: int = 300
+    ) -> None:
         """``suffix``: distinguishes a second publisher of the same stream in the names of files."""
         name = url.rpartition("/")[2] + suffix
         self._progress = directory / f"{name}.progress"
@@ -61,7 +63,7 @@ class Publisher(Program):
         constant = ["-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", rate, "-x264-params", "nal-hrd=cbr"]
         video = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p"]
         audio = ["-c:a", "aac", "-b:a", "64k"]
-        output = ["-t", "300", "-f", "flv", url]
+        output = ["-t", str(seconds), "-f", "flv", url]
         super().__init__(
             [tool("ffmpeg"), *quiet, *picture, *tone, *video, *constant, *audio, *output],
             directory,

@@ -51,10 +51,10 @@ class NginxRtmp:
         self.rtmp_port = rtmp_port
         self.url = f"http://127.0.0.1:{port}"
 
-    def publish(self, name: str, *, bits_per_second: int = 400_000, suffix: str = "") -> Publisher:
+    def publish(self, name: str, *, bits_per_second: int = 400_000, suffix: str = "", seconds: int = 300) -> Publisher:
         """Publish a test picture to ``live/NAME`` until the end of the block."""
         url = f"rtmp://127.0.0.1:{self.rtmp_port}/{APPLICATION}/{name}"
-        return Publisher(url, self.program.directory, bits_per_second=bits_per_second, suffix=suffix)
+        return Publisher(url, self.program.directory, bits_per_second=bits_per_second, suffix=suffix, seconds=seconds)
 
     def watch(self, name: str) -> Program:
         """Play ``live/NAME`` until the end of the block."""
@@ -80,7 +80,7 @@ class NginxRtmp:
 def running_nginx_rtmp(
     directory: Path, *, workers: int = 1, main: str = "", directives: str = "", stat: str = ""
 ) -> Iterator[NginxRtmp]:
-    """Run a server. ``main``, ``directives``, ``stat``: further directives at the top, of the application, of the page."""
+    """Run a server. ``main``, ``directives``, ``stat``: more directives at the top, of the application, of the page."""
     rtmp_port = free_port()
 
     def start(port: int) -> Program:
