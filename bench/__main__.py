@@ -11,6 +11,7 @@ PARTS = {
     "exposition": "exposition_cpu",
     "http": "http_scrapes",
     "polling": "polling_cpu",
+    "lists": "platform_lists",
     "probe": "probe_cpu",
     "control": "control_cost",
     "memory": "memory_per_stream",
