@@ -31,6 +31,7 @@ from exporter.http.auth import Auth, Basic, Header, Login, NoAuth, SendRequest
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
 from exporter.http.rate_limit import DEFAULT_WINDOW_SECONDS
+from exporter.http.response import Response
 from exporter.model import (
     Analytics,
     HealthReason,
@@ -48,6 +49,7 @@ from exporter.platforms.base import (
     Platform,
     ResponseFormat,
     ServerFacts,
+    decode_document,
     slim_report,
 )
 from exporter.platforms.cached_fetch import STALE_AFTER_INTERVALS, CachedFetch
@@ -150,6 +152,7 @@ __all__ = [
     "Record",
     "Rendition",
     "Requests",
+    "Response",
     "ResponseFormat",
     "RowReader",
     "Secret",
@@ -170,6 +173,7 @@ __all__ = [
     "UpstreamSettings",
     "WatchedFile",
     "application_stream_id",
+    "decode_document",
     "decode_lines",
     "decode_xml",
     "format_duration",
