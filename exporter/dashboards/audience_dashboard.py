@@ -169,7 +169,7 @@ def _delivery() -> list[Panel]:
         ),
         graph(
             "Views with errors",
-            f"Share of views with errors, for the {_TOP} streams with the highest share. Livepeer only.",
+            f"Share of views with errors, for the {_TOP} streams with the highest share.",
             [
                 Query(
                     largest(
@@ -186,7 +186,7 @@ def _delivery() -> list[Panel]:
         ),
         graph(
             "Latency weighted by viewers",
-            "Average latency of the streams, weighted by their viewers. WAVE only.",
+            "Average latency of the streams, weighted by their viewers.",
             [
                 Query(
                     f"sum by (upstream) ({streams.current('stream_latency_seconds')} * {_VIEWERS})\n"

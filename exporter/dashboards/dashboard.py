@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from exporter.dashboards.panels import DATASOURCE, Json, Panel
+from exporter.dashboards.reporting_platforms import is_for_all_platforms, reporting_platforms
 
 SCHEMA_VERSION = 39
 """Schema of Grafana 10.4, which later versions migrate on load."""
@@ -29,7 +30,11 @@ class Row:
 
     title: str
     panels: Sequence[Panel]
-    collapsed: bool = False
+
+    @property
+    def is_collapsed(self) -> bool:
+        """Whether the row is collapsed at first, because some platform provides data for none of its panels."""
+        return bool(self.title) and not is_for_all_platforms(self.panels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +155,7 @@ def _place_rows(rows: Iterable[Row]) -> Iterator[Json]:
                 "type": "row",
                 "title": row.title,
                 "id": next(numbers),
-                "collapsed": row.collapsed,
+                "collapsed": row.is_collapsed,
                 "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": y},
                 "panels": [],
             }
@@ -158,11 +163,18 @@ def _place_rows(rows: Iterable[Row]) -> Iterator[Json]:
         panels, end = _place_panels(row.panels, y, numbers)
         if heading is not None:
             yield heading
-        if heading is not None and row.collapsed:
+        if heading is not None and row.is_collapsed:
             heading["panels"] = panels
         else:
             yield from panels
             y = end
+
+
+def _description(panel: Panel) -> str:
+    """Return the panel's description, with the platforms that report its values if not all do."""
+    text = str(panel.json["description"])
+    platforms = reporting_platforms(panel)
+    return text if platforms is None else f"{text} Reported by: {', '.join(sorted(platforms))}."
 
 
 def _place_panels(panels: Sequence[Panel], y: int, numbers: Iterator[int]) -> tuple[list[Json], int]:
@@ -173,7 +185,12 @@ def _place_panels(panels: Sequence[Panel], y: int, numbers: Iterator[int]) -> tu
         if x + panel.width > COLUMNS:
             x, y, height = 0, y + height, 0
         placed.append(
-            {"id": next(numbers), "gridPos": {"h": panel.height, "w": panel.width, "x": x, "y": y}, **panel.json}
+            {
+                "id": next(numbers),
+                "gridPos": {"h": panel.height, "w": panel.width, "x": x, "y": y},
+                **panel.json,
+                "description": _description(panel),
+            }
         )
         x, height = x + panel.width, max(height, panel.height)
     return placed, y + height

@@ -51,8 +51,8 @@ def stream_dashboard(thresholds: RuleThresholds) -> Dashboard:
             Row("Health", _health(thresholds)),
             Row("Bitrate and video", [*bitrates(thresholds), *video(thresholds)]),
             Row("Viewers", viewers()),
-            Row("Network (WAVE)", network(thresholds)),
-            Row("Transcoding (Livepeer)", transcoding(thresholds)),
+            Row("Network", network(thresholds)),
+            Row("Transcoding", transcoding(thresholds)),
             Row("Recording and connection", recording_and_connection()),
         ],
     )
@@ -211,14 +211,14 @@ def _health(thresholds: RuleThresholds) -> list[Panel]:
         ),
         timeline(
             "Platform conditions",
-            "Health conditions reported by the platform. Livepeer only.",
+            "Health conditions reported by the platform.",
             [Query(one_stream.current("stream_health_condition"), "{{condition}}")],
             FieldOptions(unit="short", mappings=[_TRUE_FALSE], empty="Not reported by this platform"),
             width=8,
         ),
         graph(
             "Issues",
-            "Number of issues reported by the platform. Livepeer only.",
+            "Number of issues reported by the platform.",
             [Query(one_stream.current("stream_issues"), "{{stream}}")],
             FieldOptions(unit="short", decimals=0, minimum=0, soft_maximum=1, empty="Not reported by this platform"),
             width=8,
@@ -226,7 +226,7 @@ def _health(thresholds: RuleThresholds) -> list[Panel]:
         ),
         timeline(
             "Platform verdict",
-            "Whether the platform reports the stream as healthy. Livepeer only.",
+            "Whether the platform reports the stream as healthy.",
             [Query(one_stream.current("stream_healthy"), "{{stream}}")],
             FieldOptions(
                 unit="short",
@@ -239,7 +239,7 @@ def _health(thresholds: RuleThresholds) -> list[Panel]:
         ),
         timeline(
             "Platform grade",
-            "Health grade reported by the platform. Storm only.",
+            "Health grade reported by the platform.",
             [Query(one_stream.current("stream_health_grade"), "{{grade}}")],
             FieldOptions(
                 unit="short",

@@ -36,6 +36,7 @@ def bitrates(thresholds: RuleThresholds) -> list[Panel]:
                 Query(f"{warning:g} * {EXPECTED}", "low"),
                 Query(f"{critical:g} * {EXPECTED}", "critical"),
                 Query(f"8 * {one_stream.current('stream_max_bitrate_bytes_per_second')}", "maximum"),
+                Query(f"8 * {one_stream.current('stream_nominal_bitrate_bytes_per_second')}", "declared"),
             ],
             FieldOptions(
                 unit="bps",
@@ -45,6 +46,7 @@ def bitrates(thresholds: RuleThresholds) -> list[Panel]:
                     override("low", color=fixed_color("orange"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                     override("critical", color=fixed_color("red"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                     override("maximum", color=fixed_color("#6e7687"), custom__fillOpacity=0),
+                    override("declared", color=fixed_color("#8a7fb5"), custom__lineStyle=DASHED, custom__fillOpacity=0),
                 ],
             ),
         ),
@@ -93,7 +95,7 @@ def video(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Dropped frames",
-            "Share of frames that were dropped. WAVE only.",
+            "Share of frames that were dropped.",
             [Query(f"{dropped}\n/ ({frames} > 0)", "{{stream}}")],
             FieldOptions(
                 unit="percentunit",
@@ -138,10 +140,22 @@ def viewers() -> list[Panel]:
         ),
         graph(
             "Views with errors",
-            "Share of views with errors. Livepeer only.",
+            "Share of views with errors.",
             [Query(one_stream.current("stream_viewer_error_ratio"), "{{stream}}")],
             FieldOptions(unit="percentunit", minimum=0, soft_maximum=0.1, empty="Not reported by this platform"),
             height=7,
+        ),
+        timeline(
+            "Fallback",
+            "Whether viewers get another programme instead of this stream.",
+            [Query(one_stream.current("stream_fallback_active"), "{{stream}}")],
+            FieldOptions(
+                unit="short",
+                mappings=[value_mapping({"0": ("programme", "green"), "1": ("fallback", "red")})],
+                empty="No fallback is known",
+            ),
+            width=24,
+            height=4,
         ),
     ]
 
@@ -153,7 +167,7 @@ def network(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Latency vs target",
-            f"Latency from capture to viewer. StreamLatencyHigh fires above {times:g} times the target. WAVE only.",
+            f"Latency from capture to viewer. StreamLatencyHigh fires above {times:g} times the target.",
             [
                 Query(one_stream.current("stream_latency_seconds"), "{{stream}}"),
                 Query(target, "target"),
@@ -173,7 +187,7 @@ def network(thresholds: RuleThresholds) -> list[Panel]:
         graph(
             "Packet loss",
             f"Share of packets lost. StreamPacketLossHigh fires at {thresholds['StreamPacketLossHigh']:g}, "
-            f"StreamPacketLossCritical at {thresholds['StreamPacketLossCritical']:g}. WAVE only.",
+            f"StreamPacketLossCritical at {thresholds['StreamPacketLossCritical']:g}.",
             [Query(one_stream.current("stream_packet_loss_ratio"), "{{stream}}")],
             FieldOptions(
                 unit="percentunit",
@@ -187,7 +201,7 @@ def network(thresholds: RuleThresholds) -> list[Panel]:
         graph(
             "Round-trip time",
             "Round-trip time to the publisher. StreamRoundTripTimeHigh fires above "
-            f"{thresholds['StreamRoundTripTimeHigh']:g} s. WAVE only.",
+            f"{thresholds['StreamRoundTripTimeHigh']:g} s.",
             [Query(one_stream.current("stream_round_trip_time_seconds"), "{{stream}}")],
             FieldOptions(
                 unit="s",
@@ -199,7 +213,7 @@ def network(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Jitter",
-            f"Jitter of the ingest. StreamJitterHigh fires above {thresholds['StreamJitterHigh']:g} s. WAVE only.",
+            f"Jitter of the ingest. StreamJitterHigh fires above {thresholds['StreamJitterHigh']:g} s.",
             [Query(one_stream.current("stream_jitter_seconds"), "{{stream}}")],
             FieldOptions(
                 unit="s",
@@ -208,6 +222,21 @@ def network(thresholds: RuleThresholds) -> list[Panel]:
                 empty="Not reported by this platform",
             ),
             width=6,
+        ),
+        graph(
+            "Ingest lag",
+            "Age of the publisher's connection minus its media clock. It rises while the encoder sends nothing, or "
+            "less than real time.",
+            [Query(one_stream.current("stream_ingest_lag_seconds"), "{{stream}}")],
+            FieldOptions(unit="s", soft_maximum=5, empty="Not reported by this platform"),
+            width=12,
+        ),
+        graph(
+            "Viewers disconnected as too slow",
+            "Viewers that the platform disconnected because they could not receive the stream fast enough.",
+            [Query(one_stream.increase("stream_slow_viewers_total"), "{{stream}}")],
+            FieldOptions(unit="short", minimum=0, empty="Not reported by this platform"),
+            width=12,
         ),
     ]
 
@@ -221,8 +250,7 @@ def transcoding(thresholds: RuleThresholds) -> list[Panel]:
     return [
         graph(
             "Transcoding speed",
-            "Seconds of media transcoded per second. StreamTranscodeBelowRealtime fires below "
-            f"{realtime_ratio:g}. Livepeer only.",
+            f"Seconds of media transcoded per second. StreamTranscodeBelowRealtime fires below {realtime_ratio:g}.",
             [Query(one_stream.current("stream_transcode_realtime_ratio"), "{{stream}}")],
             FieldOptions(
                 unit="percentunit",
@@ -234,21 +262,21 @@ def transcoding(thresholds: RuleThresholds) -> list[Panel]:
         ),
         graph(
             "Segments in 5 minutes",
-            "Segments received and transcoded. Livepeer only, updated about every 50 s.",
+            "Segments received and transcoded. Livepeer updates them about every 50 s.",
             [Query(source, "{{stream}} received"), Query(made, "{{stream}} transcoded")],
             FieldOptions(unit="short", minimum=0, empty="Not reported by this platform"),
             width=6,
         ),
         graph(
             "Rendition target bitrates",
-            "Target bitrate of each rendition. Livepeer only.",
+            "Target bitrate of each rendition.",
             [Query(f"8 * {one_stream.current('stream_rendition_target_bitrate_bytes_per_second')}", "{{rendition}}")],
             FieldOptions(unit="bps", minimum=0, empty="Not reported by this platform"),
             width=6,
         ),
         timeline(
             "Multistream targets",
-            "Whether the platform is connected to each multistream target. Livepeer only.",
+            "Whether the platform is connected to each multistream target.",
             [Query(one_stream.current("stream_multistream_target_connected"), "{{target}}")],
             FieldOptions(
                 unit="short",
@@ -277,7 +305,7 @@ def recording_and_connection() -> list[Panel]:
         ),
         timeline(
             "Recording status",
-            "Recording status reported by the platform; kept after the stream has ended. Livepeer only.",
+            "Recording status reported by the platform; kept after the stream has ended.",
             [Query(one_stream.current("stream_recording_status"), "{{status}}")],
             FieldOptions(
                 unit="short",

@@ -18,6 +18,7 @@ from exporter.dashboards.panels import FieldOptions, Query, stat
 from exporter.metrics.families import FAMILIES
 from exporter.metrics.families.exporter_families import SIDECAR_FAMILIES
 from exporter.metrics.families.family import Family, Kind, Part
+from exporter.platforms.registry import shipped
 from tests.dashboards.dashboard_files import (
     DASHBOARDS,
     Json,
@@ -45,6 +46,9 @@ OTHER_METRICS = {
 NOT_SHOWN = {
     "stream_end_timestamp_seconds": "the status shows that it ended",
     "stream_status_last_change_timestamp_seconds": "the status timeline shows every change",
+    "stream_viewers_partial": "the page shows it beside the number of viewers",
+    "stream_audio_sample_rate_hertz": "stays the same while the stream is live; the page shows it",
+    "stream_audio_channels": "as above",
     "stream_former_label": "used by an alert rule: a renamed stream has not vanished",
     "stream_alert_threshold": "read by the alert rules",
     "stream_alert_off": "as above",
@@ -191,12 +195,32 @@ def test_panels_fill_the_grid_without_overlap(title: str) -> None:
     assert covered == 24 * max(place["y"] + place["h"] for place in places)
 
 
-def test_collapsed_row_contains_its_panels() -> None:
-    panel = stat("A", "A.", Query("vector(1)"), FieldOptions(unit="short"))
-    rows = [Row("One", [panel], collapsed=True), Row("Two", [panel])]
+def test_row_that_some_platform_cannot_feed_is_collapsed_with_its_panels() -> None:
+    jitter, live = (
+        stat(name, f"{name}.", Query(f"stream_{name}"), FieldOptions(unit="short"))
+        for name in ("jitter_seconds", "live")
+    )
+    rows = [Row("One", [jitter]), Row("Two", [jitter, live])]
     made = Dashboard(uid="u", title="t", description="d", variables=[], rows=rows).as_json()["panels"]
-    assert [(p["type"], p["gridPos"]["y"]) for p in made] == [("row", 0), ("row", 1), ("stat", 2)]
-    assert [p["title"] for p in made[0]["panels"]] == ["A"]
+    assert [(p["type"], p["gridPos"]["y"]) for p in made] == [("row", 0), ("row", 1), ("stat", 2), ("stat", 2)]
+    (inside,) = made[0]["panels"]
+    assert inside["title"] == "jitter_seconds"
+    assert inside["description"] == "jitter_seconds. Reported by: wave."
+    assert made[3]["description"] == "live."
+
+
+@pytest.mark.parametrize("title", ALL)
+@pytest.mark.parametrize("platform", [platform.name for platform in shipped()])
+def test_open_rows_show_something_for_every_platform(title: str, platform: str) -> None:
+    """A panel names the platforms that report its values, unless all do."""
+    rows: dict[str, list[str]] = {}
+    row = ""
+    for panel in ALL[title]["panels"]:
+        row = panel["title"] if panel["type"] == "row" else row
+        if panel["type"] != "row" and row:
+            rows.setdefault(row, []).append(panel["description"].partition("Reported by: ")[2])
+    empty = [name for name, named in rows.items() if not any(not names or platform in names for names in named)]
+    assert empty == []
 
 
 # -- queries ---------------------------------------------------------------------------------------------------------

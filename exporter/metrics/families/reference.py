@@ -20,7 +20,8 @@ from exporter.metrics.text_format import bound
 from exporter.model import Reason
 from exporter.platforms.registry import platforms as registered
 
-_PER_STREAM: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
+PER_STREAM_FAMILIES: tuple[ModelFamily[Any], ...] = (*STREAM_FAMILIES, *ANALYTICS_FAMILIES, PLATFORM_METRIC)
+"""Families with series of single streams."""
 _UNITS = (
     ("_timestamp_seconds", "Unix seconds"),
     ("_bytes_per_second", "bytes/s"),
@@ -168,7 +169,9 @@ def page(platforms: Mapping[str, PlatformMetadata]) -> str:
         _INTRODUCTION,
         _LABELS,
         _STREAMS,
-        _table(("family", "type", "labels", "unit", "series", "source", "meaning"), map(_stream_row, _PER_STREAM)),
+        _table(
+            ("family", "type", "labels", "unit", "series", "source", "meaning"), map(_stream_row, PER_STREAM_FAMILIES)
+        ),
         _SAMPLED,
         _table(("family", "labels", "series", "meaning"), map(_sampled_row, SAMPLED_FAMILIES)),
         _table(("family", "bounds (`le`)"), map(_bounds_row, SAMPLED_FAMILIES)),
@@ -235,7 +238,7 @@ def _bitrates() -> str:
 
 
 def _matrix(platforms: Mapping[str, PlatformMetadata]) -> Iterator[Sequence[str]]:
-    for family in _PER_STREAM:
+    for family in PER_STREAM_FAMILIES:
         if family.name == "stream_health_score_ratio":
             yield [_code(family.name), *(platform.health_score for platform in platforms.values())]
         elif family.source is Source.PLATFORM:
@@ -245,7 +248,7 @@ def _matrix(platforms: Mapping[str, PlatformMetadata]) -> Iterator[Sequence[str]
 
 def _sums(platforms: Mapping[str, PlatformMetadata]) -> Iterator[Sequence[str]]:
     for name, platform in platforms.items():
-        fed = [f for f in _PER_STREAM if f.source is not Source.PLATFORM or is_fed(f, platform.feeds)]
+        fed = [f for f in PER_STREAM_FAMILIES if f.source is not Source.PLATFORM or is_fed(f, platform.feeds)]
         yield name, str(sum(not family.each for family in fed)), ", ".join(family.each for family in fed if family.each)
 
 
