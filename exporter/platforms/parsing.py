@@ -247,11 +247,6 @@ class Record:
         """Return unix seconds from an HTTP date (RFC 1123) between the years 2000 and 2100."""
         return self._written_time(name, http_date)
 
-    def time_since(self, name: str, now: float, unit: float = SECONDS) -> float | None:
-        """Return unix seconds from an elapsed time. ``now``: unix seconds on the platform's clock."""
-        passed = self.number(name, unit=unit, low=0.0, high=now - YEAR_2000)
-        return None if passed is None else now - passed
-
     def _unix_time(self, name: str, unit: float) -> float | None:
         value = self.raw.get(name)
         if value is None or value == "0" or (value == 0 and not isinstance(value, bool)):

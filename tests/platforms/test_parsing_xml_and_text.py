@@ -132,8 +132,6 @@ def test_any_text_is_parsed_as_xml_or_refused(text: str) -> None:
         ("time_ms", "1726000000000", {}, NOW),
         ("time_iso", "2024-09-10T20:26:40Z", {}, NOW),
         ("time_http", "Tue, 10 Sep 2024 20:26:40 GMT", {}, NOW),
-        ("time_since", "100", {"now": NOW}, NOW - 100),
-        ("time_since", "2500", {"now": NOW, "unit": api.MILLISECONDS}, NOW - 2.5),
     ],
 )
 def test_text_is_read_as_a_value(method: str, text: str, options: dict[str, Any], expected: Any) -> None:
@@ -154,7 +152,6 @@ def test_text_is_read_as_a_value(method: str, text: str, options: dict[str, Any]
         ("flag", "maybe", {}),
         ("time_seconds", "17", {}),
         ("time_http", "yesterday", {}),
-        ("time_since", "-3", {"now": NOW}),
     ],
 )
 def test_unreadable_text_is_dropped_and_counted(method: str, text: str, options: dict[str, Any]) -> None:

@@ -171,7 +171,8 @@ async def test_idle_publisher_is_dropped_if_configured(tmp_path: Path) -> None:
     with running_nginx_rtmp(tmp_path, directives="drop_idle_publisher 3s; idle_streams off;") as server:
         async with watching(server) as watch:
             with server.publish("dropped") as publisher:
-                await watch.until(lambda s: is_live(s, "dropped"), "it is live")
+                # the server drops only publishers that have sent something
+                await watch.until(lambda s: is_live(s, "dropped") and s["live/dropped"].ingest_bytes, "it sends")
                 publisher.freeze()
                 await watch.until(lambda s: "live/dropped" not in s, "the server drops it")
                 assert watch.result.list_doubt == ""
