@@ -38,6 +38,7 @@ http {{
     listen 127.0.0.1:{port};
     location = /stat {{ rtmp_stat all; {stat} }}
   }}
+  {http}
 }}
 """
 
@@ -78,9 +79,13 @@ class NginxRtmp:
 
 @contextmanager
 def running_nginx_rtmp(
-    directory: Path, *, workers: int = 1, main: str = "", directives: str = "", stat: str = ""
+    directory: Path, *, workers: int = 1, main: str = "", directives: str = "", stat: str = "", http: str = ""
 ) -> Iterator[NginxRtmp]:
-    """Run a server. ``main``, ``directives``, ``stat``: more directives at the top, of the application, of the page."""
+    """Run a server.
+
+    ``main``, ``directives``, ``stat``, ``http``: more directives at the top, of the application, of the page, and of
+    the web server.
+    """
     rtmp_port = free_port()
 
     def start(port: int) -> Program:
@@ -91,6 +96,7 @@ def running_nginx_rtmp(
             main=main,
             directives=directives,
             stat=stat,
+            http=http,
             application=APPLICATION,
             port=port,
             rtmp_port=rtmp_port,

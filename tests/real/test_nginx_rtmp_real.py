@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from exporter.http.client import UpstreamClient
-from exporter.model import PollResult, Status, StreamReport
+from exporter.http.errors import UpstreamError
+from exporter.model import PollResult, Reason, Status, StreamReport
 from exporter.platforms.nginx_rtmp import PLATFORM, NginxRtmpSettings
 from exporter.runtime.clock import Clock
-from tests.real.child_process import GENEROUS_SECONDS
+from tests.real.child_process import GENEROUS_SECONDS, free_port
+from tests.real.media import PASSWORD, USERNAME
 from tests.real.nginx_rtmp import NginxRtmp, running_nginx_rtmp
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -26,9 +29,10 @@ TOLERANCE = 0.2
 class Watch:
     """Polls a server as the exporter does, and keeps the last result."""
 
-    def __init__(self, server: NginxRtmp) -> None:
+    def __init__(self, server: NginxRtmp, **more: Any) -> None:
+        """``more``: settings of the upstream."""
         settings = NginxRtmpSettings.model_validate(
-            {"name": "origin", "url": server.url, "interval": "1s", "timeout": "1s"}
+            {"name": "origin", "url": server.url, "interval": "1s", "timeout": "1s", **more}
         )
         clock = Clock()
         self.client = UpstreamClient.from_settings(settings, clock, lambda endpoint, code, seconds: None)
@@ -52,8 +56,8 @@ class Watch:
 
 
 @asynccontextmanager
-async def watching(server: NginxRtmp) -> AsyncIterator[Watch]:
-    watch = Watch(server)
+async def watching(server: NginxRtmp, **more: Any) -> AsyncIterator[Watch]:
+    watch = Watch(server, **more)
     try:
         yield watch
     finally:
@@ -187,3 +191,30 @@ async def test_stream_with_hls_is_one_stream(tmp_path: Path) -> None:
                 streams = await watch.poll()
     assert list(streams) == ["live/hls"]
     assert streams["live/hls"].viewers == 0
+
+
+async def test_page_behind_tls_and_a_password_is_read(tmp_path: Path) -> None:
+    authority, port = trustme.CA(), free_port()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    (tmp_path / "users").write_text(f"{USERNAME}:{{PLAIN}}{PASSWORD}\n")
+    secured = f"""server {{
+      listen 127.0.0.1:{port} ssl;
+      ssl_certificate server.pem;
+      ssl_certificate_key server.pem;
+      auth_basic statistics;
+      auth_basic_user_file users;
+      location = /rtmp/stat {{ rtmp_stat all; }}
+    }}"""
+    upstream = {
+        "url": f"https://127.0.0.1:{port}",
+        "stat_path": "/rtmp/stat",
+        "tls": {"ca_file": str(tmp_path / "ca.pem")},
+    }
+    with running_nginx_rtmp(tmp_path, http=secured) as server, server.publish("secured"):
+        async with watching(server, **upstream, auth={"username": USERNAME, "password": PASSWORD}) as watch:
+            await watch.until(lambda s: is_live(s, "secured"), "it is live")
+        async with watching(server, **upstream, auth={"username": USERNAME, "password": "wrong"}) as watch:
+            with pytest.raises(UpstreamError) as refused:
+                await watch.poll()
+    assert refused.value.reason is Reason.AUTH
