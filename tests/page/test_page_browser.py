@@ -70,7 +70,9 @@ async def browser() -> AsyncIterator[Browser]:
 
 def live(label: str, bitrate: float = 500_000.0, score: float | None = 1.0, **facts: Any) -> StreamState:
     report_facts = {
-        key: facts.pop(key) for key in ("issues", "viewers", "name", "healthy", "latency_seconds") if key in facts
+        key: facts.pop(key)
+        for key in ("issues", "viewers", "viewers_partial", "name", "healthy", "latency_seconds")
+        if key in facts
     }
     report = StreamReport(id=label, ingest_bitrate_bytes_per_second=bitrate, frames_per_second=30.0, **report_facts)
     return stream_state(label, report=report, status=Status.LIVE, live=True, health_score_ratio=score, **facts)
@@ -102,6 +104,13 @@ def publish(served: ServedApp, *streams: StreamState, **facts: Any) -> None:
 
 async def names(page: Page) -> list[str]:
     return await stream_titles(page).all_text_contents()
+
+
+async def test_number_of_viewers_that_is_a_lower_bound_is_marked(served: ServedApp, browser: Browser) -> None:
+    publish(served, live("live/shared", viewers=12, viewers_partial=True), live("live/whole", viewers=7))
+    async with open_page(browser, served.url) as page:
+        await expect(page.get_by_text("≥ 12", exact=True)).to_be_visible()
+        await expect(page.get_by_text("7", exact=True)).to_be_visible()
 
 
 async def test_page_lists_upstreams_and_the_worst_streams_first(served: ServedApp, browser: Browser) -> None:
