@@ -37,7 +37,8 @@ Report = slim_report(FEEDS)
 ROOT = "icestats"
 _SERVER_FIELDS = ("server_id", "server_start", "server_start_iso8601", "host", "location", "admin")
 """Fields of every Icecast; a document without them and without sources is not Icecast's."""
-_VERSION = re.compile(r"Icecast (\S{1,64})")
+_NAME = "Icecast "
+"""Start of ``server_id``; the version follows."""
 _STARTED = ("stream_start_iso8601", "stream_start", "connected", "content-type")
 """Fields that a mount has only while a source feeds it. ``connected``: Icecast-KH. ``content-type``: 2.5."""
 _OF_A_SOURCE = ("server_type", "server_name", "source_ip", "user_agent", "public", "max_listeners")
@@ -72,9 +73,9 @@ class Statistics:
 
     @property
     def server(self) -> ServerFacts:
-        """The version; unknown if ``<server-id>`` hides it."""
-        match = _VERSION.match(text(self._root, "server_id"))
-        return ServerFacts(version=match[1] if match else "")
+        """The version; unknown if the server's configuration (``server-id``) hides it."""
+        server_id = text(self._root, "server_id")
+        return ServerFacts(version=server_id.removeprefix(_NAME) if server_id.startswith(_NAME) else "")
 
     def rows(self) -> Iterator[tuple[str, Record | None]]:
         """Yield mount and source; the mount is empty and the source is None if they are unreadable.

@@ -27,12 +27,14 @@ _FRAME_SIZE = re.compile(r"\s*([0-9]{1,5})\s*x\s*([0-9]{1,5})\s*")
 def codecs(row: Record) -> tuple[str, str]:
     """Return the video and the audio codec; empty if unknown.
 
-    ``subtype`` lists the codecs of an Ogg stream, such as ``Theora/Vorbis``.
+    ``subtype`` lists the codecs of an Ogg stream, such as ``Vorbis/Theora``; FLAC has a field of its own.
     """
     kind = text(row, "server_type") or text(row, "content-type")
     words = [word.lower() for word in _SUBTYPE_WORD.findall(text(row, "subtype"))]
     video = next((word for word in words if word in _VIDEO_SUBTYPES), "")
     audio = next((word for word in words if word in _AUDIO_SUBTYPES), "")
+    if not audio and "FLAC_version" in row:
+        audio = "flac"
     number = declared(row.raw, "audio_codecid")
     if number is not None:
         audio = _KH_AUDIO_CODECS.get(int(number), audio)
