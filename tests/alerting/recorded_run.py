@@ -271,7 +271,7 @@ def assert_firing(
         "tests": [{"interval": step, "input_series": series, "promql_expr_test": tests}],
     }
     # JSON is valid YAML, and much faster to write
-    inputs = " ".join(each["series"] for each in series)
+    inputs = [each["series"] for each in series]
     (folder / "alerts.yaml").write_text(json.dumps(rule_group(set(alerts), inputs=inputs)))
     (folder / "tests.yaml").write_text(json.dumps(document))
     assert_tests_pass(folder / "tests.yaml")

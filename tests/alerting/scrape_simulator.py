@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests import yaml_text
-from tests.alerting.promtool import ALERTS, assert_tests_pass, rule_group
+from tests.alerting.promtool import assert_tests_pass, budget_recordings, rule_group
 
 GRID = 5
 """Seconds between the samples that promtool reads; scrapes fall on this grid."""
@@ -152,10 +152,10 @@ def check_alerts(
     grid: int = GRID,
 ) -> None:
     """Evaluate alerts on simulated scrapes. ``rules``, ``recordings``: rule files (default: the committed ones)."""
-    (folder / "recordings.yaml").write_text(recordings or (ALERTS / "stream-recordings.yaml").read_text())
     series = [found for target in targets for found in target.series(scrape_interval, duration, grid)]
-    group = rule_group(alerts, rules, inputs=" ".join(name for name, _ in series))
+    group = rule_group(alerts, rules, inputs=[name for name, _ in series])
     (folder / "alerts.yaml").write_text(yaml_text.render_quickly(group))
+    (folder / "recordings.yaml").write_text(yaml_text.render_quickly(budget_recordings(alerts, recordings)))
     document = {
         "rule_files": ["alerts.yaml", "recordings.yaml"],
         "evaluation_interval": f"{evaluation}s",

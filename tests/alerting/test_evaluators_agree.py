@@ -462,7 +462,7 @@ def assert_rules_agree(
     expected: Sequence[dict[str, Any]],
 ) -> None:
     """Assert that promtool evaluates the rules in a rule file on these series as expected."""
-    test = {
+    test: dict[str, Any] = {
         "interval": f"{STEP}s",
         "input_series": [
             {"series": selector(dict(labels)), "values": promtool_values(values)} for labels, values in series.items()
@@ -470,7 +470,7 @@ def assert_rules_agree(
         "promql_expr_test": expected,
     }
     names = {active.rule.name for active in active_rules}
-    rules = rule_group(names, rule_file, inputs=" ".join(dict(labels)["__name__"] for labels in series))
+    rules = rule_group(names, rule_file, inputs=[each["series"] for each in test["input_series"]])
     (folder / "rules.yaml").write_text(yaml_text.render_quickly(rules))
     document = {"rule_files": ["rules.yaml"], "evaluation_interval": f"{STEP}s", "tests": [test]}
     (folder / "test.yaml").write_text(yaml_text.render_quickly(document))
