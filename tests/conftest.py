@@ -38,7 +38,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in SYSTEM_FOLDERS:
             item.add_marker(pytest.mark.system)
-        if folder in UNMEASURED_FOLDERS or item.get_closest_marker("real"):
+        # property tests run the same lines many times; others reach these lines too
+        if folder in UNMEASURED_FOLDERS or item.get_closest_marker("real") or item.get_closest_marker("hypothesis"):
             item.add_marker(pytest.mark.no_cover)
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     items[:] = _start_with_long_tests(items, workers)
