@@ -45,7 +45,8 @@ def load(folder: Path, uncommented: Sequence[int] = ()) -> Settings:
 
 def test_example_is_valid(tmp_path: Path) -> None:
     settings = load(tmp_path)
-    assert [upstream.platform for upstream in settings.upstreams] == ["livepeer", "storm", "wave", "node_media_server"]
+    platforms = ["livepeer", "storm", "wave", "node_media_server", "nginx_rtmp", "icecast"]
+    assert [upstream.platform for upstream in settings.upstreams] == platforms
     assert settings.warnings == ()
 
 
