@@ -90,7 +90,7 @@ class MediaFetcher:
         globs on host names and addresses that documents may point to although they are private. ``tls`` applies to
         all of these hosts, but its ``server_name`` only to the origin; other hosts are verified with the system's
         certificates. ``max_requests``: concurrent requests to all servers together. ``observe`` is called after each
-        request with what was fetched, the status or failure reason, and the seconds.
+        request, unless its caller cancels it, with what was fetched, the status or failure reason, and the seconds.
 
         Raises ``ValueError`` for settings that cannot work; the message contains no value.
         """
@@ -171,7 +171,7 @@ class MediaFetcher:
     async def _fetch(self, url: str, cookies: CookieJar, wanted: Wanted) -> Fetched:
         fetch = Fetch(wanted, cookies, url)
         try:
-            async with asyncio.timeout(wanted.timeout):
+            async with asyncio.timeout(wanted.timeout) as fetch.time_limit:
                 return await self._follow(fetch, self._check_url(fetch, url))
         except TimeoutError:
             is_sent = fetch.sent_at is not None
@@ -248,8 +248,8 @@ class MediaFetcher:
                 code = str(response.status)
                 return await self._read_response(fetch, url, response, credentials)
         except asyncio.CancelledError:
-            # by the deadline or the caller
-            code = code or FetchReason.TIMEOUT
+            if fetch.time_limit.expired():
+                code = code or FetchReason.TIMEOUT
             raise
         except UpstreamError:
             raise
@@ -257,7 +257,8 @@ class MediaFetcher:
             failure = _fetch_error(error, fetch.place)
             code = code or failure.fetch_reason
         finally:
-            self._observe(fetch.wanted.what, str(code), self._clock.monotonic() - began)
+            if code:
+                self._observe(fetch.wanted.what, str(code), self._clock.monotonic() - began)
         raise failure
 
     def _request_headers(self, fetch: Fetch, url: MediaUrl, credentials: Mapping[str, str]) -> CIMultiDict[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,6 +83,8 @@ class Fetch:
         """When the request in flight was sent, in monotonic seconds; None: none is in flight."""
         self.seconds_before = 0.0
         """Duration of the requests before that one: redirects, and one with credentials that have changed."""
+        self.time_limit = asyncio.timeout(None)
+        """Ends the fetch at its deadline."""
         self.redirects = 0
         self.has_left_origin = False
         """Whether this request, or one before it, was for another origin than the configured one."""

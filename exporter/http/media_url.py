@@ -178,7 +178,8 @@ def _parse_host(host: str) -> tuple[str, Address | None]:
         except ValueError:
             raise _malformed("has an invalid IPv6 address") from None
         return address.compressed, address
-    if not host.isascii():
+    is_ascii = host.isascii()
+    if not is_ascii:
         host = _encode_name(host)
     if host.endswith("."):
         raise _blocked("has a host with a trailing dot")
@@ -187,9 +188,12 @@ def _parse_host(host: str) -> tuple[str, Address | None]:
     if not _NUMBER.fullmatch(host.rpartition(".")[2]):
         return host, None
     try:
-        return host, IPv4Address(host)
+        ipv4 = IPv4Address(host)
     except ValueError:
-        raise _blocked("has an IPv4 address in an unusual form") from None
+        ipv4 = None
+    if ipv4 is None or not is_ascii:
+        raise _blocked("has an IPv4 address in an unusual form")
+    return host, ipv4
 
 
 def _encode_name(host: str) -> str:
@@ -241,7 +245,8 @@ def shown(url: str) -> str:
         host = host if host.isascii() else _encode_name(host)
     except (ValueError, UnusableUrlError):
         return "unreadable URL"
-    if not _SHOWN_HOST.fullmatch(host):
+    # browsers take a backslash for the end of the host, so that what follows may be anything
+    if not _SHOWN_HOST.fullmatch(host) or "\\" in parts.netloc:
         return "unreadable URL"
     name = parts.path.rpartition("/")[2].partition(";")[0]
     if not _SHOWN_NAME.fullmatch(name):
