@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,7 +15,7 @@ from xml.etree import ElementTree
 from exporter.model import StreamState
 from exporter.platforms.testing import FakeClock, PolledUpstream, serve_responses
 from tests.faults.fuzzed_upstream import SpoiltResponses
-from tests.platforms.recordings import MAIN, PlatformRecording, recording_of
+from tests.platforms.recordings import MAIN, PlatformRecording, all_recordings, recording_of
 
 HEALTH_FIELDS = (
     "health_score_ratio",
@@ -31,6 +30,15 @@ UNREADABLE: Mapping[str, Any] = {"of another type": {"un": "readable"}, "a word"
 """Replacements for a value."""
 
 Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value in a platform's response."""
+
+    request: str
+    place: Place
+    type: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,12 @@ class Spoilt:
 
 @cache
 def spoilt_facts(platform: str, recording: str = MAIN) -> tuple[Spoilt, ...]:
-    """Make one value after another unreadable; return those that cost a stream a health fact."""
-    return tuple(asyncio.run(_spoil_all(recording_of(platform, recording))))
+    """Make one value after another unreadable; return those that cost a stream a health fact.
+
+    Values that an earlier recording of the platform has in the same place are left out.
+    """
+    chosen = recording_of(platform, recording)
+    return tuple(asyncio.run(_spoil_all(chosen, _new_values(chosen))))
 
 
 def health_paths(recording: PlatformRecording) -> tuple[str, ...]:
@@ -92,27 +104,58 @@ def health_fields(recording: PlatformRecording) -> tuple[str, ...]:
     return (*HEALTH_FIELDS, *totals)
 
 
-async def _spoil_all(recording: PlatformRecording) -> list[Spoilt]:
+async def _spoil_all(recording: PlatformRecording, values: Sequence[Value]) -> list[Spoilt]:
     found = []
     responses = SpoiltResponses(recording)
     async with serve_responses(responses, FakeClock(recording.recording.recorded_at)) as url:
         before = await _poll(recording, url)
-        for request, place, how, body in _spoilt_bodies(recording):
-            responses.spoil({request: body})
-            after = await _poll(recording, url)
-            for id_, state in after.items():
-                lost = _lost(recording, before[id_], state) if id_ in before else frozenset()
-                if lost:
-                    found.append(Spoilt(request, place, how, lost, before[id_], state))
+        for value in values:
+            for how, unreadable in UNREADABLE.items():
+                responses.spoil({value.request: _spoil(recording, value, unreadable)})
+                after = await _poll(recording, url)
+                for id_, state in after.items():
+                    lost = _lost(recording, before[id_], state) if id_ in before else frozenset()
+                    if lost:
+                        found.append(Spoilt(value.request, value.place, how, lost, before[id_], state))
     return found
+
+
+def _new_values(recording: PlatformRecording) -> list[Value]:
+    """Return the values that no earlier recording of the platform has for live streams with the same health facts."""
+    of_platform = [other for other in all_recordings() if other.platform is recording.platform]
+    of_platform.sort(key=lambda other: other.name != MAIN)
+    earlier = of_platform[: of_platform.index(recording)]
+    done = {(value, facts) for other in earlier for facts in _live_facts(other) for value in _values(other)}
+    facts_of_streams = _live_facts(recording)
+    return [value for value in _values(recording) if any((value, facts) not in done for facts in facts_of_streams)]
+
+
+def _live_facts(recording: PlatformRecording) -> frozenset[frozenset[str]]:
+    """Return the health facts of each live stream after the first poll."""
+    return _live_facts_by_name(recording.platform.name, recording.name)
+
+
+@cache
+def _live_facts_by_name(platform: str, name: str) -> frozenset[frozenset[str]]:
+    recording = recording_of(platform, name)
+
+    async def poll() -> dict[str, StreamState]:
+        clock = FakeClock(recording.recording.recorded_at)
+        async with serve_responses(SpoiltResponses(recording), clock) as url:
+            return await _poll(recording, url)
+
+    streams = asyncio.run(poll()).values()
+    return frozenset(_health_facts(recording, stream) for stream in streams if stream.live)
+
+
+def _health_facts(recording: PlatformRecording, stream: StreamState) -> frozenset[str]:
+    return frozenset(name for name in health_fields(recording) if getattr(stream.report, name) is not None)
 
 
 def _lost(recording: PlatformRecording, before: StreamState, after: StreamState) -> frozenset[str]:
     if not before.live or not after.live:
         return frozenset()
-    fields = health_fields(recording)
-    had = {field for field in fields if getattr(before.report, field) is not None}
-    return frozenset(field for field in had if getattr(after.report, field) is None)
+    return _health_facts(recording, before) - _health_facts(recording, after)
 
 
 async def _poll(recording: PlatformRecording, url: str) -> dict[str, StreamState]:
@@ -128,33 +171,31 @@ async def _poll(recording: PlatformRecording, url: str) -> dict[str, StreamState
     return {stream.report.id: stream for stream in state.streams} if state.up else {}
 
 
-def _spoilt_bodies(recording: PlatformRecording) -> Iterator[tuple[str, Place, str, bytes]]:
+def _values(recording: PlatformRecording) -> Iterator[Value]:
+    """Yield all values of a recording's responses; none twice of responses that look alike."""
     seen: set[bytes] = set()
     for request in recording.recording.responses:
         response = recording.response(request)
         if response.content_type == "application/json" and response.body:
-            bodies = _spoilt_json(json.loads(response.body))
+            values = _json_values(request, json.loads(response.body))
         elif response.content_type == "text/xml":
-            bodies = _spoilt_xml(response.body)
+            values = _xml_values(request, ElementTree.fromstring(response.body))
         else:
             continue
         # streams with their own responses look alike
         shape = re.sub(rb'"[^"]*Id": "[^"]*"', b"", response.body)
         if shape not in seen:
             seen.add(shape)
-            yield from ((request, *spoilt) for spoilt in bodies)
+            yield from values
 
 
-def _spoilt_json(data: Any) -> Iterator[tuple[Place, str, bytes]]:
+def _json_values(request: str, data: Any) -> Iterator[Value]:
     for place in _places(data):
-        for how, value in UNREADABLE.items():
-            changed = copy.deepcopy(data)
-            holder = changed
-            for name in place[:-1]:
-                holder = holder[name]
-            if holder[place[-1]] is not None:
-                holder[place[-1]] = value
-                yield place, how, json.dumps(changed).encode()
+        value = data
+        for name in place:
+            value = value[name]
+        if value is not None:
+            yield Value(request, place, type(value).__name__)
 
 
 def _places(value: Any, *, is_record: bool = True) -> Iterator[Place]:
@@ -169,23 +210,39 @@ def _places(value: Any, *, is_record: bool = True) -> Iterator[Place]:
         yield from ((key, *place) for place in _places(inner, is_record=isinstance(value, list)))
 
 
-def _spoilt_xml(body: bytes) -> Iterator[tuple[Place, str, bytes]]:
-    root = ElementTree.fromstring(body)
+def _xml_values(request: str, root: ElementTree.Element) -> Iterator[Value]:
     for place in dict.fromkeys(_xml_places(root)):
-        for how, value in UNREADABLE.items():
-            changed = copy.deepcopy(root)
-            element = changed.find("/".join(map(str, place)))
-            if element is None or not (element.text or "").strip():
-                continue
-            if isinstance(value, dict):
-                element.text = None
-                ElementTree.SubElement(element, "un").text = "readable"
-            else:
-                element.text = str(value)
-            yield place, how, ElementTree.tostring(changed)
+        element = root.find("/".join(map(str, place)))
+        if element is not None and (element.text or "").strip():
+            yield Value(request, place, "text")
 
 
 def _xml_places(element: ElementTree.Element) -> Iterator[Place]:
     for child in element:
         yield (child.tag,)
         yield from ((child.tag, *place) for place in _xml_places(child))
+
+
+def _spoil(recording: PlatformRecording, value: Value, unreadable: Any) -> bytes:
+    """Return the response with the value replaced."""
+    response = recording.response(value.request)
+    if value.type == "text":
+        return _spoil_xml(response.body, value.place, unreadable)
+    data = json.loads(response.body)
+    holder = data
+    for name in value.place[:-1]:
+        holder = holder[name]
+    holder[value.place[-1]] = unreadable
+    return json.dumps(data).encode()
+
+
+def _spoil_xml(body: bytes, place: Place, unreadable: Any) -> bytes:
+    root = ElementTree.fromstring(body)
+    element = root.find("/".join(map(str, place)))
+    assert element is not None
+    if isinstance(unreadable, dict):
+        element.text = None
+        ElementTree.SubElement(element, "un").text = "readable"
+    else:
+        element.text = str(unreadable)
+    return ElementTree.tostring(root)

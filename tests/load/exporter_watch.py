@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from urllib.request import Request, urlopen
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
 
@@ -20,14 +19,18 @@ Sums = dict[str, dict[str, float]]
 """Family → upstream → sum of its samples."""
 
 
+_SAMPLE = re.compile(r'^(\w+)(?:\{(?:.*?,)?upstream="([^"]*)".*\}|\{.*\})? (\S+)$', re.MULTILINE)
+
+
 def sum_samples(text: str) -> Sums:
-    """Return the sums of an exposition's samples by upstream ("" for families without one)."""
+    """Return the sums of an exposition's samples by upstream ("" for families without one).
+
+    A full parser would take longer than the exporter takes to serve the text.
+    """
     sums: Sums = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            of = sums.setdefault(sample.name, {})
-            upstream = sample.labels.get("upstream", "")
-            of[upstream] = of.get(upstream, 0.0) + sample.value
+    for name, upstream, value in _SAMPLE.findall(text):
+        of = sums.setdefault(name, {})
+        of[upstream] = of.get(upstream, 0.0) + float(value)
     return sums
 
 
