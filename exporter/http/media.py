@@ -264,11 +264,10 @@ class MediaFetcher:
     def _request_headers(self, fetch: Fetch, url: MediaUrl, credentials: Mapping[str, str]) -> CIMultiDict[str]:
         headers: CIMultiDict[str] = CIMultiDict() if fetch.has_left_origin else CIMultiDict(self._headers)
         headers.update(credentials)
+        # a compressed segment would hide its size
+        headers[hdrs.ACCEPT_ENCODING] = "gzip" if fetch.wanted.is_playlist else "identity"
         part = fetch.wanted.byte_range
-        if part is None:
-            headers[hdrs.ACCEPT_ENCODING] = "gzip"
-        else:
-            headers[hdrs.ACCEPT_ENCODING] = "identity"
+        if part is not None:
             headers[hdrs.RANGE] = f"bytes={part.first}-{part.last}"
         cookies = fetch.cookies.header(url)
         if cookies:

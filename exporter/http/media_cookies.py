@@ -69,8 +69,7 @@ class CookieJar:
                 continue
             path = str(morsel["path"])
             path = path if path.startswith("/") else _default_path(url.path)
-            size = _size(morsel.key, morsel.coded_value) + len(path)
-            if (morsel["secure"] and not url.is_tls) or size > MAX_COOKIE_BYTES:
+            if (morsel["secure"] and not url.is_tls) or not _fits(morsel.key, morsel.coded_value, path):
                 continue
             key = (domain or url.host, path, morsel.key)
             self._cookies.pop(key, None)
@@ -103,9 +102,14 @@ class CookieJar:
             total -= _size(oldest[2], self._cookies.pop(oldest).value)
 
 
+def _fits(name: str, value: str, path: str) -> bool:
+    """Return whether a cookie is small enough, and valid in a header."""
+    return (name + value).isprintable() and _size(name, value) + len(path) <= MAX_COOKIE_BYTES
+
+
 def _size(name: str, value: str) -> int:
     """Return the bytes that a cookie takes in the header, with its separators."""
-    return len(name.encode("utf-8", "surrogateescape")) + len(value.encode("utf-8", "surrogateescape")) + 3
+    return len(name.encode()) + len(value.encode()) + 3
 
 
 def _is_below(host: str, domain: str) -> bool:

@@ -106,6 +106,15 @@ def test_large_cookie_is_ignored() -> None:
     assert len(jar_with(f"a={'x' * MAX_COOKIE_BYTES}", "b=1; path=/" + "x" * MAX_COOKIE_BYTES)) == 0
 
 
+async def test_cookie_that_is_not_valid_in_a_header_is_ignored() -> None:
+    damaged = http().replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=\xff\xfe\r\nSet-Cookie: b=\xc3\xa4\r\n\r\n", 1)
+    async with answering(damaged) as server, fetcher_of(server.url) as fetcher:
+        cookies = fetcher.cookie_jar()
+        for _ in range(2):
+            await playlist(fetcher, server.url, cookies=cookies)
+    assert server.requests[1].headers["cookie"] == "b=\u00e4"
+
+
 # -- in requests -------------------------------------------------------------------------------------------------------
 
 
