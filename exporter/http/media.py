@@ -1,6 +1,6 @@
 """The media fetcher: requests playlists, init segments and segments as a viewer's player does.
 
-Other than ``UpstreamClient``, it requests absolute URLs that documents choose, on any host, follows redirects, keeps
+Unlike ``UpstreamClient``, it requests absolute URLs that documents choose, on any host, follows redirects, keeps
 cookies, and reads parts of objects. What it sends and reads is limited:
 
 - Only http and https, without proxies. At most ``MAX_REDIRECTS`` redirects, and none from https to http.
