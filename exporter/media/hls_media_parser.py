@@ -81,14 +81,14 @@ def _parse_cue(text: str) -> float:
     Forms: ``30``, ``DURATION=30``, ``10/30`` and ``ElapsedTime=10,Duration=30``.
     """
     try:
-        elapsed, slash, total = text.partition("/")
-        if slash:
-            remaining = to_seconds(total) - to_seconds(elapsed)
-        elif "=" in text:
+        if "=" in text:
             attributes = {name.lower(): value for name, value in parse_attributes(text).items()}
-            remaining = to_seconds(attributes["duration"]) - to_seconds(attributes.get("elapsedtime", "0"))
+            elapsed, total = attributes.get("elapsedtime", "0"), attributes["duration"]
         else:
-            remaining = to_seconds(text)
+            elapsed, slash, total = text.partition("/")
+            if not slash:
+                elapsed, total = "0", text
+        remaining = to_seconds(total) - to_seconds(elapsed)
     except (ValueError, LookupError):
         return math.inf
     return remaining if remaining > 0 else math.inf

@@ -25,13 +25,14 @@ _ENCRYPTED_TYPES = frozenset({0xDB, 0xCF, 0xC1, 0xC2})
 _STREAM_TYPES = {
     0x01: (_VIDEO, "mpeg1video"), 0x02: (_VIDEO, "mpeg2video"), 0x10: (_VIDEO, "mpeg4"), 0x1B: (_VIDEO, "h264"),
     0x20: (_VIDEO, "h264"), 0x21: (_VIDEO, "jpeg2000"), 0x24: (_VIDEO, "hevc"), 0x33: (_VIDEO, "vvc"),
-    0x42: (_VIDEO, "avs"), 0xD2: (_VIDEO, "avs2"), 0xD4: (_VIDEO, "avs3"), 0xEA: (_VIDEO, "vc1"),
-    0xDB: (_VIDEO, "h264"), 0x03: (_AUDIO, "mpeg_audio"), 0x04: (_AUDIO, "mpeg_audio"), 0x0F: (_AUDIO, "aac"),
-    0x11: (_AUDIO, "aac"), 0x1C: (_AUDIO, "aac"), 0x2D: (_AUDIO, "mpegh"), 0x2E: (_AUDIO, "mpegh"), 0x81: (_AUDIO, "ac3"),
+    0x42: (_VIDEO, "avs"), 0xD2: (_VIDEO, "avs2"), 0xD4: (_VIDEO, "avs3"), 0xDB: (_VIDEO, "h264"),
+    0xEA: (_VIDEO, "vc1"),
+    0x03: (_AUDIO, "mpeg_audio"), 0x04: (_AUDIO, "mpeg_audio"), 0x0F: (_AUDIO, "aac"), 0x11: (_AUDIO, "aac"),
+    0x1C: (_AUDIO, "aac"), 0x2D: (_AUDIO, "mpegh"), 0x2E: (_AUDIO, "mpegh"), 0x81: (_AUDIO, "ac3"),
     0x82: (_AUDIO, "dts"), 0x83: (_AUDIO, "truehd"), 0x84: (_AUDIO, "eac3"), 0x85: (_AUDIO, "dts"),
-    0x87: (_AUDIO, "eac3"), 0x8A: (_AUDIO, "dts"), 0xCF: (_AUDIO, "aac"), 0xC1: (_AUDIO, "ac3"),
-    0xC2: (_AUDIO, "eac3"), 0x05: (_DATA, ""), 0x0B: (_DATA, ""), 0x0D: (_DATA, ""), 0x15: (_DATA, "id3"),
-    0x86: (_DATA, "scte35"),
+    0x87: (_AUDIO, "eac3"), 0x8A: (_AUDIO, "dts"), 0xC1: (_AUDIO, "ac3"), 0xC2: (_AUDIO, "eac3"),
+    0xCF: (_AUDIO, "aac"),
+    0x05: (_DATA, ""), 0x0B: (_DATA, ""), 0x0D: (_DATA, ""), 0x15: (_DATA, "id3"), 0x86: (_DATA, "scte35"),
 }  # fmt: skip
 _DESCRIPTORS = {
     0x6A: (_AUDIO, "ac3"), 0x7A: (_AUDIO, "eac3"), 0x7B: (_AUDIO, "dts"), 0x7C: (_AUDIO, "aac"),
