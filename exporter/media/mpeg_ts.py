@@ -229,7 +229,8 @@ class _Inspection:
         """Return the facts."""
         streams = [stream for stream in self._streams.values() if stream.section is None]
         tracks = tuple(_to_track(stream) for stream in streams if stream.declared or stream.packets)[:_MAX_TRACKS]
-        conclusive = whole and not (self._cut or self._sync_losses or self._transport_errors)
+        damaged = self._cut or self._sync_losses or self._transport_errors
+        conclusive = whole and not damaged and self._leading_garbage_bytes < PACKET_BYTES
         return MediaFacts(
             container=Container.MPEG_TS,
             audio=is_present(TrackKind.AUDIO, tracks, whole=conclusive),
