@@ -12,6 +12,7 @@ import msgspec
 
 from exporter.media.hls_text import (
     MAX_LINE_CHARACTERS,
+    MAX_PARSED_BYTES,
     PlaylistError,
     Variables,
     decode_playlist,
@@ -92,6 +93,8 @@ class MasterPlaylist(msgspec.Struct, frozen=True, kw_only=True):
 
 def parse_master(data: bytes, *, query: str, imported: Mapping[str, str]) -> MasterPlaylist:
     """Parse a master playlist. Raises PlaylistError. ``query`` and ``imported`` are for EXT-X-DEFINE."""
+    if len(data) > MAX_PARSED_BYTES:
+        raise PlaylistError(f"a master playlist larger than {MAX_PARSED_BYTES} bytes")
     parser = _MasterParser(Variables(query, imported))
     for raw in decode_playlist(data).split("\n"):
         line = raw.strip()

@@ -31,6 +31,7 @@ from exporter.media.hls_tail import (
 )
 from exporter.media.hls_text import (
     MAX_LINE_CHARACTERS,
+    MAX_PARSED_BYTES,
     MAX_SECONDS,
     ByteRange,
     InitSection,
@@ -65,13 +66,15 @@ def parse_media(data: bytes, *, query: str, imported: Mapping[str, str], tail_ab
     if data.count(b"#EXTINF:") > MAX_SEGMENTS:
         raise PlaylistError(f"more than {MAX_SEGMENTS} segments")
     parser = _MediaParser(Variables(query, imported))
+    limit = max(MAX_PARSED_BYTES, tail_above_bytes)
     middle = find_middle(data) if len(data) > tail_above_bytes else None
-    if middle is None:
-        parser.feed(decode_playlist(data))
-    else:
-        parser.feed(decode_playlist(data[: middle[0]]))
+    start, end = middle or (len(data), len(data))
+    if start + len(data) - end > limit:
+        raise PlaylistError(f"more than {limit} bytes before or after the segments")
+    parser.feed(decode_playlist(data[:start]))
+    if middle is not None:
         parser.skip(data, *middle)
-        parser.feed(decode_playlist(data[middle[1] :]))
+        parser.feed(decode_playlist(data[end:]))
     return parser.result()
 
 

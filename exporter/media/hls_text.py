@@ -20,10 +20,16 @@ MAX_SEQUENCE: Final = 2**64 - 1
 """Maximum media sequence number (RFC 8216, decimal-integer)."""
 MAX_SECONDS: Final = 366 * 86_400.0
 """Maximum of any duration, in seconds; a longer one is unreadable."""
+MAX_PARSED_BYTES: Final = 256 * 1024
+"""Maximum number of bytes that are parsed line by line, which takes about 0.1 s at most."""
+_MAX_ATTRIBUTES = 200
+"""Maximum number of attributes that are read in one tag."""
 _MAX_VARIABLES = 100
 _MAX_VARIABLE_CHARACTERS = 4_096
 _MAX_SUBSTITUTED_CHARACTERS = 1024 * 1024
 """Maximum of text that variables add to one playlist."""
+_KEPT_BYTES = re.compile("[\udc80-\udcff]+")
+"""Bytes that ``surrogateescape`` has kept because they are not UTF-8."""
 _VARIABLE = re.compile(r"\{\$([A-Za-z0-9_-]{1,128})\}")
 _RESOLUTION = re.compile(r"\s*([0-9]{1,6})\s*[xX]\s*([0-9]{1,6})\s*")
 
@@ -51,23 +57,20 @@ class InitSection(msgspec.Struct, frozen=True, gc=False):
 def decode_playlist(data: bytes) -> str:
     """Decode UTF-8, with or without byte order mark, and make all line ends ``\\n``.
 
-    Lines that are not UTF-8 are read as Latin-1, which some old packagers write.
+    Bytes that are not UTF-8 are read as Latin-1, which some old packagers write.
     """
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        text = "\n".join(map(_decode_line, data.splitlines())) + "\n" * data.endswith((b"\n", b"\r"))
+        text = _KEPT_BYTES.sub(_decode_latin_1, data.decode(errors="surrogateescape"))
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.removeprefix("\ufeff")
 
 
-def _decode_line(line: bytes) -> str:
-    """Decode one line as UTF-8 or else Latin-1."""
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        return line.decode("latin-1")
+def _decode_latin_1(kept: re.Match[str]) -> str:
+    """Return kept bytes as Latin-1."""
+    return kept[0].encode(errors="surrogateescape").decode("latin-1")
 
 
 def to_integer(text: str) -> int:
@@ -114,11 +117,13 @@ def to_byte_range(text: str) -> ByteRange:
 def parse_attributes(text: str) -> dict[str, str]:
     """Parse an attribute list into names and unquoted values.
 
-    Spaces around names and values are accepted, and text that is no attribute is skipped. Linear in the length.
+    Spaces around names and values are accepted, and text that is no attribute is skipped.
     """
     attributes: dict[str, str] = {}
     position, end = 0, len(text)
-    while position < end:
+    for _ in range(_MAX_ATTRIBUTES):
+        if position >= end:
+            break
         equals = text.find("=", position)
         if equals < 0:
             break
@@ -149,11 +154,13 @@ def get_required(attributes: Mapping[str, str], name: str) -> str:
 class Variables:
     """Variables of one playlist (EXT-X-DEFINE), and a budget for the text that they add."""
 
-    __slots__ = ("_budget_characters", "_imported", "_query", "values")
+    __slots__ = ("_budget_characters", "_imported", "_parameters", "_query", "values")
 
     def __init__(self, query: str, imported: Mapping[str, str]) -> None:
         self.values: dict[str, str] = {}
         self._query = query
+        self._parameters: dict[str, str] | None = None
+        """Parameters of the query, once they are needed."""
         self._imported = imported
         self._budget_characters = _MAX_SUBSTITUTED_CHARACTERS
 
@@ -162,7 +169,7 @@ class Variables:
         attributes = parse_attributes(text)
         if "QUERYPARAM" in attributes:
             name = attributes["QUERYPARAM"]
-            value = dict(parse_qsl(self._query[:MAX_LINE_CHARACTERS], max_num_fields=1_000)).get(name)
+            value = self._query_parameters().get(name)
         elif "IMPORT" in attributes:
             name = attributes["IMPORT"]
             value = self._imported.get(name)
@@ -173,6 +180,13 @@ class Variables:
         if any(character in value for character in '"\n\r'):
             raise ValueError("variable would break the line")
         self.values[name] = value
+
+    def _query_parameters(self) -> dict[str, str]:
+        """Return the parameters of the query. Raises ValueError if there are too many."""
+        if self._parameters is None:
+            self._parameters = {}
+            self._parameters = dict(parse_qsl(self._query[:MAX_LINE_CHARACTERS], max_num_fields=1_000))
+        return self._parameters
 
     def substitute(self, line: str) -> str:
         """Replace references once, without looking for references in values.

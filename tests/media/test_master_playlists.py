@@ -117,6 +117,11 @@ def test_too_many_renditions_are_refused() -> None:
         master("#EXTM3U\n" + '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a"\n' * (MAX_VARIANTS + 1))
 
 
+def test_long_master_playlist_is_refused() -> None:
+    with pytest.raises(PlaylistError, match="a master playlist larger than 262144 bytes"):
+        master(MASTER + "#\n" * 150_000)
+
+
 def test_names_are_bounded() -> None:
     rendition = master(f'#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="{"x" * 999}"\n').renditions[0]
     assert rendition.name == "x" * 128

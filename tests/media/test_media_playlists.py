@@ -11,6 +11,7 @@ from exporter.media.hls_playlist import (
     parse_playlist,
     uri_path,
 )
+from exporter.media.hls_text import MAX_PARSED_BYTES
 from tests.media.media_files import document, live_list, media
 
 SEGMENT = ("#EXTINF:6.0,", "a.ts")
@@ -58,6 +59,14 @@ def test_too_many_segments_are_refused() -> None:
         media(live_list() + "#EXTINF:1,\na\n" * (MAX_SEGMENTS + 1))
 
 
+@pytest.mark.parametrize("filler", ["# comment\n", "\n", "#EXT-X-KEY:METHOD=NONE\n"])
+def test_too_many_other_lines_are_refused(filler: str) -> None:
+    lines = filler * (MAX_PARSED_BYTES // len(filler) + 1)
+    for text in (live_list(lines, *SEGMENT), live_list(*SEGMENT) + lines):
+        with pytest.raises(PlaylistError, match="more than 262144 bytes before or after the segments"):
+            media(text)
+
+
 def test_errors_do_not_quote_the_document() -> None:
     with pytest.raises(PlaylistError) as refusal:
         media(live_list("#EXTINF:6,", "https://example.com/" + "secret" * 5_000))
@@ -73,7 +82,7 @@ def test_line_ends_comments_and_byte_order_mark(ending: str, start: str) -> None
     assert expected.newest_media == (9, 0)
 
 
-def test_latin_1_and_utf_8_lines() -> None:
+def test_latin_1_and_utf_8() -> None:
     head = live_list().encode()
     playlist = media(head + b"#EXTINF:6,caf\xe9\ncaf\xe9.ts\n#EXTINF:6,\n" + "café.ts\n".encode())
     assert [segment.uri for segment in playlist.segments] == ["café.ts", "café.ts"]
@@ -255,6 +264,11 @@ def test_ad_breaks(cue: str, expected: list[bool]) -> None:
 def test_ad_break_whose_start_has_left_the_window() -> None:
     playlist = media(live_list(*SEGMENT, "#EXT-X-CUE-IN", *SEGMENT))
     assert [segment.ad_break for segment in playlist.segments] == [True, False]
+
+
+def test_number_of_attributes_is_bounded() -> None:
+    line = "#EXT-X-DATERANGE:" + "A=1," * 1_000 + 'ID="a",START-DATE="2026-01-01T00:00:00Z"'
+    assert media(live_list(line, *SEGMENT)).dropped == ("EXT-X-DATERANGE",)
 
 
 def test_date_ranges() -> None:
