@@ -66,7 +66,7 @@ def parse_playlist(
 
     ``query`` is the query string of the playlist's URL, and ``imported`` has the variables of the master playlist;
     both are for EXT-X-DEFINE. Above ``tail_above_bytes``, only the end of a media playlist is parsed, and the
-    segments before it are counted.
+    segments before it are counted. The lines to be parsed may have 256 KiB.
     """
     if len(data) > MAX_PLAYLIST_BYTES:
         raise PlaylistError(f"larger than {MAX_PLAYLIST_BYTES} bytes")
