@@ -15,14 +15,21 @@ import pytest
 from tests.real.child_process import GENEROUS_SECONDS
 from tests.real.icecast import PASSWORD, USERNAME, running_icecast
 from tests.real.nginx_rtmp import running_nginx_rtmp
-from tests.real.platform_timeline import LONG_FREEZE, SHORT_FREEZE, Timeline, running_timeline
+from tests.real.platform_timeline import (
+    INTERVAL,
+    LONG_FREEZE,
+    MOUNT,
+    NAME,
+    RATES,
+    SETTINGS,
+    SHORT_FREEZE,
+    Timeline,
+    running_timeline,
+)
 
 ORDINARY_SECONDS = float(os.environ.get("SOAK_SECONDS", "900"))
-RTMP_RATE = 400_000
-NGINX_RATE = RTMP_RATE + 64_000
-"""Bit/s of picture and sound."""
-ICECAST_RATE = 128_000
-NAME, MOUNT = "cam1", "/live.mp3"
+SOUND_RATE = 64_000
+"""Bit/s of the sound beside a picture."""
 
 pytestmark = [pytest.mark.soak, pytest.mark.real]
 
@@ -70,6 +77,7 @@ def run_timeline(
         timeline.settle()
         with watch():
             timeline.event("viewer joins", "1 viewer", lambda: timeline.value("stream_viewers") == 1)
+            time.sleep(2 * INTERVAL)
         timeline.event("viewer leaves", "0 viewers", lambda: timeline.value("stream_viewers") == 0)
         timeline.ordinary(ordinary_seconds, lambda: encoder.bytes_sent, visit)
         with publish("-2") as second:
@@ -79,6 +87,7 @@ def run_timeline(
         timeline.settle()
         with watch():
             timeline.event("viewer joins again", "1 viewer", lambda: timeline.value("stream_viewers") == 1)
+            time.sleep(2 * INTERVAL)
             encoder.kill()
             timeline.event(
                 "encoder is killed, a viewer waits",
@@ -108,13 +117,14 @@ def run_timeline(
 
 def test_timeline_of_nginx(tmp_path: Path) -> None:
     with running_nginx_rtmp(tmp_path) as server:
-        stream = {"application": "live", "key": NAME, "expected": True, "expected_bitrate": f"{NGINX_RATE // 1000}kbps"}
-        upstream = {"url": server.url, "streams": [stream]}
+        upstream = {"url": server.url, **SETTINGS["nginx_rtmp"]}
         requests = {"GET /stat": Request(f"{server.url}/stat")}
         with running_timeline("nginx_rtmp", upstream, f"live/{NAME}", requests, tmp_path) as timeline:
             run_timeline(
                 timeline,
-                lambda suffix: server.publish(NAME, bits_per_second=RTMP_RATE, suffix=suffix, seconds=7200),
+                lambda suffix: server.publish(
+                    NAME, bits_per_second=RATES["nginx_rtmp"] - SOUND_RATE, suffix=suffix, seconds=7200
+                ),
                 lambda: server.watch(NAME),
                 server.restart,
                 ordinary_seconds=ORDINARY_SECONDS,
@@ -124,8 +134,7 @@ def test_timeline_of_nginx(tmp_path: Path) -> None:
 def test_timeline_of_icecast(tmp_path: Path) -> None:
     """The server waits longer than usual for data, because it would disconnect a frozen encoder after 10 s."""
     with running_icecast(tmp_path, source_timeout=600) as server:
-        stream = {"mount": MOUNT, "expected": True, "expected_bitrate": f"{ICECAST_RATE // 1000}kbps"}
-        upstream = {"url": server.url, "auth": {"username": USERNAME, "password": PASSWORD}, "streams": [stream]}
+        upstream = {"url": server.url, **SETTINGS["icecast"]}
         credentials = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
         requests = {
             f"GET {path}": Request(f"{server.url}{path}", headers={"Authorization": f"Basic {credentials}"})
@@ -134,7 +143,7 @@ def test_timeline_of_icecast(tmp_path: Path) -> None:
         with running_timeline("icecast", upstream, MOUNT, requests, tmp_path) as timeline:
             run_timeline(
                 timeline,
-                lambda _: server.publish(MOUNT, bits_per_second=ICECAST_RATE),
+                lambda _: server.publish(MOUNT, bits_per_second=RATES["icecast"]),
                 lambda: server.listen(MOUNT),
                 server.restart,
                 ordinary_seconds=ORDINARY_SECONDS,

@@ -32,7 +32,8 @@ CONFIGURED = "<listeners>0</listeners><listenurl>http://h:8000/m</listenurl><max
 
 
 def recorded(name: str = "recorded") -> Recording:
-    return Recording.from_file(RESPONSES / f"{name}.yaml")
+    (file,) = RESPONSES.rglob(f"{name}.yaml")
+    return Recording.from_file(file)
 
 
 def xml(*rows: str, server: str = SERVER) -> RecordedResponse:

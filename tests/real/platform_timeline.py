@@ -1,7 +1,8 @@
 """Measure how soon the exporter, and Prometheus with the shipped rules, notice what happens on a real server.
 
-``make soak PART=platforms`` runs the timelines and writes the measurements and the server's responses into
-``tests/platforms/timelines``; ``python -m tests.real.platform_timeline`` writes the tables of the platforms' pages.
+``make soak PART=platforms`` runs the timelines. It writes the measurements and the server's responses into
+``tests/platforms/timelines``, and the tables into the platforms' pages. ``python -m tests.real.platform_timeline`` only
+writes the tables again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from tests.exporter_process import Exporter
+from tests.real.icecast import PASSWORD, USERNAME
 from tests.real.prometheus import Prometheus, running_prometheus
 
 ROOT = Path(__file__).parents[2]
@@ -29,6 +31,20 @@ INTERVAL = 15
 LONGEST = 420.0
 """Seconds after which an event that has not been noticed fails the run."""
 SHORT_FREEZE, LONG_FREEZE = 30.0, 120.0
+RATES = {"nginx_rtmp": 464_000, "icecast": 128_000}
+"""Bit/s of what the encoders send, picture and sound together."""
+NAME, MOUNT = "cam1", "/live.mp3"
+_EXPECTED = {
+    platform: {"expected": True, "expected_bitrate": f"{rate // 1000}kbps"} for platform, rate in RATES.items()
+}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "nginx_rtmp": {"streams": [{"application": "live", "key": NAME, **_EXPECTED["nginx_rtmp"]}]},
+    "icecast": {
+        "auth": {"username": USERNAME, "password": PASSWORD},
+        "streams": [{"mount": MOUNT, **_EXPECTED["icecast"]}],
+    },
+}
+"""The upstreams' settings, besides platform and URL."""
 _BEGIN, _END = "<!-- timeline: written by make soak PART=platforms -->\n", "<!-- end of the timeline -->\n"
 
 
@@ -160,6 +176,7 @@ class Timeline:
         content = {**vars(self.run), "events": [vars(measured) for measured in self.run.events]}
         (FOLDER / f"{self.run.platform}.json").write_text(json.dumps(content, indent=1) + "\n")
         self.recorder.write(FOLDER / f"{self.run.platform}.jsonl")
+        update_page(self.run.platform)
 
 
 class Recorder:
@@ -244,11 +261,12 @@ def with_table(page: str, platform: str) -> str:
     return f"{before}{_BEGIN}{table(platform)}{_END}{after}"
 
 
-def main() -> None:
-    for file in sorted(FOLDER.glob("*.json")):
-        page = ROOT / "docs" / "platforms" / f"{file.stem}.md"
-        page.write_text(with_table(page.read_text(encoding="utf-8"), file.stem), encoding="utf-8")
+def update_page(platform: str) -> None:
+    """Write the table into the platform's page."""
+    page = ROOT / "docs" / "platforms" / f"{platform}.md"
+    page.write_text(with_table(page.read_text(encoding="utf-8"), platform), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    for measurements in sorted(FOLDER.glob("*.json")):
+        update_page(measurements.stem)

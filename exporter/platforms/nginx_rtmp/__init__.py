@@ -30,6 +30,9 @@ from exporter.platforms.api import (
 from exporter.platforms.nginx_rtmp.rtmp_streams import FEEDS, count_file_players, read_stream, root_of, stream_rows
 from exporter.platforms.nginx_rtmp.worker_processes import WorkerProcesses
 
+STALL_SECONDS = 45.0
+"""Totals move with every packet, so an earlier pause of the encoder does not make a later one harder to see."""
+
 
 class NginxRtmpSettings(UpstreamSettings):
     """One nginx with an RTMP module."""
@@ -57,9 +60,12 @@ class NginxRtmp(ListPlatform[NginxRtmpSettings]):
     settings_class = NginxRtmpSettings
     ids_are_keys: ClassVar[bool] = True
     feeds: ClassVar[frozenset[str]] = FEEDS
-    rates: ClassVar[tuple[Rate, ...]] = (
-        Rate("ingest_bytes", "ingest_bitrate_bytes_per_second", is_derived=True),
-        Rate("egress_bytes", "egress_bitrate_bytes_per_second", is_derived=True),
+    rates: ClassVar[tuple[Rate, ...]] = tuple(
+        Rate(total, rate, is_derived=True, stall_seconds=STALL_SECONDS)
+        for total, rate in (
+            ("ingest_bytes", "ingest_bitrate_bytes_per_second"),
+            ("egress_bytes", "egress_bitrate_bytes_per_second"),
+        )
     )
     response_format: ClassVar[ResponseFormat] = ResponseFormat.XML_OR_JSON
 
