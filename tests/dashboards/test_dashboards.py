@@ -6,7 +6,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from exporter.alerting.rules.active_rules import rules_in_force
@@ -121,6 +120,8 @@ def test_committed_dashboards_are_up_to_date() -> None:
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda file: file.stem)
 @pytest.mark.parametrize("title", ALL)
 def test_dashboard_is_valid_by_grafanas_schema(title: str, schema: Path) -> None:
+    import jsonschema  # takes two seconds, in every worker
+
     content = json.loads(schema.read_text())
     # The schema covers only annotations in Grafana's own store, not those from a data source.
     content["definitions"]["AnnotationQuery"]["additionalProperties"] = True

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 
@@ -37,6 +36,8 @@ def mounts(service: str) -> dict[str, Path]:
 
 
 def test_compose_file_is_valid() -> None:
+    import jsonschema  # takes two seconds, in every worker
+
     schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     jsonschema.validate(COMPOSE, json.loads(schema.read_text(encoding="utf-8")))
     with pytest.raises(jsonschema.ValidationError):
