@@ -34,7 +34,7 @@ PATIENCE_SECONDS = 3 * GENEROUS_SECONDS
 """Longer than two of the longest pauses between polls of a failing upstream, because the first poll after the healing
 may time out on a busy machine.
 """
-SCRAPES_APART_SECONDS = 1.0
+SCRAPES_APART_SECONDS = 2.0
 POLLS_TO_SEE = 3
 """Number of polls of a broken upstream that stays up after which its streams show the result."""
 _FAMILIES = (
