@@ -56,6 +56,8 @@ def run_timeline(
             lambda: timeline.is_live and timeline.rate > 0,
         )
         encoder.thaw()
+        # the bitrate of before the pause is served until the total has moved again
+        time.sleep(4 * INTERVAL)
         timeline.settle()
         began = time.monotonic()
         encoder.freeze()
