@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 import pytest
 import structlog.testing
@@ -25,8 +25,9 @@ from tests.evidence.evidence_harness import (
     storm,
     storm_stream,
 )
-from tests.platforms.recordings import PlatformRecording, all_recordings
+from tests.platforms.recordings import MAIN, PlatformRecording, all_recordings
 
+T = TypeVar("T")
 FAILURES: dict[str, RecordedResponse] = {
     "key expired": RecordedResponse(b'{"error": "unauthorized"}', 401),
     "forbidden": RecordedResponse(b'{"error": "forbidden"}', 403),
@@ -63,8 +64,17 @@ NO_FACTS = dict.fromkeys(("name", "application", "protocol", "session", "kind", 
 # -- what was served stays, and is withdrawn ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("recording", all_recordings(), ids=str)
+def with_recordings(values: Iterable[T]) -> list[tuple[PlatformRecording, T]]:
+    """Return every value with each platform's main recording, and one of them in turn with each further one."""
+    values = list(values)
+    return [
+        (recording, value)
+        for number, recording in enumerate(all_recordings())
+        for value in (values if recording.name == MAIN else [values[number % len(values)]])
+    ]
+
+
+@pytest.mark.parametrize(("recording", "failure"), with_recordings(FAILURES), ids=str)
 async def test_failed_polls_change_no_stream_series_until_withdrawn(recording: PlatformRecording, failure: str) -> None:
     async with harness_of(recording, stale_after="2m") as harness:
         before = await harness.poll()
@@ -159,8 +169,7 @@ async def test_upstream_is_answering_for_two_failed_polls(polls: int) -> None:
 STEPS = [-3600.0, -86_400.0, 3600.0, 86_400.0]
 
 
-@pytest.mark.parametrize("step", STEPS)
-@pytest.mark.parametrize("recording", all_recordings(), ids=str)
+@pytest.mark.parametrize(("recording", "step"), with_recordings(STEPS), ids=str)
 async def test_clock_step_does_not_change_when_facts_are_withdrawn(recording: PlatformRecording, step: float) -> None:
     async with harness_of(recording, stale_after="60s") as harness:
         before, pages = await harness.poll(), harness.pages()
