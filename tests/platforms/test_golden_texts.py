@@ -19,8 +19,8 @@ from exporter.platforms.testing import RecordedResponse, Recording, expose
 from tests.platforms.recordings import MAIN, RESPONSES
 
 BROKEN, FURTHER = "broken", "further"
-PLATFORMS = sorted(folder.parent.name for folder in RESPONSES.glob(f"*/{FURTHER}"))
 """Folders with responses that no recording can have, because their poll fails, and with further recordings."""
+PLATFORMS = sorted(folder.parent.name for folder in RESPONSES.glob(f"*/{FURTHER}"))
 _LEFT_OUT = re.compile(
     r"# |stream_upstream_(info|request|poll|stream_failures|duplicate|last_success|streams_dropped|clock_skew)"
 )
