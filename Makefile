@@ -34,8 +34,8 @@ test: $(READY) ## all tests, with real servers, and branch coverage
 	-@$(BIN)/python tools/provide.py
 	@$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
 
-test-fast: $(READY) ## the tests that need no download and no server
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real and not system' --hypothesis-profile=quick $(ARGS)
+test-fast: $(READY) ## the tests that need no download, no server and little time
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real and not system and not slow' --hypothesis-profile=quick $(ARGS)
 
 fuzz: $(READY) ## the tests that make their own input, with input that no run had before
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not system' --hypothesis-profile=searching $(ARGS)

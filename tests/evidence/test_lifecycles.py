@@ -274,6 +274,7 @@ def run_lifecycles(platform: str, examples: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", sorted(main_recordings()))
 def test_only_proven_facts_are_served_over_random_lifecycles(platform: str) -> None:
     run_lifecycles(platform, max(2, settings().max_examples // EXAMPLES_PER_SEQUENCE))

@@ -11,6 +11,8 @@ from exporter.platforms.registry import shipped
 from tests.faults.health_facts import HEALTH_FIELDS, Spoilt, spoilt_facts
 from tests.platforms.recordings import PlatformRecording, all_recordings
 
+pytestmark = pytest.mark.slow
+
 PLATFORMS = sorted(platform.name for platform in shipped())
 
 

@@ -79,6 +79,7 @@ async def test_link_leads_to_its_stream(tmp_path: Path, stream: str) -> None:
         assert found["stream"]["stream"] == label_value(stream)
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("flags", "page", "runbook"),
     [

@@ -217,6 +217,7 @@ async def test_changes_and_repeats_do_not_delay_each_other() -> None:
     assert sum(names.count("studio") for names in upstreams[:7]) == 200
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover
 async def test_alerts_are_repeated_before_they_end_when_alertmanager_is_slow() -> None:
     """A round takes eleven minutes, but without a longer horizon an alert ends after four."""

@@ -24,6 +24,7 @@ OUTAGE_SECONDS, AFTERWARDS_SECONDS, STEP_SECONDS = 300.0, 330.0, 10.0
 OUTAGES = {Platform.LIVEPEER: FaultKind.TRUNCATED, Platform.STORM: FaultKind.AUTH, Platform.WAVE: FaultKind.HTML}
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover
 async def test_platform_outages_fire_no_stream_alerts(tmp_path: Path) -> None:
     clock = FakeClock()
