@@ -187,6 +187,8 @@ def _parse_without_source(mount: str, row: Record, *, is_public: bool) -> Stream
         protocol=PROTOCOL,
         status=status,
         live=False,
+        # a total that rises contradicts the state
+        ingest_bytes=row.total("total_bytes_read"),
         viewers_peak=row.count("listener_peak"),
         # publicstats leaves out the fields that tell a relay from a mount that is only configured
         fallback_active=True if is_configured_only and not is_public else None,
