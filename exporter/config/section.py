@@ -16,7 +16,9 @@ class Section(BaseModel):
     A field ``X`` of type ``Secret`` may also be given as ``X_file`` or ``X_env``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+    model_config = ConfigDict(
+        defer_build=True, extra="forbid", frozen=True, hide_input_in_errors=True, populate_by_name=True
+    )
 
     secret_fields: ClassVar[frozenset[str]] = frozenset()
 
