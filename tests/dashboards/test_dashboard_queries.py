@@ -27,6 +27,10 @@ RARE = (
 
 EMPTY = {
     "Streams / Stream: Viewers over time: C": "the simulated platforms have no system clients",
+    "Streams / Stream: Ingest vs expected: F": "only Icecast reports a declared bitrate, and it is not simulated",
+    "Streams / Stream: Fallback: A": "only Icecast has fallbacks",
+    "Streams / Stream: Viewers disconnected as too slow: A": "only Icecast reports them",
+    "Streams / Stream: Ingest lag: A": "only nginx-rtmp reports it, and it is not simulated",
     "Streams / Upstreams and exporter: Dropped fields and records: B": "the simulated platforms list each stream once",
 }
 """Queries without a result on the demo fleet, and why."""

@@ -33,6 +33,13 @@ ABSENT = {
     "stream_upstream_calendar_last_success_timestamp_seconds": "as above",
     # not from these platforms
     "stream_system_clients": "Storm reports it only for single streams, and the demo uses the list",
+    "stream_ingest_lag_seconds": "only nginx_rtmp, which is not simulated",
+    "stream_viewers_partial": "as above",
+    "stream_nominal_bitrate_bytes_per_second": "only icecast, which is not simulated",
+    "stream_slow_viewers_total": "as above",
+    "stream_fallback_active": "as above",
+    "stream_audio_sample_rate_hertz": "only nginx_rtmp and icecast",
+    "stream_audio_channels": "as above",
 }
 
 
