@@ -13,6 +13,7 @@ from exporter.config.validation import ConfigSchema, RuleLimits
 from exporter.metrics.families import EXCLUDABLE, FAMILIES
 from exporter.metrics.families.stream_families import HEALTH_SCORE
 from exporter.platforms.registry import registry
+from exporter.runtime.lazy_mapping import LazyMapping
 
 
 def load_settings(path: Path, environ: Mapping[str, str]) -> Settings:
@@ -25,7 +26,7 @@ def config_schema() -> ConfigSchema:
     """Return the platforms, rules and metric families that a configuration may refer to."""
     platforms, warnings = registry()
     return ConfigSchema(
-        platforms={name: platform.settings_class for name, platform in platforms.items()},
+        platforms=LazyMapping(platforms, lambda name: platforms[name].settings_class),
         rules={
             rule.name: RuleLimits(rule.threshold, rule.threshold_max, bool(rule.for_seconds), rule.scope.value)
             for rule in RULES

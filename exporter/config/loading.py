@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from exporter.config.environment import environment_layer
+from exporter.config.environment import PREFIX, environment_layer
 from exporter.config.errors import Reporter
 from exporter.config.root import Settings, settings_class
 from exporter.config.validation import ConfigSchema, LoadContext, using_load_context
@@ -44,7 +44,7 @@ def _load(path: Path, environ: Mapping[str, str], schema: ConfigSchema) -> Setti
     except FileError as error:
         raise ConfigError([f"{path}: cannot read the file: {error.strerror}"]) from None
     document = _read_document(path, file)
-    root = settings_class(schema)
+    root = settings_class(schema, frozenset(_used_platforms(schema.platforms, document.data, environ)))
     environment = environment_layer(environ, root, set(_referenced_variables(document.data)))
     reporter = Reporter(str(path), document, environment, root)
     context = LoadContext(
@@ -89,6 +89,17 @@ def _decode(content: bytes) -> str:
         before = content[: error.start]
         line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
         raise DocumentError((line, column), "invalid UTF-8") from None
+
+
+def _used_platforms(names: Iterable[str], data: Any, environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield the platforms that an upstream may have; the settings classes of the others are not needed."""
+    upstreams = data.get("upstreams")
+    items = upstreams if isinstance(upstreams, list) else []
+    in_file = [item.get("platform") for item in items if isinstance(item, dict)]
+    in_environment = [value for variable, value in environ.items() if variable.startswith(PREFIX)]
+    for name in names:
+        if name in in_file or any(name in value for value in in_environment):
+            yield name
 
 
 def _referenced_variables(data: Any) -> Iterator[str]:

@@ -247,10 +247,12 @@ def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCust
             yield ("retired", index), refuse_because("duplicate name")
     yield from _group_errors(_as_list(data.get("groups")), names)
     target = _as_mapping(_as_mapping(data.get("alerting")).get("wave_events")).get("upstream")
-    platforms = _event_platforms()
-    targets = [item.get("name") for item in upstreams if item.get("platform") in platforms]
+    schema = load_context().schema
+    platforms = schema.platforms if schema else {}
+    targets = [item.get("name") for item in upstreams if _accepts_events(platforms, item.get("platform"))]
     if platforms and isinstance(target, str) and target not in targets:
-        allowed = f"the name of an upstream of platform {join_or(platforms)}"
+        accepting = [name for name in platforms if _accepts_events(platforms, name)]
+        allowed = f"the name of an upstream of platform {join_or(accepting)}"
         yield ("alerting", "wave_events", "upstream"), refuse(allowed)
 
 
@@ -270,13 +272,10 @@ def _group_errors(groups: list[Any], upstreams: Collection[Any]) -> Iterator[tup
                 yield ("groups", index, "streams", position, "upstream"), refuse_because(f"unknown upstream{hint}")
 
 
-def _event_platforms() -> list[str]:
-    """Return the platforms that accept alerts as events; none without a schema."""
-    schema = load_context().schema
-    models = schema.platforms if schema else {}
-    return [
-        name for name, model in models.items() if issubclass(model, UpstreamSettings) and model.accepts_alert_events
-    ]
+def _accepts_events(platforms: Mapping[str, type[BaseModel]], name: Any) -> bool:
+    """Return whether the platform accepts alerts as events."""
+    model = platforms.get(name) if isinstance(name, str) else None
+    return model is not None and issubclass(model, UpstreamSettings) and model.accepts_alert_events
 
 
 def _as_list(value: Any) -> list[Any]:
@@ -288,11 +287,11 @@ def _as_mapping(value: Any) -> dict[str, Any]:
 
 
 @cache
-def settings_class(schema: ConfigSchema) -> type[Settings]:
-    """Return the ``Settings`` class for the schema's platforms."""
-    choices = schema.platforms
+def settings_class(schema: ConfigSchema, used: frozenset[str] | None = None) -> type[Settings]:
+    """Return the ``Settings`` class for the schema's platforms. With ``used``, it accepts only these."""
+    choices = {name: schema.platforms[name] for name in schema.platforms if not used or name in used}
     tagged: Any = Union[tuple(Annotated[model, Tag(TAG_PREFIX + name)] for name, model in choices.items())]  # noqa: UP007
-    item = Annotated[tagged, Discriminator(_platform_tag), BeforeValidator(_checking_platform(tuple(choices)))]
+    item = Annotated[tagged, Discriminator(_platform_tag), BeforeValidator(_checking_platform(tuple(schema.platforms)))]
     field = Settings.model_fields["upstreams"]
     upstreams = Annotated[tuple[item, ...], AfterValidator(_require_upstreams)]
     built = create_model("Settings", __base__=Settings, upstreams=(upstreams, Field(description=field.description)))

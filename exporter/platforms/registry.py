@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter
 import exporter.platforms
 from exporter.config.upstream import UpstreamSettings
 from exporter.platforms.base import Platform
+from exporter.runtime.lazy_mapping import LazyMapping
 
 GROUP = "stream_exporter.upstreams"
 _FRAMEWORK = frozenset(
@@ -31,10 +31,11 @@ _FRAMEWORK = frozenset(
         "rates",
         "records",
         "registry",
+        "start_times",
         "testing",
     }
 )
-"""Modules of this package that are not platforms, so that they are not imported to look for one."""
+"""Modules of this package that are not platforms; each other module or folder is the platform of the same name."""
 
 
 class _UnusableError(Exception):
@@ -42,7 +43,10 @@ class _UnusableError(Exception):
 
 
 class Registry(NamedTuple):
-    """The platforms by name, and a warning for each entry point that was ignored."""
+    """The platforms by name, sorted, and a warning for each entry point that was ignored.
+
+    A shipped platform is imported when it is first read, to save memory.
+    """
 
     platforms: Mapping[str, type[Platform[Any]]]
     warnings: tuple[str, ...]
@@ -51,7 +55,7 @@ class Registry(NamedTuple):
 @cache
 def registry() -> Registry:
     """Return the installed platforms; they are looked up once."""
-    return find(shipped(), entry_points(group=GROUP))
+    return find(shipped_names(), entry_points(group=GROUP))
 
 
 def platforms() -> Mapping[str, type[Platform[Any]]]:
@@ -60,27 +64,36 @@ def platforms() -> Mapping[str, type[Platform[Any]]]:
 
 
 def shipped() -> list[type[Platform[Any]]]:
-    """Return the ``PLATFORM`` of each module of this package that has one."""
-    names = sorted({module.name for module in pkgutil.iter_modules(exporter.platforms.__path__)} - _FRAMEWORK)
-    modules = [importlib.import_module(f"{exporter.platforms.__name__}.{name}") for name in names]
-    return [module.PLATFORM for module in modules if hasattr(module, "PLATFORM")]
+    """Import and return the platforms of this package."""
+    return [_import_shipped(name) for name in shipped_names()]
 
 
-def find(shipped_platforms: Iterable[type[Platform[Any]]], points: Iterable[EntryPoint]) -> Registry:
+def shipped_names() -> list[str]:
+    """Return the names of the platforms of this package, sorted."""
+    return sorted({module.name for module in pkgutil.iter_modules(exporter.platforms.__path__)} - _FRAMEWORK)
+
+
+def _import_shipped(name: str) -> type[Platform[Any]]:
+    platform: type[Platform[Any]] = importlib.import_module(f"{exporter.platforms.__name__}.{name}").PLATFORM
+    return platform
+
+
+def find(shipped: Collection[str], points: Iterable[EntryPoint]) -> Registry:
     """Combine shipped platforms and those of entry points; unusable entry points are ignored with a warning."""
-    found = {platform.name: platform for platform in shipped_platforms}
+    found: dict[str, type[Platform[Any]]] = {}
     warnings = []
     for point in points:
         try:
             platform = _check_platform(point.load())
-            if platform.name in found:
+            if platform.name in found or platform.name in shipped:
                 raise _UnusableError(f"platform {platform.name} already exists")  # noqa: TRY301 - handled in one place
             found[platform.name] = platform
         except (Exception, SystemExit) as error:
             # a foreign package must not prevent the start, and its messages might contain secrets
             cause = str(error) if isinstance(error, _UnusableError) else type(error).__name__
             warnings.append(f"entry point {point.name} of {GROUP} ({point.value}) is ignored: {cause}")
-    return Registry(MappingProxyType(dict(sorted(found.items()))), tuple(warnings))
+    names = sorted({*shipped, *found})
+    return Registry(LazyMapping(names, lambda name: found.get(name) or _import_shipped(name)), tuple(warnings))
 
 
 def _check_platform(candidate: Any) -> type[Platform[Any]]:

@@ -82,7 +82,7 @@ def test_shipped_platforms_are_found() -> None:
 
 
 def test_platform_of_another_package_is_found() -> None:
-    found = registry.find(registry.shipped(), [point("media", f"{__name__}:Media")])
+    found = registry.find(registry.shipped_names(), [point("media", f"{__name__}:Media")])
     assert list(found.platforms) == sorted([*SHIPPED, "media"])
     assert found.warnings == ()
 
@@ -104,7 +104,7 @@ def test_broken_platform_is_left_out_with_a_warning(
 ) -> None:
     (tmp_path / "exits_when_imported.py").write_text("raise SystemExit('canary')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    found = registry.find(registry.shipped(), [point("broken", value)])
+    found = registry.find(registry.shipped_names(), [point("broken", value)])
     assert list(found.platforms) == SHIPPED
     assert found.warnings == (f"entry point broken of {GROUP} ({value}) is ignored: {cause}",)
 

@@ -17,7 +17,7 @@ from typing import Any
 from exporter.platforms.testing import FakeClock, RecordedResponse
 from tests.evidence.lifecycle_rows import read_value, with_values
 from tests.platforms.recordings import PlatformRecording
-from tests.platforms.row_documents import Document, Row
+from tests.platforms.row_documents import ITSELF, Document, Row
 
 BYTES_PER_SECOND = 500_000
 HEARTBEAT_SECONDS = 30.0
@@ -207,6 +207,8 @@ class Server(dict[str, Any]):
             )
         rows = [row for stream in page for row in self._rows_of(document, base, stream)]
         _replace_rows(document, path, rows)
+        if not rows:
+            document.change_rows(ITSELF, lambda root: [with_values(root, self.evidence.without_streams)])
         response = replace(good, body=document.body())
         response = self._with_counts(response, total, pages=2 if in_pages else 1, announces=in_pages and is_first)
         # a list in which no row is readable is a wrong document

@@ -79,6 +79,8 @@ class Evidence:
     """Path of the heartbeat, in unix milliseconds."""
     page_count: str = ""
     """Path of the number of pages in the response."""
+    without_streams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Values of the response, by path, while no stream is listed."""
 
 
 @dataclass(frozen=True)
