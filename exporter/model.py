@@ -54,6 +54,40 @@ class HealthReason(StrEnum):
     TRANSCODE_SLOW = "transcode_slow"
     LOSS = "loss"
     SILENT = "silent"
+    # of playback checks
+    SEGMENT_MISSING = "segment_missing"
+    AUDIO_MISSING = "audio_missing"
+    VIDEO_MISSING = "video_missing"
+    SLOW = "slow"
+    SHORTAGE = "shortage"
+    SEQUENCE = "sequence"
+    GAP = "gap"
+    RENDITION_MISSING = "rendition_missing"
+    LATENCY_GROWING = "latency_growing"
+    WINDOW_SHORT = "window_short"
+
+
+class UnplayableReason(StrEnum):
+    """Why a new viewer cannot start a stream now (``stream_unplayable_reason``)."""
+
+    STALE = "stale"
+    """The playlist gets no new media."""
+    ENDED = "ended"
+    """The playlist says that the stream has ended."""
+    PLAYLIST_MISSING = "playlist_missing"
+    """404 or 410."""
+    PLAYLIST_FAILED = "playlist_failed"
+    """No response, or an error status."""
+    PLAYLIST_INVALID = "playlist_invalid"
+    """The response is not a playlist that players accept."""
+    SEGMENT_MISSING = "segment_missing"
+    """The newest segments cannot be fetched."""
+    SEGMENT_INVALID = "segment_invalid"
+    """The newest segments are not media."""
+    GAP = "gap"
+    """Every variant marks its newest segments as missing."""
+    RENDITIONS_MISSING = "renditions_missing"
+    """The master playlist exists, but none of its variants."""
 
 
 class Listing(StrEnum):
@@ -249,6 +283,50 @@ class StreamReport(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ice_candidates: Mapping[str, int] = msgspec.field(default_factory=_nothing)
     ice_gathering_complete: bool | None = None
 
+    # Playback checks: what a viewer gets
+    playable: bool | None = None
+    """Whether a new viewer could start now; None if that cannot be told, as with status 401 or 403."""
+    unplayable_reason: str = ""
+    """The word of an ``UnplayableReason``; empty while the stream is playable or nothing is known."""
+    playback_detail: str = ""
+    """The reason in words, such as ``segments missing (404)``. It contains nothing from the server."""
+    playback_notes: tuple[str, ...] = ()
+    """Findings that affect no viewer now, in words; they contain nothing from the server."""
+    playback_findings: tuple[HealthReason, ...] = ()
+    """Findings that lower the health score."""
+    playback_forbidden: bool | None = None
+    """Whether the server refuses the exporter's requests with 401 or 403."""
+    media_changed_timestamp_seconds: float | None = None
+    """Unix seconds on the exporter's clock when new media was last seen."""
+    media_edge_timestamp_seconds: float | None = None
+    """Unix seconds of the end of the newest media, as the packager dated it."""
+    segment_target_seconds: float | None = None
+    window_seconds: float | None = None
+    media_segments: float | None = None
+    """Total of new segments seen by the check, as the following totals."""
+    media_seconds: float | None = None
+    missed_segments: float | None = None
+    """Segments that left the playlist before any poll saw them, although the polls were close enough."""
+    sequence_resets: float | None = None
+    sequence_regressions: float | None = None
+    sequence_conflicts: float | None = None
+    """Sequence numbers that changed their segment, and discontinuity sequences that went wrong."""
+    discontinuities: float | None = None
+    gap_segments: float | None = None
+    segment_fetch_failures: float | None = None
+    segment_download_seconds: float | None = None
+    """Total time of downloading whole segments."""
+    segment_media_seconds: float | None = None
+    """Total duration of the same segments."""
+    segment_first_byte_seconds: float | None = None
+    media_bitrates: Mapping[str, float] = msgspec.field(default_factory=_nothing)
+    """Measured bytes per second of the newest segment, by rendition."""
+    playable_renditions: int | None = None
+    expected_renditions: int | None = None
+    audio_present: bool | None = None
+    """Whether audio packets were seen; False only if audio is required, or was seen before."""
+    video_present: bool | None = None
+
     # Numbers without a documented meaning
     platform_metrics: tuple[PlatformMetric, ...] = ()
 
@@ -279,11 +357,15 @@ _LIVE_ONLY = frozenset(
         "ingest_bitrate_bytes_per_second", "egress_bitrate_bytes_per_second", "transcode_bitrate_bytes_per_second",
         "transcode_realtime_ratio", "multistream_targets", "viewers", "viewers_partial", "system_clients",
         "viewer_error_ratio", "latency_seconds", "ingest_lag_seconds", "round_trip_time_seconds", "jitter_seconds",
-        "packet_loss_ratio", "frames_per_second",
+        "packet_loss_ratio", "frames_per_second", "media_edge_timestamp_seconds", "segment_first_byte_seconds",
+        "media_bitrates", "playable_renditions", "audio_present", "video_present", "playback_findings",
     }
 )  # fmt: skip
 """The fields of ``StreamReport`` that ``off_air`` clears."""
-_CLEARED: Mapping[str, Any] = {"health_grade": "", "health_conditions": _NOTHING, "multistream_targets": _NOTHING}
+_CLEARED: Mapping[str, Any] = {
+    "health_grade": "", "health_conditions": _NOTHING, "multistream_targets": _NOTHING, "media_bitrates": _NOTHING,
+    "playback_findings": (),
+}  # fmt: skip
 """Values that ``off_air`` sets instead of None."""
 _LASTING = frozenset(
     {
@@ -291,7 +373,9 @@ _LASTING = frozenset(
         "playback_id", "start_timestamp_seconds", "last_seen_timestamp_seconds",
         "ingest_bytes", "egress_bytes", "transcoded_bytes", "source_segments", "transcoded_segments",
         "source_media_seconds", "transcoded_media_seconds", "dropped_frames", "frames", "viewers_peak",
-        "slow_viewers", "recording_status",
+        "slow_viewers", "recording_status", "media_changed_timestamp_seconds", "media_segments", "media_seconds",
+        "missed_segments", "sequence_resets", "sequence_regressions", "sequence_conflicts", "discontinuities",
+        "gap_segments", "segment_fetch_failures", "segment_download_seconds", "segment_media_seconds",
     }
 )  # fmt: skip
 """The fields of ``StreamReport`` that ``departed`` keeps."""
@@ -324,6 +408,8 @@ class PollResult(msgspec.Struct, frozen=True, kw_only=True):
     """Unrecognized words by the platform's name for the field."""
     dropped_fields: Mapping[str, int] = {}
     """Number of bad values dropped, by the platform's name for the field."""
+    fetch_failures: Mapping[tuple[str, str], int] = {}
+    """Number of media objects that could not be fetched or read, by object and reason."""
     version: str = ""
     round_seconds: float | None = None
     """Seconds needed to request every stream once, if the request budget does not allow it in one poll."""
@@ -368,6 +454,15 @@ class Maintenance(msgspec.Struct, frozen=True, gc=False):
     """Whether it was started by hand, not configured."""
 
 
+class SourceStream(msgspec.Struct, frozen=True, gc=False):
+    """The stream that a playback check is paired with: a platform's stream, or another check."""
+
+    platform: str
+    upstream: str
+    stream: str
+    """The stream's label."""
+
+
 class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The data served for one stream: the last report plus expectation, health and history."""
 
@@ -398,6 +493,11 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of the stream and its upstream; the stream's take precedence."""
     maintenance: Maintenance | None = None
     """The stream's own active maintenance window, not that of its upstream."""
+    source: SourceStream | None = None
+    """The stream that a playback check is paired with."""
+    source_live: bool | None = None
+    """Whether the source is live (and, if it is a check, playable); None while its upstream is not answering, or the
+    stream is not known there. Set by the store."""
 
     @property
     def is_withdrawn(self) -> bool:

@@ -26,6 +26,7 @@ from aiohttp import hdrs
 from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 
+from exporter.config.playback import RESERVED_HEADERS
 from exporter.config.upstream import TlsSettings
 from exporter.http.auth import NO_HEADERS, Auth, NoAuth
 from exporter.http.errors import UpstreamError, map_exception, status_error
@@ -43,8 +44,8 @@ from exporter.model import Reason
 from exporter.runtime.clock import Clock
 
 __all__ = [
-    "HEAD_BYTES", "PLAYLIST_BYTES", "RESERVED_HEADERS", "SEGMENT_BYTES", "ByteRange", "CookieJar", "FetchError",
-    "FetchReason", "Fetched", "MediaFetcher", "join_url", "shown",
+    "HEAD_BYTES", "PLAYLIST_BYTES", "SEGMENT_BYTES", "ByteRange", "CookieJar", "FetchError", "FetchReason", "Fetched",
+    "MediaFetcher", "join_url", "shown",
 ]  # fmt: skip
 
 PLAYLIST_BYTES: Final = 2 * 2**20
@@ -58,11 +59,6 @@ MAX_REQUESTS: Final = 64
 """Default maximum number of concurrent requests to all servers together."""
 CREDENTIALS_SECONDS: Final = 5.0
 """Time for which credentials are used before they are read again."""
-RESERVED_HEADERS: Final = frozenset(
-    {"accept-encoding", "connection", "content-length", "expect", "host", "proxy-authorization", "range", "te",
-     "trailer", "transfer-encoding", "upgrade"}
-)  # fmt: skip
-"""Headers, in lower case, that the fetcher or HTTP itself sets, and so cannot be configured."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 

@@ -21,6 +21,19 @@ LOSS_TOLERATED, LOSS_SLOPE = 0.02, 10.0
 SILENT_AFTER_SECONDS, SILENT_SCORE_0_SECONDS = 60.0, 120.0
 """Age of the last sign of life at which the score starts to fall, and at which it is 0. Livepeer sends a heartbeat
 every 30 s."""
+PLAYBACK_FACTORS = {
+    HealthReason.SEGMENT_MISSING: 0.0,
+    HealthReason.AUDIO_MISSING: 0.3,
+    HealthReason.VIDEO_MISSING: 0.3,
+    HealthReason.SLOW: 0.4,
+    HealthReason.SHORTAGE: 0.4,
+    HealthReason.SEQUENCE: 0.6,
+    HealthReason.GAP: 0.7,
+    HealthReason.RENDITION_MISSING: 0.7,
+    HealthReason.LATENCY_GROWING: 0.8,
+    HealthReason.WINDOW_SHORT: 0.9,
+}
+"""Factors of a playback check's findings: below 0.5 if viewers lose sound or picture, or must wait."""
 REPORTED_IS_LOW = 0.8
 """Reported score below which ``verdict`` becomes a reason."""
 
@@ -102,6 +115,7 @@ def _find_faults(
         faults.append((HealthReason.SILENT, 0.0))
     elif age is not None and age > SILENT_AFTER_SECONDS:
         faults.append((HealthReason.SILENT, _last_seen_factor(age)))
+    faults += [(finding, PLAYBACK_FACTORS[finding]) for finding in report.playback_findings]
     return faults
 
 
@@ -113,6 +127,7 @@ def _has_known_fact(report: StreamReport, expected_frame_rate: float | None, age
         or report.transcode_realtime_ratio is not None
         or report.packet_loss_ratio is not None
         or age is not None
+        or report.playable is not None
         or (report.frames_per_second is not None and bool(expected_frame_rate))
     )
 

@@ -26,6 +26,7 @@ from exporter.metrics.families.family import (
     word,
     words,
 )
+from exporter.metrics.families.playback_families import PLAYBACK_FAMILIES
 from exporter.model import Analytics, HealthReason, PlatformMetric, Rendition, StreamState
 
 _INFO_FIELDS = (
@@ -274,6 +275,7 @@ STREAM_FAMILIES: tuple[StreamFamily, ...] = (
     *_outputs_and_audience(),
     *_transport_and_picture(),
     *_recording_and_connection(),
+    *PLAYBACK_FAMILIES,
 )
 
 
