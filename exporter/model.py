@@ -454,15 +454,6 @@ class Maintenance(msgspec.Struct, frozen=True, gc=False):
     """Whether it was started by hand, not configured."""
 
 
-class SourceStream(msgspec.Struct, frozen=True, gc=False):
-    """The stream that a playback check is paired with: a platform's stream, or another check."""
-
-    platform: str
-    upstream: str
-    stream: str
-    """The stream's label."""
-
-
 class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The data served for one stream: the last report plus expectation, health and history."""
 
@@ -493,8 +484,10 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Of the stream and its upstream; the stream's take precedence."""
     maintenance: Maintenance | None = None
     """The stream's own active maintenance window, not that of its upstream."""
-    source: SourceStream | None = None
-    """The stream that a playback check is paired with."""
+    source_platform: str = ""
+    source_upstream: str = ""
+    source_stream: str = ""
+    """The stream that a playback check is paired with, as its labels; empty without one."""
     source_live: bool | None = None
     """Whether the source is live (and, if it is a check, playable); None while its upstream is not answering, or the
     stream is not known there. Set by the store."""

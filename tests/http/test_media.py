@@ -17,11 +17,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from exporter import __version__
+from exporter.config.playback import RESERVED_HEADERS
 from exporter.http import media_hosts
 from exporter.http.media import (
     HEAD_BYTES,
     PLAYLIST_BYTES,
-    RESERVED_HEADERS,
     SEGMENT_BYTES,
     ByteRange,
     FetchError,

@@ -41,12 +41,8 @@ def _verdict() -> Iterator[StreamFamily]:
     yield words(
         "stream_source_info",
         "The stream that a playback check is paired with. Always 1.",
-        {
-            "source_platform": "source.platform",
-            "source_upstream": "source.upstream",
-            "source_stream": "source.stream",
-        },
-        has="source",
+        {name: name for name in ("source_platform", "source_upstream", "source_stream")},
+        has="source_stream",
     )
     yield gauge(
         "stream_playback_forbidden",
