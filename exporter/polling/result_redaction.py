@@ -131,6 +131,7 @@ class _Redaction:
             list_doubt=redactor.scrub_text(result.list_doubt),
             unknown_words=self._replace(result.unknown_words),
             dropped_fields=dropped,
+            fetch_failures=self._replace(result.fetch_failures),
             version=redactor.scrub_text(result.version),
             analytics=tuple(map(self._analytics, result.analytics)),
         )
