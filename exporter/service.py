@@ -16,6 +16,7 @@ from exporter.config.loading import ConfigError
 from exporter.config.root import Settings
 from exporter.config.section import Section
 from exporter.config.upstream import UpstreamSettings
+from exporter.http.vantage import Vantage
 from exporter.metrics.exposition import Exposition
 from exporter.metrics.self_metrics import ExporterMetrics, FamilyRegistry
 from exporter.platforms.capabilities import AlertSink
@@ -90,6 +91,7 @@ class Service:
         self._reloads: set[asyncio.Task[None]] = set()
         """The current and the queued reload."""
         self.calendars = Calendars(self.clock)
+        self._vantage = Vantage(self.clock)
         # before the sidecar, which reads the states of groups when it evaluates a published state
         self._groups = GroupTracker(self.store, self.clock, self._started_at, self.calendars, shard)
         self._group_shards = settings, group_shards(settings.groups)
@@ -246,6 +248,7 @@ class Service:
             random_=self._random,
             calendars=self.calendars,
             maintenance=self._manual_maintenance,
+            vantage=self._vantage,
         )
 
     def _build_probe_coordinator(self, scheduled: Coordinator, store: Store) -> Coordinator:
@@ -262,6 +265,7 @@ class Service:
             scheduled=scheduled,
             calendars=self.calendars,
             maintenance=self._manual_maintenance,
+            vantage=self._vantage,
         )
 
     def _replace_coordinators(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PrivateAttr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from exporter.config.alerting import HeaderName
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
 from exporter.config.secrets import Secret, SecretError
-from exporter.config.section import Section
-from exporter.config.streams import StreamSettings
-from exporter.config.types import Between, Count, Described, Duration, Name, Text, format_duration, parse_duration
+from exporter.config.streams import SourceSettings, StreamSettings
+from exporter.config.types import Between, Count, Described, Duration, Text, format_duration, parse_duration
 from exporter.config.upstream import UpstreamSettings
 from exporter.config.validation import refuse, refuse_all, refuse_because
 
@@ -25,20 +23,6 @@ RESERVED_HEADERS = frozenset(
 )  # fmt: skip
 """Headers, in lower case, that the media fetcher or HTTP itself sets, and so cannot be configured."""
 _DAY = 86_400.0
-
-
-class SourceSettings(Section):
-    """The stream that a playback check is paired with."""
-
-    upstream: Name = Field(description="Name of the stream's upstream.")
-    stream: Text = Field(description="Value of the stream's label `stream`: its configured name, or its id.")
-
-    _platform: str = PrivateAttr(default="")
-
-    @property
-    def platform(self) -> str:
-        """Platform of the upstream; set when the whole configuration is known."""
-        return self._platform
 
 
 def _check_url(secret: Secret) -> Secret:
@@ -111,6 +95,11 @@ class CheckedStream(StreamSettings):
         """Its name: a URL may contain a token, and changes."""
         return self.name
 
+    @property
+    def source(self) -> SourceSettings | None:
+        """The stream that it is paired with."""
+        return self.of
+
 
 def _check_headers(headers: dict[str, Secret]) -> dict[str, Secret]:
     for name in headers:
@@ -123,6 +112,7 @@ class PlaybackSettings(UpstreamSettings):
     """Playback checks of streams on one server or content delivery network."""
 
     default_interval: ClassVar[float] = 5.0
+    has_playback_checks: ClassVar[bool] = True
     auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, LOGIN, BEARER, API_KEY})
 
     headers: Annotated[dict[HeaderName, Secret], AfterValidator(_check_headers)] = Field(
@@ -152,12 +142,6 @@ class PlaybackSettings(UpstreamSettings):
     def configured_streams(self) -> tuple[CheckedStream, ...]:
         """Return the streams that the configuration names."""
         return self.streams
-
-    def sources(self) -> Iterator[tuple[int, SourceSettings]]:
-        """Yield the streams that checks are paired with, with the position of the check."""
-        for index, stream in enumerate(self.streams):
-            if stream.of is not None:
-                yield index, stream.of
 
     @model_validator(mode="after")
     def _check(self) -> PlaybackSettings:

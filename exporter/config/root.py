@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from exporter.config.alerting import AlertingSettings
 from exporter.config.groups import GroupSettings
 from exporter.config.introspection import TAG_PREFIX, join_or
+from exporter.config.pairing import pairing_errors, refuse_unknown
 from exporter.config.secrets import Secret, SecretError
 from exporter.config.section import Section
 from exporter.config.types import ConfigPath, Flag
@@ -45,7 +46,6 @@ from exporter.config.validation import (
     validate_with_errors,
 )
 from exporter.runtime.redaction import HIDDEN, MIN_TEXT_CHARACTERS
-from exporter.runtime.suggestions import similar_words
 
 FINGERPRINT_BYTES = 6
 """Length of the fingerprint; a float represents 48 bits exactly."""
@@ -117,8 +117,12 @@ class Settings(BaseSettings):
         return self._warnings
 
     def model_post_init(self, context: Any, /) -> None:
-        """Store the warnings of the current load."""
+        """Store the warnings of the current load, and the platforms of the playback checks' sources."""
         super().model_post_init(context)
+        platforms = {upstream.name: upstream.platform for upstream in self.upstreams}
+        for source in (stream.source for upstream in self.upstreams for stream in upstream.configured_streams()):
+            if source is not None:
+                source.set_platform(platforms.get(source.upstream, ""))
         load = load_context()
         short = (warning for upstream in self.upstreams for warning in _short_secrets(upstream))
         self._warnings = (*(load.schema.warnings if load.schema else ()), *load.warnings, *short)
@@ -232,7 +236,7 @@ def _without_nulls(dumped: Any) -> Any:
 
 def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCustomError]]:
     """Yield errors across sections. They are found in the raw data, to be reported together with all others."""
-    upstreams = [item if isinstance(item, dict) else {} for item in _as_list(data.get("upstreams"))]
+    upstreams = list(map(_as_keys, _as_list(data.get("upstreams"))))
     names: list[Any] = []
     for index, upstream in enumerate(upstreams):
         name = upstream.get("name")
@@ -246,6 +250,8 @@ def _cross_errors(data: Mapping[str, Any]) -> Iterator[tuple[Place, PydanticCust
         elif isinstance(name, str) and name in retired[:index]:
             yield ("retired", index), refuse_because("duplicate name")
     yield from _group_errors(_as_list(data.get("groups")), names)
+    checking = [_has_playback_checks(item) for item in _as_list(data.get("upstreams"))]
+    yield from pairing_errors(upstreams, checking)
     target = _as_mapping(_as_mapping(data.get("alerting")).get("wave_events")).get("upstream")
     schema = load_context().schema
     platforms = schema.platforms if schema else {}
@@ -267,9 +273,8 @@ def _group_errors(groups: list[Any], upstreams: Collection[Any]) -> Iterator[tup
         for position, member in enumerate(map(_as_mapping, _as_list(group.get("streams")))):
             upstream = member.get("upstream")
             if isinstance(upstream, str) and upstream not in upstreams:
-                near = similar_words(upstream, [name for name in upstreams if isinstance(name, str)])
-                hint = f'; did you mean "{near[0]}"?' if near else ""
-                yield ("groups", index, "streams", position, "upstream"), refuse_because(f"unknown upstream{hint}")
+                place = ("groups", index, "streams", position, "upstream")
+                yield place, refuse_unknown("unknown upstream", upstream, upstreams)
 
 
 def _accepts_events(platforms: Mapping[str, type[BaseModel]], name: Any) -> bool:
@@ -278,8 +283,28 @@ def _accepts_events(platforms: Mapping[str, type[BaseModel]], name: Any) -> bool
     return model is not None and issubclass(model, UpstreamSettings) and model.accepts_alert_events
 
 
+def _has_playback_checks(upstream: Any) -> bool:
+    """Return whether an upstream, given as settings or in raw data, has playback checks."""
+    model: Any = type(upstream)
+    if isinstance(upstream, dict):
+        schema, name = load_context().schema, upstream.get("platform")
+        model = schema.platforms.get(name) if schema and isinstance(name, str) else None
+    return isinstance(model, type) and issubclass(model, UpstreamSettings) and model.has_playback_checks
+
+
+def _as_keys(upstream: Any) -> dict[str, Any]:
+    """Return an upstream as raw data; of settings created in code, only what errors across sections depend on."""
+    if not isinstance(upstream, UpstreamSettings):
+        return _as_mapping(upstream)
+    streams = [
+        {"name": stream.name, "of": None if stream.source is None else stream.source.model_dump()}
+        for stream in upstream.configured_streams()
+    ]
+    return {"name": upstream.name, "platform": upstream.platform, "streams": streams}
+
+
 def _as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _as_mapping(value: Any) -> dict[str, Any]:

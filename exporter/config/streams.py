@@ -14,6 +14,7 @@ from pydantic import (
     Discriminator,
     Field,
     PlainSerializer,
+    PrivateAttr,
     Tag,
     WrapValidator,
     field_validator,
@@ -28,6 +29,7 @@ from exporter.config.types import (
     Described,
     Duration,
     Flag,
+    Name,
     Number,
     Text,
     format_bitrate,
@@ -129,6 +131,24 @@ Expected = Annotated[
 ]
 
 
+class SourceSettings(Section):
+    """The stream that a playback check is paired with."""
+
+    upstream: Name = Field(description="Name of the stream's upstream.")
+    stream: Text = Field(description="Value of the stream's label `stream`: its configured name, or its id.")
+
+    _platform: str = PrivateAttr(default="")
+
+    @property
+    def platform(self) -> str:
+        """Platform of the upstream; empty until the whole configuration is known."""
+        return self._platform
+
+    def set_platform(self, platform: str) -> None:
+        """Set the platform of the upstream, once the whole configuration is known."""
+        self._platform = platform
+
+
 class StreamSettings(Section):
     """One stream of an upstream. Platforms add the fields that identify it, and ``id``."""
 
@@ -144,6 +164,11 @@ class StreamSettings(Section):
         @property
         def id(self) -> str:
             """Its id on the platform, as in ``StreamReport.id``."""
+
+    @property
+    def source(self) -> SourceSettings | None:
+        """The stream that a playback check is paired with; None for streams of other platforms."""
+        return None
 
     name: Text | None = Field(default=None, description="Value of the stream's label `stream`.")
     expected: Expected | None = Field(

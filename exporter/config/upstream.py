@@ -155,6 +155,8 @@ class UpstreamSettings(SharedSettings):
     """Kinds of ``auth`` that the platform supports."""
     accepts_alert_events: ClassVar[bool] = False
     """Whether alerts can be written to the upstream as events (``alerting.wave_events``)."""
+    has_playback_checks: ClassVar[bool] = False
+    """Whether the streams are playback checks, which can be paired with other streams."""
 
     name: UpstreamName = Field(description="Unique name; the value of the label `upstream`.")
     platform: str = Field(description="Name of its platform, see below.")

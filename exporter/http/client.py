@@ -33,6 +33,7 @@ from exporter.http.retry import (
     shared_time_limit,
 )
 from exporter.http.transport import Transport
+from exporter.http.vantage import Vantage
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 
@@ -89,8 +90,13 @@ class UpstreamClient(RequestSender):
         self._other_limits: dict[str, RateLimit] = {}
 
     @classmethod
-    def from_settings(cls, settings: UpstreamSettings, clock: Clock, observe: Observe) -> UpstreamClient:
-        """Return the client for a configured upstream; endpoints are below ``url`` plus ``base_path``, if any."""
+    def from_settings(
+        cls, settings: UpstreamSettings, clock: Clock, observe: Observe, vantage: Vantage | None = None
+    ) -> UpstreamClient:
+        """Return the client for a configured upstream; endpoints are below ``url`` plus ``base_path``, if any.
+
+        ``vantage``: shared by all clients of the exporter; by default, the client has its own.
+        """
         values = max(MIN_POLL_VALUES, VALUES_PER_STREAM * settings.max_streams)
         client = cls(
             upstream=settings.name,
@@ -104,6 +110,7 @@ class UpstreamClient(RequestSender):
             observe=observe,
         )
         client.rate_limit = RateLimit(settings.interval)
+        client.vantage = vantage or client.vantage
         if hasattr(settings, "base_path"):
             client.keys_to_check = "url and base_path"
         return client

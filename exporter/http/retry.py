@@ -41,6 +41,7 @@ from exporter.http.response import (
     retry_after,
 )
 from exporter.http.transport import Transport
+from exporter.http.vantage import UNREACHED, Vantage
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 
@@ -202,6 +203,7 @@ class RequestSender:
         self.clock = clock
         self.observe = observe
         self.rate_limit = RateLimit()
+        self.vantage = Vantage(clock)
         self.is_on_demand = False
         """Whether requests are for polls on demand, which leave enough of the request limit for scheduled polls."""
         self.recognise_error: Callable[[Any], bool] = looks_like_error
@@ -339,6 +341,7 @@ class RequestSender:
             limit.finish_request()
             if code:
                 self.observe(endpoint.template, str(code), self.clock.monotonic() - began)
+                self.vantage.note(self.base_url.authority, is_reached=code not in UNREACHED)
 
     async def _wait_for_turn(self, request: PreparedRequest, *, on_demand: bool) -> Ticket:
         """Wait until the platform's limit and pauses allow the request; raise if that is after the deadline."""

@@ -63,6 +63,8 @@ class FetchResult(msgspec.Struct, kw_only=True):
     """Monotonic seconds at which byte totals were read; None if that was when ``fetch`` returned."""
     failures: Mapping[str, Reason] = {}
     """Reasons, by id, for streams whose own request or row failed."""
+    fetch_failures: Mapping[tuple[str, str], int] = {}
+    """Number of media objects that could not be fetched or read, by object and reason."""
     postponed: frozenset[str] = frozenset()
     """Ids of streams that were not requested in this poll because the request budget was used up."""
     version: str = ""
@@ -207,6 +209,7 @@ class Platform(ABC, Generic[SettingsT]):
             failures=failures,
             postponed=fetched.postponed,
             dropped_fields=dict(drops.counts),
+            fetch_failures=fetched.fetch_failures,
             version=fetched.version,
             round_seconds=fetched.round_seconds,
             analytics=fetched.analytics,
@@ -226,6 +229,9 @@ class Platform(ABC, Generic[SettingsT]):
     @abstractmethod
     def requests_per_minute(cls, settings: SettingsT) -> float:
         """Estimate the requests per minute that these settings cause, without contacting the server."""
+
+    async def close(self) -> None:
+        """Release what the platform itself has opened; called once, after the last poll."""
 
     def alert_sink(self) -> AlertSink | None:
         """Return where to send alert changes, if the platform records events of its own."""

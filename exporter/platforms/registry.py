@@ -28,6 +28,7 @@ _FRAMEWORK = frozenset(
         "lists",
         "movement",
         "parsing",
+        "playback",
         "rates",
         "records",
         "registry",

@@ -19,6 +19,7 @@ from exporter.config.streams import StreamSettings
 from exporter.config.upstream import UpstreamSettings
 from exporter.http.client import Requests, UpstreamClient
 from exporter.http.errors import UpstreamError
+from exporter.http.vantage import Vantage
 from exporter.metrics.passthrough import ExportParser
 from exporter.model import (
     DEPARTURE_FIELDS,
@@ -194,6 +195,7 @@ class Coordinator:
 
     async def close(self) -> None:
         """Close the connections; the coordinator must not be used afterwards."""
+        await self.platform.close()
         await self.client.close()
 
     # -- one poll --------------------------------------------------------------------------------------------------
@@ -312,6 +314,8 @@ class Coordinator:
             self._metrics.count_stream_failure(**self._labels, reason=reason)
         for field, times in result.dropped_fields.items():
             self._metrics.count_dropped_field(**self._labels, field=field, times=times)
+        for (kind, reason_word), times in result.fetch_failures.items():
+            self._metrics.count_fetch_failures(**self._labels, kind=kind, reason=reason_word, times=times)
         if result.duplicate_records:
             self._metrics.count_duplicate_records(**self._labels, times=result.duplicate_records)
         new_words = result.unknown_words.keys() - self._logged_words
@@ -462,17 +466,18 @@ def build_coordinator(
     scheduled: Coordinator | None = None,
     calendars: Calendars | None = None,
     maintenance: ManualMaintenance | None = None,
+    vantage: Vantage | None = None,
 ) -> Coordinator:
     """Build the coordinator of one upstream, which publishes to ``store``.
 
     ``started_at``: when the exporter started. ``group_keys``: hash keys of streams in groups, by label. ``per_stream``:
     whether to keep histograms per stream. ``random_``: spreads the first polls. ``scheduled``: for polls on demand, the
     coordinator of the scheduled polls; both share the account's rate limit, its logins and the streams' labels.
-    ``calendars``: those in use. ``maintenance``: started by hand.
+    ``calendars``: those in use. ``maintenance``: started by hand. ``vantage``: which hosts the exporter reaches.
     """
     labels = {"platform": settings.platform, "upstream": settings.name}
     calendars = calendars or Calendars(clock)
-    client = UpstreamClient.from_settings(settings, clock=clock, observe=metrics.request_observer(**labels))
+    client = UpstreamClient.from_settings(settings, clock, metrics.request_observer(**labels), vantage)
     if scheduled is not None:
         client.share(scheduled.client)
     shard_filter = ShardFilter(

@@ -10,6 +10,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from exporter.metrics.families.exporter_families import MAINTENANCE_SAVED, MAINTENANCE_WRITE_FAILURES
 from exporter.metrics.families.upstream_families import (
     DUPLICATE_RECORDS,
+    FETCH_FAILURES,
     FIELDS_DROPPED,
     POLL_DURATION,
     POLL_FAILURES,
@@ -41,6 +42,7 @@ class PollingMetrics:
         self._stream_failures = registry.counter(STREAM_FAILURES)
         self._fields_dropped = registry.counter(FIELDS_DROPPED)
         self._duplicate_records = registry.counter(DUPLICATE_RECORDS)
+        self._fetch_failures = registry.counter(FETCH_FAILURES)
         self._poller_restarts = registry.counter(POLLER_RESTARTS)
         self._poll_duration = registry.histogram(POLL_DURATION)
         self._requests = registry.counter(REQUESTS)
@@ -73,6 +75,7 @@ class PollingMetrics:
             self._stream_failures,
             self._fields_dropped,
             self._duplicate_records,
+            self._fetch_failures,
             self._poller_restarts,
             self._poll_duration,
             self._requests,
@@ -102,6 +105,11 @@ class PollingMetrics:
         """Count records that were ignored because the same stream had a better one."""
         if (platform, upstream) in self._known:
             self._duplicate_records.labels(platform, upstream).inc(times)
+
+    def count_fetch_failures(self, platform: str, upstream: str, *, kind: str, reason: str, times: int) -> None:
+        """Count media objects of this kind, such as segments, that could not be fetched or read."""
+        if (platform, upstream) in self._known:
+            self._fetch_failures.labels(platform, upstream, kind, reason).inc(times)
 
     def count_restart(self, platform: str, upstream: str) -> None:
         """Count a restart of the upstream's poller after an internal error."""

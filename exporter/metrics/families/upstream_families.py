@@ -213,6 +213,13 @@ DUPLICATE_RECORDS = _counter(
     "stream_upstream_duplicate_records_total",
     "Records dropped because the platform reported another record of the same stream that receives media or is newer.",
 )
+FETCH_FAILURES = _counter(
+    "stream_upstream_fetch_failures_total",
+    "Playlists, initialization sections and segments that a playback check could not fetch or read, by object and "
+    "reason.",
+    "object",
+    "reason",
+)
 REQUESTS = _counter(
     "stream_upstream_requests_total",
     "Requests, by request (method and path template) and code (HTTP status, or the failure reason if there was no "
@@ -246,6 +253,7 @@ POLLING_FAMILIES: tuple[Family, ...] = (
     STREAM_FAILURES,
     FIELDS_DROPPED,
     DUPLICATE_RECORDS,
+    FETCH_FAILURES,
     REQUESTS,
     POLLER_RESTARTS,
     POLL_DURATION,

@@ -1,0 +1,135 @@
+"""HLS playback checks: fetches streams as a viewer's player does, from any server or content delivery network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from exporter.config.playback import CheckedStream, PlaybackSettings
+from exporter.http.auth import auth_from_settings
+from exporter.http.media import MediaFetcher
+from exporter.platforms.api import (
+    ALL_STREAMS,
+    Clock,
+    DropCounter,
+    FetchResult,
+    Field,
+    Platform,
+    Reason,
+    Requests,
+    ShardFilter,
+    UpstreamClient,
+    UpstreamError,
+)
+from exporter.platforms.hls.stream_check import StreamCheck
+from exporter.platforms.playback.fetch_log import FetchLog
+
+FIRST_LOOK_SECONDS = 1.0
+"""How long the first poll of a stream waits for its segments, so that it has a verdict."""
+SECONDS_PER_MINUTE = 60.0
+FEEDS = frozenset(
+    {
+        "name", "protocol", "video_codec", "audio_codec", "resolution", "status", "live", "latency_seconds",
+        "target_latency_seconds", "renditions", "playable", "unplayable_reason", "playback_detail", "playback_notes",
+        "playback_findings", "playback_forbidden", "media_changed_timestamp_seconds", "media_edge_timestamp_seconds",
+        "segment_target_seconds", "window_seconds", "media_segments", "media_seconds", "missed_segments",
+        "sequence_resets", "sequence_regressions", "sequence_conflicts", "discontinuities", "gap_segments",
+        "segment_fetch_failures", "segment_download_seconds", "segment_media_seconds", "segment_first_byte_seconds",
+        "media_bitrates", "playable_renditions", "expected_renditions", "audio_present", "video_present",
+    }
+)  # fmt: skip
+
+
+class HlsSettings(PlaybackSettings):
+    """HLS streams on one server or content delivery network."""
+
+    platform: Literal["hls"] = Field(default="hls", description="The platform's name.")
+
+
+class Hls(Platform[HlsSettings]):
+    """Checks the streams of one server. A failed fetch is a finding about the stream, not a failed poll."""
+
+    name: ClassVar[str] = "hls"
+    settings_class = HlsSettings
+    feeds: ClassVar[frozenset[str]] = FEEDS
+
+    def __init__(
+        self, settings: HlsSettings, client: UpstreamClient, clock: Clock, shard_filter: ShardFilter = ALL_STREAMS
+    ) -> None:
+        super().__init__(settings, client, clock, shard_filter)
+        own = self.owned(settings.streams)
+        urls = {stream.id: playlist_url(settings.url, stream) for stream in own}
+        self._log = FetchLog(client.vantage)
+        self._fetcher = MediaFetcher(
+            url=settings.url,
+            clock=clock,
+            stream_urls=urls.values(),
+            hosts=settings.hosts,
+            auth=auth_from_settings(settings.auth),
+            headers={name: secret.get() for name, secret in settings.headers.items()},
+            tls=settings.tls,
+            max_requests_per_server=max(2, settings.max_concurrent_requests),
+            observe=client.observe,
+        )
+        self._checks = [
+            StreamCheck(stream, settings, urls[stream.id], fetcher=self._fetcher, clock=clock, log=self._log)
+            for stream in own
+        ]
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._has_looked = False
+
+    async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:  # noqa: ARG002 - reads no records
+        """Request the playlists that are due, and start to fetch new segments, which later polls report."""
+        if not self._checks:
+            return FetchResult(not_owned=True)
+        deadline = requests.deadline
+        async with asyncio.TaskGroup() as group:
+            for check in self._checks:
+                group.create_task(check.fetch(deadline))
+        is_down = self.client.vantage.is_down
+        started = [task for check in self._checks for task in check.apply(self._start_task, is_vantage_down=is_down)]
+        if is_down:
+            hosts = self.client.vantage.describe()
+            raise UpstreamError(Reason.CONNECT, f"no check could be made: {hosts} could not be reached")
+        if started and not self._has_looked:
+            left = deadline - self.clock.monotonic()
+            await asyncio.wait(started, timeout=max(0.0, min(FIRST_LOOK_SECONDS, left)))
+        self._has_looked = True
+        return FetchResult(
+            reports=[check.report() for check in self._checks],
+            fetch_failures=self._log.take(),
+        )
+
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Stop fetching segments, and close all connections."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._fetcher.close()
+
+    @classmethod
+    def requests_per_minute(cls, settings: HlsSettings) -> float:
+        """Estimate the requests for playlists and segments, for streams with several renditions."""
+        polls = SECONDS_PER_MINUTE / settings.interval
+        playlists = 1.0 if settings.renditions == "first" else 2.0
+        segments = 0.0 if settings.segments == "none" else playlists
+        whole = SECONDS_PER_MINUTE / settings.whole_segment_every if settings.whole_segment_every else 0.0
+        return len(settings.streams) * (polls * (playlists + segments) + (whole if segments else 0.0))
+
+
+def playlist_url(base: str, stream: CheckedStream) -> str:
+    """Return the absolute URL of a stream's playlist; a path is below the upstream's URL."""
+    text = stream.url.get()
+    return text if urlsplit(text).scheme else f"{base.rstrip('/')}/{text.lstrip('/')}"
+
+
+PLATFORM = Hls

@@ -1,0 +1,240 @@
+"""One rendition of a stream: its playlist, the history of it, and its segments."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from exporter.http.media import ByteRange, CookieJar, Fetched, FetchError, FetchReason, MediaFetcher, join_url
+from exporter.media.hls_playlist import ByteRange as PlaylistRange
+from exporter.media.hls_playlist import (
+    MasterPlaylist,
+    MediaPlaylist,
+    PlaylistError,
+    Segment,
+    parse_playlist,
+)
+from exporter.model import UnplayableReason
+from exporter.platforms.hls.playlist_history import CONFIRMING_POLLS, PlaylistHistory, Totals
+from exporter.platforms.playback.fetch_log import FetchLog
+from exporter.platforms.playback.segment_checks import (
+    FORBIDDEN,
+    THREAD_BYTES,
+    InitAddress,
+    SegmentAddress,
+    SegmentHistory,
+)
+from exporter.runtime.clock import Clock
+
+MAX_TIMEOUT: Final = 10.0
+TIMEOUT_TARGETS: Final = 2.0
+_TIMER_SECONDS = 0.05
+"""A poll may start this much early."""
+_MOVED = frozenset({FetchReason.NOT_FOUND, FetchReason.AUTH, FetchReason.FORBIDDEN})
+"""Failures after which the rendition's own URL is used again, not that of a redirect."""
+
+
+class Verdict(NamedTuple):
+    """Whether a rendition is playable, and why not."""
+
+    playable: bool | None
+    reason: UnplayableReason | None = None
+    detail: str = ""
+
+
+class RenditionCheck:
+    """One media playlist and its segments."""
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        *,
+        totals: Totals,
+        interval: float,
+        stale_media: float | None,
+        bandwidth: float | None = None,
+        is_audio: bool = False,
+    ) -> None:
+        """``bandwidth``: declared bytes per second. ``is_audio``: whether it is a separate audio rendition."""
+        self.name = name
+        self.url = url
+        self.bandwidth = bandwidth
+        self.is_audio = is_audio
+        self.history = PlaylistHistory(totals, interval=interval, stale_media=stale_media)
+        self.segments = SegmentHistory()
+        self.failure: FetchError | None = None
+        """Why the last look at the playlist failed; None if it succeeded."""
+        self.problem = ""
+        """Why the last response was not a playlist; empty if it was."""
+        self.is_forbidden = False
+        self.content_type = ""
+        self.requested_at: float | None = None
+        """Steady seconds of the last request for the playlist."""
+        self.base_url = ""
+        """URL of the last playlist, for its relative references."""
+        self._missing_polls = 0
+        self._session_url = ""
+        """Where a redirect led; used as long as it works, because the first URL may open a new session each time."""
+
+    @property
+    def playlist(self) -> MediaPlaylist | None:
+        """The last version of the playlist."""
+        return self.history.playlist
+
+    def move(self, url: str) -> None:
+        """Use another URL for the same rendition, as after the master playlist has changed."""
+        self.url, self._session_url = url, ""
+
+    def timeout(self, left: float) -> float:
+        """Return the time limit of a fetch, in seconds; ``left``: until the end of the poll."""
+        return max(0.1, min(MAX_TIMEOUT, max(TIMEOUT_TARGETS * self.history.target_seconds, 2.0), left))
+
+    def is_due(self, now: float) -> bool:
+        """Whether the playlist may be requested again: not more often than every half target duration."""
+        if self.requested_at is None or self.playlist is None:
+            return True
+        return now - self.requested_at >= self.history.target_seconds / 2 - _TIMER_SECONDS
+
+    async def fetch(
+        self, fetcher: MediaFetcher, cookies: CookieJar, log: FetchLog, clock: Clock, *, left: float
+    ) -> Fetched | None:
+        """Request the playlist; None if that failed. The outcome is applied by ``accept`` or ``note_failure``."""
+        self.requested_at = clock.monotonic()
+        url = self._session_url or self.url
+        try:
+            with log.recording("playlist", url):
+                fetched = await fetcher.fetch_playlist(url, cookies, what="playlist", timeout=self.timeout(left))
+        except FetchError as error:
+            self.failure = error
+            return None
+        self.failure = None
+        if fetched.redirects:
+            self._session_url = fetched.url
+        return fetched
+
+    async def read(
+        self, fetched: Fetched, log: FetchLog, imported: Mapping[str, str]
+    ) -> MasterPlaylist | MediaPlaylist | None:
+        """Parse a response; None if it is not a playlist."""
+        query = urlsplit(fetched.url).query
+        try:
+            if len(fetched.body) > THREAD_BYTES:
+                return await asyncio.to_thread(parse_playlist, fetched.body, query=query, imported=imported)
+            return parse_playlist(fetched.body, query=query, imported=imported)
+        except PlaylistError as error:
+            log.count("playlist", FetchReason.BAD_RESPONSE)
+            self.problem = str(error)
+            return None
+
+    def accept(self, playlist: MediaPlaylist, fetched: Fetched, *, now: float, wall: float) -> None:
+        """Apply a version of the playlist."""
+        self.problem, self._missing_polls, self.is_forbidden = "", 0, False
+        self.content_type, self.base_url = fetched.content_type, fetched.url
+        server_wall = wall
+        if fetched.date is not None and abs(fetched.date + (fetched.age or 0.0) - wall) > 1.0:
+            server_wall = fetched.date + (fetched.age or 0.0)
+        self.history.observe(playlist, now=now, wall=wall, server_wall=server_wall)
+
+    def note_failure(self, now: float, *, is_vantage_down: bool) -> None:
+        """Apply a failed look: the playlist could not be fetched or read."""
+        error = self.failure
+        if is_vantage_down or (error is not None and error.is_inconclusive):
+            self.history.skip(now)
+            return
+        self.is_forbidden = error is not None and error.fetch_reason in FORBIDDEN
+        if error is not None and error.fetch_reason in _MOVED:
+            self._session_url = ""
+        if self.is_forbidden:
+            self.history.skip(now)
+            return
+        is_missing = error is not None and error.fetch_reason is FetchReason.NOT_FOUND
+        self._missing_polls = self._missing_polls + 1 if is_missing else 0
+        self.history.observe_failure(now)
+
+    # -- verdict -------------------------------------------------------------------------------------------------------
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether the playlist does not exist (404 or 410 twice in a row)."""
+        return self._missing_polls >= CONFIRMING_POLLS
+
+    def live(self, now: float) -> bool | None:
+        """Return whether new media arrives; None if that is unknown."""
+        history = self.history
+        if self.is_missing or history.has_ended:
+            return False
+        if self.is_forbidden or history.looked_at is None:
+            return None
+        if history.is_stale(now):
+            # without a current version, it is unknown whether there is new media
+            return False if self.failure is None and not self.problem else None
+        return True if history.has_advanced else None
+
+    def verdict(self, now: float) -> Verdict:
+        """Return whether a new viewer could start this rendition now."""
+        history, segments = self.history, self.segments
+        if self.is_missing:
+            return Verdict(False, UnplayableReason.PLAYLIST_MISSING, f"playlist missing ({self._status(self.failure)})")
+        if self.is_forbidden or segments.is_forbidden or history.looked_at is None:
+            return Verdict(None)
+        if history.has_ended:
+            return Verdict(False, UnplayableReason.ENDED, "the playlist has ended")
+        if history.is_stale(now):
+            return self._stale_verdict(now)
+        if not history.has_advanced:
+            return Verdict(None)
+        if history.is_gap_at_edge:
+            return Verdict(False, UnplayableReason.GAP, "the newest segments are marked as missing")
+        if segments.are_missing:
+            if segments.is_invalid:
+                return Verdict(False, UnplayableReason.SEGMENT_INVALID, "segments are not media")
+            detail = f"segments missing ({self._status(segments.last_failure)})"
+            return Verdict(False, UnplayableReason.SEGMENT_MISSING, detail)
+        return Verdict(True)
+
+    def _stale_verdict(self, now: float) -> Verdict:
+        if self.problem:
+            return Verdict(False, UnplayableReason.PLAYLIST_INVALID, f"invalid playlist: {self.problem}")
+        if self.failure is not None:
+            detail = f"playlist fails ({self._status(self.failure)})"
+            return Verdict(False, UnplayableReason.PLAYLIST_FAILED, detail)
+        detail = f"no new media for {self.history.age(now):.0f} s"
+        return Verdict(False, UnplayableReason.STALE, detail)
+
+    @staticmethod
+    def _status(error: FetchError | None) -> str:
+        if error is None:
+            return "no response"
+        return str(error.status) if error.status is not None else error.fetch_reason.value.replace("_", " ")
+
+    # -- segments ------------------------------------------------------------------------------------------------------
+
+    def newest_segment(self) -> SegmentAddress | None:
+        """Return the newest complete segment that may be fetched; None if there is none."""
+        playlist = self.playlist
+        segment = None if playlist is None else playlist.newest_segment
+        if segment is None or (segment.byte_range is not None and segment.byte_range.start_bytes is None):
+            return None
+        return SegmentAddress(
+            key=f"{segment.sequence} {segment.key}",
+            url=join_url(self.base_url, segment.uri),
+            byte_range=_to_range(segment.byte_range),
+            seconds=segment.duration_seconds,
+            is_opaque=segment.opaque,
+            init=self._init(segment),
+        )
+
+    def _init(self, segment: Segment) -> InitAddress | None:
+        init = segment.init
+        if init is None or (init.byte_range is not None and init.byte_range.start_bytes is None):
+            return None
+        return InitAddress(join_url(self.base_url, init.uri), _to_range(init.byte_range))
+
+
+def _to_range(part: PlaylistRange | None) -> ByteRange | None:
+    if part is None or part.start_bytes is None or not part.length_bytes:
+        return None
+    return ByteRange(part.start_bytes, part.start_bytes + part.length_bytes - 1)

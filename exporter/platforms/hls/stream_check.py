@@ -1,0 +1,441 @@
+"""One stream: its master playlist, its renditions, and the report of what a new viewer would get."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import fields
+from itertools import chain
+from typing import Any, Final, NamedTuple
+
+from exporter.config.playback import CheckedStream, PlaybackSettings
+from exporter.http.media import Fetched, MediaFetcher
+from exporter.media.facts import TrackKind
+from exporter.media.hls_playlist import MasterPlaylist, MediaPlaylist
+from exporter.model import HealthReason, Rendition, Status, StreamReport, UnplayableReason
+from exporter.platforms.hls import playlist_notes, renditions
+from exporter.platforms.hls.playlist_history import GAP_SHARE, Totals
+from exporter.platforms.hls.rendition_check import RenditionCheck, Verdict
+from exporter.platforms.playback.fetch_log import FetchLog
+from exporter.platforms.playback.segment_checks import SegmentChecker
+from exporter.runtime.clock import Clock
+
+MASTER_SECONDS: Final = 600.0
+"""Time after which the master playlist is requested again. Each request may open a viewer's session."""
+LADDER_SECONDS: Final = 3600.0
+"""Time for which the largest number of renditions is remembered."""
+SHORTAGE_WINDOW_SECONDS: Final = 120.0
+SHORTAGE_SHARE: Final = 0.75
+UNSTEADY_WINDOW_SECONDS: Final = 600.0
+UNSTEADY_EVENTS: Final = 3
+
+StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+
+class _Look(NamedTuple):
+    """A finished request for a playlist."""
+
+    rendition: RenditionCheck
+    fetched: Fetched | None
+    playlist: MediaPlaylist | None
+    at: float
+    """Steady seconds."""
+    wall: float
+    """Unix seconds."""
+
+
+class StreamCheck:
+    """Checks one stream. Each poll is a call of ``fetch``, then one of ``apply``, then one of ``report``."""
+
+    def __init__(
+        self,
+        stream: CheckedStream,
+        settings: PlaybackSettings,
+        url: str,
+        *,
+        fetcher: MediaFetcher,
+        clock: Clock,
+        log: FetchLog,
+    ) -> None:
+        """``url``: the absolute URL of the stream's playlist."""
+        self.stream = stream
+        self._settings = settings
+        self._fetcher = fetcher
+        self._clock = clock
+        self._log = log
+        self._cookies = fetcher.cookie_jar()
+        self._checker = SegmentChecker(fetcher, self._cookies, clock, log)
+        self._entry = self._new_rendition(renditions.RenditionAddress(renditions.ONLY_RENDITION, url, None, False))
+        self._master: MasterPlaylist | None = None
+        self._master_at = 0.0
+        self._variants: list[RenditionCheck] = []
+        self._audio: list[RenditionCheck] = []
+        self._lowest = ""
+        self._turn = 0
+        self._looks: list[_Look] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._totals = Totals()
+        self._counted: dict[str, Totals] = {}
+        """Totals of each rendition when they were last added to those of the stream."""
+        self._ladder: tuple[float, int] | None = None
+        """When the largest number of variants was last listed, and that number."""
+        self._media: deque[tuple[float, float]] = deque()
+        """Times of polls, and the total seconds of media at each."""
+        self._events: deque[tuple[float, int]] = deque()
+        """Times of polls, and the total of sequence faults at each."""
+
+    def _new_rendition(self, address: renditions.RenditionAddress) -> RenditionCheck:
+        return RenditionCheck(
+            address.name,
+            address.url,
+            totals=Totals(),
+            interval=self._settings.interval,
+            stale_media=self.stream.stale_media,
+            bandwidth=address.bandwidth,
+            is_audio=address.is_audio,
+        )
+
+    # -- playlists -----------------------------------------------------------------------------------------------------
+
+    async def fetch(self, deadline: float) -> None:
+        """Request the playlists that are due. ``deadline``: steady seconds."""
+        now = self._clock.monotonic()
+        if self._master is None or self._is_master_due(now):
+            await self._fetch_entry(deadline)
+        if self._master is not None:
+            chosen = self._choose(self._clock.monotonic())
+            async with asyncio.TaskGroup() as group:
+                for rendition in chosen:
+                    group.create_task(self._fetch_rendition(rendition, deadline))
+
+    def _is_master_due(self, now: float) -> bool:
+        if now - self._master_at >= MASTER_SECONDS:
+            return True
+        has_moved = any(
+            variant.is_forbidden or variant.is_missing or variant.failure is not None for variant in self._variants
+        )
+        return has_moved and now - self._master_at >= self._variants[0].history.target_seconds
+
+    async def _fetch_entry(self, deadline: float) -> None:
+        """Request the configured URL: a master playlist, or the only media playlist."""
+        entry = self._entry
+        if not entry.is_due(self._clock.monotonic()):
+            return
+        self._master_at = self._clock.monotonic()
+        fetched = await entry.fetch(self._fetcher, self._cookies, self._log, self._clock, left=self._left(deadline))
+        playlist = None if fetched is None else await entry.read(fetched, self._log, {})
+        now, wall = self._clock.monotonic(), self._clock.now()
+        if isinstance(playlist, MasterPlaylist) and playlist.variants and fetched is not None:
+            self._use_master(playlist, fetched)
+        elif isinstance(playlist, MediaPlaylist):
+            self._master, self._variants, self._audio = None, [], []
+            self._looks.append(_Look(entry, fetched, playlist, now, wall))
+        elif self._master is None:
+            if isinstance(playlist, MasterPlaylist):
+                entry.problem = "a master playlist without variants"
+            self._looks.append(_Look(entry, fetched, None, now, wall))
+
+    def _use_master(self, master: MasterPlaylist, fetched: Fetched) -> None:
+        self._master, self._entry.problem = master, ""
+        known = {rendition.name: rendition for rendition in chain(self._variants, self._audio)}
+        listed = renditions.addresses(master, fetched.url)
+        checks = []
+        for address in listed:
+            check = known.get(address.name) or self._new_rendition(address)
+            if check.url != address.url:
+                check.move(address.url)
+            check.bandwidth = address.bandwidth
+            checks.append(check)
+        self._variants = [check for check in checks if not check.is_audio]
+        self._audio = [check for check in checks if check.is_audio]
+        self._lowest = renditions.lowest_with_video(listed)
+        now = self._clock.monotonic()
+        if self._ladder is None or len(self._variants) >= self._ladder[1] or now - self._ladder[0] > LADDER_SECONDS:
+            self._ladder = now, len(self._variants)
+
+    def _choose(self, now: float) -> list[RenditionCheck]:
+        """Return the renditions whose playlists to request in this poll."""
+        first, *others = self._variants
+        mode = self._settings.renditions
+        needs_all = mode == "all" or first.verdict(now).playable is not True
+        chosen = [first]
+        if needs_all:
+            chosen += others
+        else:
+            turning = [*others, *self._audio[1:]] if mode == "rotate" else []
+            if turning:
+                self._turn = (self._turn + 1) % len(turning)
+                chosen.append(turning[self._turn])
+            chosen += [rendition for rendition in self._judged() if self._wants_whole(rendition, now)]
+        chosen += self._audio[:1] if not needs_all else self._audio
+        return [rendition for rendition in dict.fromkeys(chosen) if rendition.is_due(now)]
+
+    async def _fetch_rendition(self, rendition: RenditionCheck, deadline: float) -> None:
+        fetched = await rendition.fetch(self._fetcher, self._cookies, self._log, self._clock, left=self._left(deadline))
+        variables = self._master.variables if self._master is not None else {}
+        playlist = None if fetched is None else await rendition.read(fetched, self._log, variables)
+        if isinstance(playlist, MasterPlaylist):
+            rendition.problem, playlist = "a master playlist instead of a media playlist", None
+        self._looks.append(_Look(rendition, fetched, playlist, self._clock.monotonic(), self._clock.now()))
+
+    def _left(self, deadline: float) -> float:
+        return deadline - self._clock.monotonic()
+
+    def apply(self, start: StartTask, *, is_vantage_down: bool) -> list[asyncio.Task[None]]:
+        """Apply the finished requests, and start to fetch new segments. Return the tasks that were started."""
+        looks, self._looks = self._looks, []
+        for look in looks:
+            if look.playlist is not None and look.fetched is not None:
+                look.rendition.accept(look.playlist, look.fetched, now=look.at, wall=look.wall)
+            else:
+                look.rendition.note_failure(look.at, is_vantage_down=is_vantage_down)
+        now = self._clock.monotonic()
+        self._add_totals(now)
+        started = [
+            task
+            for look in looks
+            if look.playlist is not None and (task := self._start_look(look.rendition, now, start)) is not None
+        ]
+        self._tasks = {name: task for name, task in self._tasks.items() if not task.done()}
+        return started
+
+    # -- segments ------------------------------------------------------------------------------------------------------
+
+    def _judged(self) -> list[RenditionCheck]:
+        """Return the renditions whose whole segments are fetched: the lowest one with video, and each audio in turn."""
+        if self._master is None:
+            return [self._entry]
+        lowest = [variant for variant in self._variants if variant.name == self._lowest] or self._variants[:1]
+        if not self._needs_audio or not self._audio:
+            return lowest
+        oldest = min(self._audio, key=lambda audio: audio.segments.whole_at or 0.0)
+        return [*lowest, oldest]
+
+    @property
+    def _needs_audio(self) -> bool:
+        return self._master is not None and renditions.needs_audio(self._master)
+
+    def _wants_whole(self, rendition: RenditionCheck, now: float) -> bool:
+        every, segments = self._settings.whole_segment_every, rendition.segments
+        if self._settings.segments == "none" or not every:
+            return False
+        return segments.whole_at is None or now - segments.whole_at >= every or segments.wants_another_whole
+
+    def _start_look(self, rendition: RenditionCheck, now: float, start: StartTask) -> asyncio.Task[None] | None:
+        address = rendition.newest_segment()
+        if self._settings.segments == "none" or address is None or address.key == rendition.segments.looked_key:
+            return None
+        running = self._tasks.get(rendition.name)
+        if running is not None and not running.done():
+            return None
+        whole = self._settings.segments == "full" or (rendition in self._judged() and self._wants_whole(rendition, now))
+        look = self._checker.look(address, rendition.segments, whole=whole, timeout=rendition.timeout(60.0))
+        task = self._tasks[rendition.name] = start(look)
+        return task
+
+    # -- totals --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _primary(self) -> RenditionCheck:
+        """The rendition whose media is counted: the first one that is playable."""
+        if self._master is None:
+            return self._entry
+        now = self._clock.monotonic()
+        return next((variant for variant in self._variants if variant.verdict(now).playable), self._variants[0])
+
+    def _add_totals(self, now: float) -> None:
+        """Add what the primary rendition has counted since the last poll."""
+        primary = self._primary
+        for rendition in [self._entry] if self._master is None else self._variants:
+            current, before = rendition.history.totals, self._counted.get(rendition.name, Totals())
+            for field in fields(Totals) if rendition is primary else ():
+                grown = getattr(current, field.name) - getattr(before, field.name)
+                setattr(self._totals, field.name, getattr(self._totals, field.name) + grown)
+            self._counted[rendition.name] = Totals(**{f.name: getattr(current, f.name) for f in fields(Totals)})
+        totals = self._totals
+        _remember(self._media, now, totals.seconds, SHORTAGE_WINDOW_SECONDS)
+        faults = totals.missed + totals.resets + totals.regressions + totals.conflicts
+        _remember(self._events, now, faults, UNSTEADY_WINDOW_SECONDS)
+
+    # -- report --------------------------------------------------------------------------------------------------------
+
+    def verdict(self, now: float) -> Verdict:
+        """Return whether a new viewer could start the stream now."""
+        if self._master is None:
+            return self._entry.verdict(now)
+        verdicts = [variant.verdict(now) for variant in self._variants if variant.history.looked_at is not None]
+        audio = [rendition.verdict(now) for rendition in self._audio if rendition.history.looked_at is not None]
+        video = _combine(verdicts)
+        if video.playable and self._needs_audio and audio:
+            combined = _combine(audio)
+            if combined.playable is not True:
+                return combined._replace(detail=f"audio: {combined.detail}" if combined.detail else "")
+        if video.reason is UnplayableReason.PLAYLIST_MISSING and not self._entry.is_missing:
+            return video._replace(reason=UnplayableReason.RENDITIONS_MISSING, detail="no rendition exists (404)")
+        return video
+
+    def report(self) -> StreamReport:
+        """Return what is known now."""
+        now = self._clock.monotonic()
+        verdict, primary = self.verdict(now), self._primary
+        live = self._live(now)
+        history, playlist, totals = primary.history, primary.playlist, self._totals
+        checks = [self._entry] if self._master is None else [*self._variants, *self._audio]
+        is_known = playlist is not None
+        judged = self._judged()
+        size = next((check.segments.size for check in judged if check.segments.size), None)
+        is_looking = self._settings.segments != "none" and any(check.segments.looked_key for check in checks)
+        has_wholes = self._checker.totals.media_seconds > 0
+        is_ended = live is False and history.has_ended
+        status = Status.LIVE if live else Status.UNKNOWN if live is None else Status.IDLE
+        return StreamReport(
+            id=self.stream.id,
+            name=self.stream.name,
+            protocol="ll-hls" if playlist is not None and playlist.part_target_seconds else "hls" if is_known else "",
+            video_codec=_codec(judged, TrackKind.VIDEO),
+            audio_codec=_codec(judged, TrackKind.AUDIO),
+            resolution=f"{size[0]}x{size[1]}" if size else "",
+            status=Status.ENDED if is_ended else status,
+            live=live,
+            playable=verdict.playable,
+            unplayable_reason=verdict.reason.value if verdict.reason else "",
+            playback_detail=verdict.detail,
+            playback_notes=tuple(self._notes(checks)),
+            playback_findings=tuple(self._findings(now)) if live else (),
+            playback_forbidden=self._is_forbidden(checks),
+            media_changed_timestamp_seconds=history.changed_wall if history.has_advanced else None,
+            media_edge_timestamp_seconds=playlist.edge_timestamp_seconds if playlist is not None else None,
+            latency_seconds=history.latency,
+            target_latency_seconds=_target_latency(playlist),
+            segment_target_seconds=playlist.target_duration_seconds if playlist is not None else None,
+            window_seconds=playlist.window_seconds if playlist is not None else None,
+            media_segments=totals.segments if is_known else None,
+            media_seconds=totals.seconds if is_known else None,
+            missed_segments=totals.missed if is_known else None,
+            sequence_resets=totals.resets if is_known else None,
+            sequence_regressions=totals.regressions if is_known else None,
+            sequence_conflicts=totals.conflicts if is_known else None,
+            discontinuities=totals.discontinuities if is_known else None,
+            gap_segments=totals.gaps if is_known else None,
+            segment_fetch_failures=self._checker.totals.failures if is_looking else None,
+            segment_download_seconds=self._checker.totals.download_seconds if has_wholes else None,
+            segment_media_seconds=self._checker.totals.media_seconds if has_wholes else None,
+            segment_first_byte_seconds=primary.segments.first_byte_seconds,
+            media_bitrates={
+                check.name: check.segments.bitrate for check in checks if check.segments.bitrate is not None
+            },
+            renditions=self._renditions() if is_known else None,
+            playable_renditions=self._count_playable(now),
+            expected_renditions=self._expected_renditions,
+            audio_present=self._present(TrackKind.AUDIO),
+            video_present=self._present(TrackKind.VIDEO),
+        )
+
+    def _live(self, now: float) -> bool | None:
+        """Return whether new media arrives in any variant."""
+        if self._master is None:
+            return self._entry.live(now)
+        states = [variant.live(now) for variant in self._variants if variant.history.looked_at is not None]
+        if any(states):
+            return True
+        return False if states and all(state is False for state in states) else None
+
+    def _is_forbidden(self, checks: list[RenditionCheck]) -> bool | None:
+        if self._entry.is_forbidden or any(check.is_forbidden or check.segments.is_forbidden for check in checks):
+            return True
+        return False if any(check.history.looked_at is not None for check in checks) else None
+
+    def _renditions(self) -> tuple[Rendition, ...]:
+        return tuple(
+            Rendition(name=variant.name, target_bitrate_bytes_per_second=variant.bandwidth)
+            for variant in self._variants
+            if variant.bandwidth is not None
+        )
+
+    def _count_playable(self, now: float) -> int | None:
+        """Return the number of playable variants; None until all of them are known."""
+        variants = [self._entry] if self._master is None else self._variants
+        if self._settings.renditions == "first" and len(variants) > 1:
+            return None
+        verdicts = [variant.verdict(now).playable for variant in variants]
+        return None if None in verdicts else verdicts.count(True)
+
+    @property
+    def _expected_renditions(self) -> int | None:
+        return self.stream.expected_renditions or (self._ladder[1] if self._ladder else None)
+
+    def _lacks_renditions(self, now: float) -> bool:
+        playable, expected = self._count_playable(now), self._expected_renditions
+        return playable is not None and expected is not None and playable < expected
+
+    def _present(self, kind: TrackKind) -> bool | None:
+        """Return whether audio or video is present; None if that is unknown, or not checked."""
+        if kind is TrackKind.AUDIO:
+            checks = self._audio if self._needs_audio else [check for check in self._judged() if not check.is_audio]
+            requirement = self.stream.audio
+            found = [check.segments.audio.verdict(requirement) for check in checks]
+        else:
+            requirement = self.stream.video
+            found = [check.segments.video.verdict(requirement) for check in self._judged() if not check.is_audio]
+        if False in found:
+            return False
+        return True if True in found else None
+
+    def _findings(self, now: float) -> Iterator[HealthReason]:
+        """Return the findings that lower the health score, in the order of ``HealthReason``."""
+        primary = self._primary
+        found = {
+            HealthReason.SEGMENT_MISSING: primary.segments.are_missing,
+            HealthReason.AUDIO_MISSING: self._present(TrackKind.AUDIO) is False,
+            HealthReason.VIDEO_MISSING: self._present(TrackKind.VIDEO) is False,
+            HealthReason.SLOW: any(check.segments.is_slow for check in self._judged()),
+            HealthReason.SHORTAGE: self._is_short_of_media(),
+            HealthReason.SEQUENCE: self._events[-1][1] - self._events[0][1] > UNSTEADY_EVENTS,
+            HealthReason.GAP: primary.history.gap_share > GAP_SHARE,
+            HealthReason.RENDITION_MISSING: self._lacks_renditions(now),
+            HealthReason.LATENCY_GROWING: primary.history.is_latency_growing(),
+            HealthReason.WINDOW_SHORT: primary.history.is_window_short(now),
+        }
+        return (reason for reason, is_found in found.items() if is_found)
+
+    def _is_short_of_media(self) -> bool:
+        """Whether clearly less media arrives than time passes, over a whole window."""
+        if len(self._media) < 3:
+            return False
+        (start, before), (end, after) = self._media[0], self._media[-1]
+        elapsed, target = end - start, self._primary.history.target_seconds
+        if elapsed < max(SHORTAGE_WINDOW_SECONDS - self._settings.interval - target, 10 * target):
+            return False
+        return after - before + target < SHORTAGE_SHARE * elapsed
+
+    def _notes(self, checks: list[RenditionCheck]) -> Iterator[str]:
+        if self._master is not None:
+            yield from renditions.notes(self._master)
+        yield from playlist_notes.find(checks)
+
+
+def _remember(memory: deque[Any], now: float, value: float, seconds: float) -> None:
+    """Append a value, and forget those that are older than ``seconds``."""
+    memory.append((now, value))
+    while now - memory[0][0] > seconds:
+        memory.popleft()
+
+
+def _combine(verdicts: list[Verdict]) -> Verdict:
+    """Return the best verdict: one playable rendition is enough, and an unknown one may be playable."""
+    if not verdicts:
+        return Verdict(None)
+    playable = next((verdict for verdict in verdicts if verdict.playable), None)
+    unknown = next((verdict for verdict in verdicts if verdict.playable is None), None)
+    return playable or unknown or verdicts[0]
+
+
+def _codec(checks: list[RenditionCheck], kind: TrackKind) -> str:
+    return next((check.segments.codecs[kind] for check in checks if kind in check.segments.codecs), "")
+
+
+def _target_latency(playlist: MediaPlaylist | None) -> float | None:
+    if playlist is None:
+        return None
+    return playlist.part_hold_back_seconds if playlist.parts else playlist.hold_back_seconds
