@@ -7,6 +7,8 @@ from collections.abc import Coroutine
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
+import structlog
+
 from exporter.config.playback import CheckedStream, PlaybackSettings
 from exporter.http.auth import auth_from_settings
 from exporter.http.media import MediaFetcher
@@ -25,6 +27,9 @@ from exporter.platforms.api import (
 )
 from exporter.platforms.hls.stream_check import StreamCheck
 from exporter.platforms.playback.fetch_log import FetchLog
+from exporter.runtime.logging import describe_exception
+
+log = structlog.get_logger()
 
 FIRST_LOOK_SECONDS = 1.0
 """How long the first poll of a stream waits for its segments, so that it has a verdict."""
@@ -85,9 +90,10 @@ class Hls(Platform[HlsSettings]):
         if not self._checks:
             return FetchResult(not_owned=True)
         deadline = requests.deadline
+        failures: dict[str, Reason] = {}
         async with asyncio.TaskGroup() as group:
             for check in self._checks:
-                group.create_task(check.fetch(deadline))
+                group.create_task(self._fetch_one(check, deadline, failures))
         is_down = self.client.vantage.is_down
         started = [task for check in self._checks for task in check.apply(self._start_task, is_vantage_down=is_down)]
         if is_down:
@@ -98,12 +104,32 @@ class Hls(Platform[HlsSettings]):
             await asyncio.wait(started, timeout=max(0.0, min(FIRST_LOOK_SECONDS, left)))
         self._has_looked = True
         return FetchResult(
-            reports=[check.report() for check in self._checks],
+            reports=[check.report() for check in self._checks if check.stream.id not in failures],
+            failures=failures,
             fetch_failures=self._log.take(),
         )
 
+    async def _fetch_one(self, check: StreamCheck, deadline: float, failures: dict[str, Reason]) -> None:
+        """Request a stream's playlists; an unexpected error fails only this stream."""
+        try:
+            await check.fetch(deadline)
+        except Exception as error:
+            self._log_error(error)
+            failures[check.stream.id] = Reason.INTERNAL
+
+    async def _look(self, work: Coroutine[Any, Any, None]) -> None:
+        """Fetch and inspect a segment; an unexpected error costs only this look."""
+        try:
+            await work
+        except Exception as error:
+            self._log_error(error)
+
+    def _log_error(self, error: Exception) -> None:
+        labels = {"platform": self.name, "upstream": self.settings.name}
+        log.error("playback check failed", **labels, error=describe_exception(error))
+
     def _start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(self._look(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
