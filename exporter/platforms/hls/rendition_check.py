@@ -131,12 +131,16 @@ class RenditionCheck:
 
     def accept(self, playlist: MediaPlaylist, fetched: Fetched, *, now: float, wall: float) -> None:
         """Apply a version of the playlist."""
-        self.problem, self._missing_polls, self.is_forbidden = "", 0, False
+        self.note_success()
         self.content_type, self.base_url = fetched.content_type, fetched.url
         server_wall = wall
         if fetched.date is not None and abs(fetched.date + (fetched.age or 0.0) - wall) > 1.0:
             server_wall = fetched.date + (fetched.age or 0.0)
         self.history.observe(playlist, now=now, wall=wall, server_wall=server_wall)
+
+    def note_success(self) -> None:
+        """Note that the last response was a usable playlist."""
+        self.problem, self._missing_polls, self.is_forbidden = "", 0, False
 
     def note_failure(self, now: float, *, is_vantage_down: bool) -> None:
         """Apply a failed look: the playlist could not be fetched or read."""
@@ -155,6 +159,11 @@ class RenditionCheck:
         self.history.observe_failure(now)
 
     # -- verdict -------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the last request failed in a way that another master playlist may cure."""
+        return self.failure is not None and self.failure.fetch_reason in _MOVED
 
     @property
     def is_missing(self) -> bool:

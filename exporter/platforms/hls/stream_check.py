@@ -112,9 +112,7 @@ class StreamCheck:
     def _is_master_due(self, now: float) -> bool:
         if now - self._master_at >= MASTER_SECONDS:
             return True
-        has_moved = any(
-            variant.is_forbidden or variant.is_missing or variant.failure is not None for variant in self._variants
-        )
+        has_moved = any(variant.has_moved for variant in self._variants)
         return has_moved and now - self._master_at >= self._variants[0].history.target_seconds
 
     async def _fetch_entry(self, deadline: float) -> None:
@@ -131,13 +129,14 @@ class StreamCheck:
         elif isinstance(playlist, MediaPlaylist):
             self._master, self._variants, self._audio = None, [], []
             self._looks.append(_Look(entry, fetched, playlist, now, wall))
-        elif self._master is None:
+        else:
             if isinstance(playlist, MasterPlaylist):
                 entry.problem = "a master playlist without variants"
             self._looks.append(_Look(entry, fetched, None, now, wall))
 
     def _use_master(self, master: MasterPlaylist, fetched: Fetched) -> None:
-        self._master, self._entry.problem = master, ""
+        self._master = master
+        self._entry.note_success()
         known = {rendition.name: rendition for rendition in chain(self._variants, self._audio)}
         listed = renditions.addresses(master, fetched.url)
         checks = []
