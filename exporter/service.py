@@ -33,7 +33,7 @@ from exporter.runtime.clock import Clock
 from exporter.runtime.logging import describe_exception
 from exporter.runtime.state_files import default_state_folder
 from exporter.runtime.tasks import cancel_tasks
-from exporter.sharding import SINGLE, GroupShards, Shard
+from exporter.sharding import SINGLE, GroupShards, HashKey, Shard
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -94,7 +94,7 @@ class Service:
         self._vantage = Vantage(self.clock)
         # before the sidecar, which reads the states of groups when it evaluates a published state
         self._groups = GroupTracker(self.store, self.clock, self._started_at, self.calendars, shard)
-        self._group_shards = settings, group_shards(settings.groups)
+        self._group_shards = settings, group_shards(settings.groups, settings.upstreams)
         self._probe_metrics = PollingMetrics(FamilyRegistry())
         self.sidecar = SidecarGate(
             store=self.store,
@@ -223,14 +223,14 @@ class Service:
             and coordinator.group_keys == self._group_keys(upstream, settings)
         )
 
-    def _group_keys(self, upstream: UpstreamSettings, settings: Settings) -> Mapping[str, str]:
-        """Return the hash keys of the upstream's streams in groups; none if there is only one shard."""
+    def _group_keys(self, upstream: UpstreamSettings, settings: Settings) -> Mapping[str, HashKey]:
+        """Return the hash keys of the upstream's streams in groups and pairs; none if there is only one shard."""
         return {} if self.shard.count == 1 else self._shards_of_groups(settings).of_upstream(upstream.name)
 
     def _shards_of_groups(self, settings: Settings) -> GroupShards:
-        """Return the assignment of these groups to shards; computed once per configuration."""
+        """Return the assignment of these groups and pairs to shards; computed once per configuration."""
         if self._group_shards[0] is not settings:
-            self._group_shards = settings, group_shards(settings.groups)
+            self._group_shards = settings, group_shards(settings.groups, settings.upstreams)
         return self._group_shards[1]
 
     def _build_coordinator(self, upstream: UpstreamSettings, settings: Settings) -> Coordinator:

@@ -4,14 +4,14 @@ The hash key consists of the upstream and the stream's intended label, not its i
 therefore belong to the same shard, which gives them the same distinct labels as an unsharded exporter would.
 
 All streams of a group belong to one shard, so that it knows the state of the whole group. Groups that share a stream
-belong to the same shard, too.
+belong to the same shard, too. A playback check belongs to the shard of its source, which decides whether it pages.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -71,57 +71,70 @@ def owner(upstream: str, name: str, count: int) -> int:
     return max(range(count), key=weights.__getitem__)
 
 
-class GroupShards:
-    """Assigns groups, and thereby their streams, to shards."""
+Place = tuple[str, str]
+"""A stream: its upstream, and its label."""
+HashKey = tuple[str, str]
+"""Upstream and name that a shard is computed from. Of a group, whose upstream is empty, all streams have its key."""
 
-    def __init__(self, groups: Mapping[str, Iterable[tuple[str, str]]] | None = None) -> None:
-        """``groups``: upstream and label of each stream, by group."""
-        self._keys: dict[str, str] = {}
-        """By group: the first name of all groups that it shares streams with, directly or through other groups."""
-        self._streams: dict[str, dict[str, str]] = {}
-        """The same names by upstream and label."""
-        places = {group: list(map(_intended, streams)) for group, streams in (groups or {}).items()}
-        find_first = _join_groups(places)
-        for group, streams in places.items():
-            key = self._keys[group] = find_first(group)
-            for upstream, label in streams:
-                self._streams.setdefault(upstream, {})[label] = key
+
+class GroupShards:
+    """Assigns streams that must be together to shards: those of a group, and playback checks with their sources."""
+
+    def __init__(
+        self,
+        groups: Mapping[str, Iterable[Place]] | None = None,
+        sources: Iterable[tuple[Place, Place]] = (),
+    ) -> None:
+        """``groups``: the streams of each group. ``sources``: playback checks, each with its source."""
+        self._streams: dict[str, dict[str, HashKey]] = {}
+        """By upstream and intended label."""
+        pairs = [(_intended(check), _intended(source)) for check, source in sources]
+        members = [
+            (_group_key(group), _intended(stream)) for group, streams in (groups or {}).items() for stream in streams
+        ]
+        self._keys = _assign_keys([*members, *pairs], {check for check, _ in pairs})
+        for (upstream, label), key in self._keys.items():
+            self._streams.setdefault(upstream, {})[label] = key
 
     def owns(self, shard: Shard, group: str) -> bool:
         """Return whether the shard polls the streams of the group."""
-        return _group_owner(self._keys[group], shard.count) == shard.ordinal
+        return owner(*self._keys[_group_key(group)], shard.count) == shard.ordinal
 
-    def of_upstream(self, upstream: str) -> Mapping[str, str]:
-        """Return the hash keys of an upstream's streams in groups, by intended label, for ``ShardFilter``."""
+    def of_upstream(self, upstream: str) -> Mapping[str, HashKey]:
+        """Return the hash keys of an upstream's streams that must be with others, by intended label."""
         return self._streams.get(upstream, {})
 
 
-def _intended(place: tuple[str, str]) -> tuple[str, str]:
+def _intended(place: Place) -> Place:
     """Return the upstream and intended label of a stream, which may share that label with other streams."""
     upstream, label = place
     return upstream, _SHARED_LABEL.sub("", label)
 
 
-def _join_groups(groups: Mapping[str, Iterable[tuple[str, str]]]) -> Callable[[str], str]:
-    """Return a function that returns the first name of a group's connected component (union-find)."""
-    parents = {group: group for group in groups}
-
-    def find(group: str) -> str:
-        while parents[group] != group:
-            parents[group] = group = parents[parents[group]]
-        return group
-
-    first_of: dict[tuple[str, str], str] = {}
-    for group, places in groups.items():
-        for place in places:
-            one, other = sorted((find(group), find(first_of.setdefault(place, group))))
-            parents[other] = one
-    return find
-
-
-def _group_owner(key: str, count: int) -> int:
+def _group_key(group: str) -> HashKey:
     # no upstream has an empty name, so the keys of groups and streams differ
-    return owner("", key, count)
+    return "", group
+
+
+def _assign_keys(links: Iterable[tuple[HashKey, HashKey]], checks: Set[HashKey]) -> dict[HashKey, HashKey]:
+    """Return one key for all groups and streams that are linked, directly or through others (union-find).
+
+    It is the first of the groups or, without groups, the stream at the start of the chain of ``checks``.
+    """
+    parents: dict[HashKey, HashKey] = {}
+
+    def find(key: HashKey) -> HashKey:
+        while parents.setdefault(key, key) != key:
+            parents[key] = key = parents[parents[key]]
+        return key
+
+    for one, other in links:
+        parents[find(one)] = find(other)
+    # groups sort before streams, because their upstream is empty
+    firsts: dict[HashKey, HashKey] = {}
+    for key in sorted(parents, key=lambda key: (key in checks, key)):
+        firsts.setdefault(find(key), key)
+    return {key: firsts[find(key)] for key in parents}
 
 
 class ShardFilter:
@@ -133,7 +146,7 @@ class ShardFilter:
         upstream: str = "",
         *,
         by_name: bool = True,
-        group_keys: Mapping[str, str] | None = None,
+        group_keys: Mapping[str, HashKey] | None = None,
         label_of: Callable[[str], str] = str,
     ) -> None:
         """``by_name``: hash discovered streams by their name on the platform if they have one, otherwise by id.
@@ -178,13 +191,13 @@ class ShardFilter:
         return known
 
     def _owner_of(self, key: str) -> int:
-        """Return the shard that owns a stream: for a stream in a group, the group's shard."""
+        """Return the shard that owns a stream: for one that must be with others, their shard."""
         if self._group_keys:
             # with hashed labels, a configured name still is a label
             labels = (_SHARED_LABEL.sub("", label) for label in (key, self._label_of(key)))
-            group = next((self._group_keys[label] for label in labels if label in self._group_keys), None)
-            if group is not None:
-                return _group_owner(group, self._shard.count)
+            shared = next((self._group_keys[label] for label in labels if label in self._group_keys), None)
+            if shared is not None:
+                return owner(*shared, self._shard.count)
         return owner(self._upstream, key, self._shard.count)
 
 

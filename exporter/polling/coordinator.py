@@ -42,7 +42,7 @@ from exporter.polling.tracker import STREAMS_PER_STEP, Tracker
 from exporter.runtime.clock import Clock, Instant
 from exporter.runtime.logging import describe_exception
 from exporter.runtime.redaction import redactor
-from exporter.sharding import SINGLE, Shard, ShardFilter
+from exporter.sharding import SINGLE, HashKey, Shard, ShardFilter
 from exporter.store import Store
 
 log = structlog.get_logger()
@@ -79,9 +79,9 @@ class Coordinator:
         calendars: Calendars,
         maintenance: UpstreamMaintenance,
         is_on_demand: bool = False,
-        group_keys: Mapping[str, str] | None = None,
+        group_keys: Mapping[str, HashKey] | None = None,
     ) -> None:
-        """``group_keys``: the keys by which its streams in groups were assigned to shards."""
+        """``group_keys``: the keys by which its streams in groups and pairs were assigned to shards."""
         self.settings = settings
         self.group_keys = group_keys or {}
         self.platform = platform
@@ -460,7 +460,7 @@ def build_coordinator(
     clock: Clock,
     started_at: Instant,
     shard: Shard = SINGLE,
-    group_keys: Mapping[str, str] | None = None,
+    group_keys: Mapping[str, HashKey] | None = None,
     per_stream: bool = False,
     random_: random.Random | None = None,
     scheduled: Coordinator | None = None,
@@ -470,10 +470,11 @@ def build_coordinator(
 ) -> Coordinator:
     """Build the coordinator of one upstream, which publishes to ``store``.
 
-    ``started_at``: when the exporter started. ``group_keys``: hash keys of streams in groups, by label. ``per_stream``:
-    whether to keep histograms per stream. ``random_``: spreads the first polls. ``scheduled``: for polls on demand, the
-    coordinator of the scheduled polls; both share the account's rate limit, its logins and the streams' labels.
-    ``calendars``: those in use. ``maintenance``: started by hand. ``vantage``: which hosts the exporter reaches.
+    ``started_at``: when the exporter started. ``group_keys``: hash keys of streams in groups and pairs, by label.
+    ``per_stream``: whether to keep histograms per stream. ``random_``: spreads the first polls. ``scheduled``: for
+    polls on demand, the coordinator of the scheduled polls; both share the account's rate limit, its logins and the
+    streams' labels. ``calendars``: those in use. ``maintenance``: started by hand. ``vantage``: which hosts the
+    exporter reaches.
     """
     labels = {"platform": settings.platform, "upstream": settings.name}
     calendars = calendars or Calendars(clock)

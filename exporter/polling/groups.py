@@ -24,10 +24,16 @@ UNMATCHED_SECONDS = 600.0
 """Time after which a member that its answering upstream has never served is logged, because its name may be wrong."""
 
 
-def group_shards(groups: Iterable[GroupSettings]) -> GroupShards:
-    """Return the assignment of groups and their streams to shards."""
+def group_shards(groups: Iterable[GroupSettings], upstreams: Iterable[UpstreamSettings] = ()) -> GroupShards:
+    """Return the assignment of groups with their streams, and of playback checks with their sources, to shards."""
     return GroupShards(
-        {group.name: [(member.upstream, label_value(member.stream)) for member in group.streams] for group in groups}
+        {group.name: [(member.upstream, label_value(member.stream)) for member in group.streams] for group in groups},
+        [
+            ((upstream.name, label_value(stream.name or stream.id)), (source.upstream, label_value(source.stream)))
+            for upstream in upstreams
+            for stream in upstream.configured_streams()
+            if (source := stream.source) is not None
+        ],
     )
 
 

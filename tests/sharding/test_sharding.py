@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -143,6 +144,60 @@ def test_primary_shard_of_an_upstream_does_not_depend_on_groups() -> None:
     for count in range(1, 9):
         primary = [n for n in range(count) if ShardFilter(Shard(n, count), "edge", group_keys=keys).is_primary]
         assert primary == [owner("edge", "edge", count)]
+
+
+# -- playback checks and their sources -----------------------------------------------------------------------------
+
+chains = st.lists(places, max_size=6, unique=True)
+
+
+@given(chains, groups, counts)
+def test_checks_belong_to_the_shard_of_their_source(
+    chain: list[tuple[str, str]], streams: dict[str, set[tuple[str, str]]], count: int
+) -> None:
+    """Wherever these are in groups, all streams of a chain and of their groups belong to one shard."""
+    shards = GroupShards(streams, pairwise(chain))
+    assert len({owner_of(shards, place, count) for place in chain}) <= 1
+    for group, members in streams.items():
+        watching = [n for n in range(count) if shards.owns(Shard(n, count), group)]
+        assert {owner_of(shards, place, count) for place in members} == set(watching)
+        if members & set(chain):
+            assert owner_of(shards, chain[0], count) == watching[0]
+
+
+@given(st.lists(st.sampled_from(["b", "c", "d", "e"]), min_size=1, unique=True), counts)
+def test_checks_do_not_move_their_source(names_of_checks: list[str], count: int) -> None:
+    chain = [*(("cdn", name) for name in names_of_checks), ("edge", "live/main")]
+    shards = GroupShards({}, pairwise(chain))
+    assert {owner_of(shards, place, count) for place in chain} == {owner("edge", "live/main", count)}
+    assert owner_of(shards, ("cdn", "unpaired"), count) == owner("cdn", "unpaired", count)
+
+
+@given(groups, chains, st.randoms(use_true_random=False))
+def test_assignment_does_not_depend_on_the_order_of_pairs(
+    streams: dict[str, set[tuple[str, str]]], chain: list[tuple[str, str]], random: Random
+) -> None:
+    pairs = list(pairwise(chain))
+    random.shuffle(pairs)
+    one, other = GroupShards(streams, pairwise(chain)), GroupShards(streams, pairs)
+    assert [owner_of(one, place, 7) for place in chain] == [owner_of(other, place, 7) for place in chain]
+
+
+def test_check_of_a_stream_with_a_hashed_label_belongs_to_its_shard() -> None:
+    shards = GroupShards({}, [(("cdn", "main"), ("edge", "hashed(key)"))])
+    for count in range(2, 9):
+        filters = [
+            ShardFilter(
+                Shard(n, count),
+                "edge",
+                by_name=False,
+                group_keys=shards.of_upstream("edge"),
+                label_of=lambda key: f"hashed({key})",
+            )
+            for n in range(count)
+        ]
+        (owning,) = (n for n in range(count) if filters[n].owns("key"))
+        assert owning == owner_of(shards, ("cdn", "main"), count)
 
 
 def test_name_is_ignored_for_hashed_labels() -> None:
