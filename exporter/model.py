@@ -578,6 +578,8 @@ class UpstreamState(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """The upstream's own active maintenance window."""
     maintained_streams: Mapping[str, Maintenance] = {}
     """Active maintenance windows of streams by label, including streams that are not served."""
+    source_upstreams: frozenset[str] = frozenset()
+    """Upstreams of the streams that playback checks of this upstream are paired with."""
 
     def maintenance_of(self, stream: str) -> Maintenance | None:
         """Return the active maintenance window of the upstream, otherwise that of the stream with this label."""

@@ -27,6 +27,7 @@ from exporter.polling.groups import GroupTracker, group_shards
 from exporter.polling.maintenance_control import MaintenanceControl
 from exporter.polling.manual_maintenance import ManualMaintenance
 from exporter.polling.on_demand import OnDemandPolls
+from exporter.polling.pairing import PairWatch
 from exporter.polling.self_metrics import MaintenanceMetrics, PollingMetrics
 from exporter.reports.service import Reports
 from exporter.runtime.clock import Clock
@@ -94,6 +95,7 @@ class Service:
         self._vantage = Vantage(self.clock)
         # before the sidecar, which reads the states of groups when it evaluates a published state
         self._groups = GroupTracker(self.store, self.clock, self._started_at, self.calendars, shard)
+        self._pairs = PairWatch(self.store, self.clock)
         self._group_shards = settings, group_shards(settings.groups, settings.upstreams)
         self._probe_metrics = PollingMetrics(FamilyRegistry())
         self.sidecar = SidecarGate(
@@ -106,7 +108,7 @@ class Service:
             time_scale=alerting_time_scale,
         )
         self.reports = Reports(self.store, self.clock, settings)
-        self.probes = OnDemandPolls(self.coordinator, self._build_probe_coordinator, self.clock)
+        self.probes = OnDemandPolls(self.coordinator, self._build_probe_coordinator, self.clock, self.store.join)
 
     @property
     def ready(self) -> bool:

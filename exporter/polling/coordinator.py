@@ -103,6 +103,8 @@ class Coordinator:
         self.polled = asyncio.Event()
         """Set once a poll has completed, whether it succeeded or failed."""
         self._feeds = platform.feeds | DEPARTURE_FIELDS
+        sources = (stream.source for stream in settings.configured_streams())
+        self._source_upstreams = frozenset(source.upstream for source in sources if source is not None)
         self._busy = False
         self._not_owned = False
         self._up: bool | None = None
@@ -430,6 +432,7 @@ class Coordinator:
                 threshold_rows=threshold_rows,
                 off_rows=off_rows,
                 calendars=self.calendars.states(self.settings.name),
+                source_upstreams=self._source_upstreams,
             )
         )
 

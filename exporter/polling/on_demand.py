@@ -40,14 +40,17 @@ class OnDemandPolls:
         find_scheduled: Callable[[str], Coordinator | None],
         build: Callable[[Coordinator, Store], Coordinator],
         clock: Clock,
+        join: Callable[[UpstreamState], UpstreamState] | None = None,
     ) -> None:
         """``find_scheduled`` returns the coordinator of an upstream's scheduled polls.
 
-        ``build`` returns a second coordinator for the same upstream, which publishes to the given store.
+        ``build`` returns a second coordinator for the same upstream, which publishes to the given store. ``join`` adds
+        what is known from the states of other upstreams.
         """
         self._clock = clock
         self._find_scheduled = find_scheduled
         self._build = build
+        self._join = join or (lambda state: state)
         self._targets: dict[str, _ProbeTarget] = {}
 
     async def poll(self, upstream: str, seconds: float | None = None) -> UpstreamState:
@@ -66,7 +69,7 @@ class OnDemandPolls:
             for replaced_target in replaced:
                 await replaced_target.close()
         timeout = scheduled.settings.timeout
-        return await target.poll(min(seconds or timeout, timeout))
+        return self._join(await target.poll(min(seconds or timeout, timeout)))
 
     async def close(self) -> None:
         """Close every connection and refuse further polls."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from exporter.config.upstream import StreamSettings
+from exporter.metrics.text_format import label_value
 from exporter.model import (
     NO_OVERRIDES,
     NO_REPORT,
@@ -22,6 +25,23 @@ START_TOLERANCE_SECONDS = 1.0
 """Maximum difference between two start times of the same ingest session, caused by rounding."""
 
 
+class Source(NamedTuple):
+    """The stream that a playback check is paired with, as its labels."""
+
+    platform: str
+    upstream: str
+    stream: str
+
+    @classmethod
+    def from_settings(cls, settings: StreamSettings | None) -> Source:
+        """Return the configured source of a stream; ``NO_SOURCE`` without one."""
+        source = None if settings is None else settings.source
+        return NO_SOURCE if source is None else cls(source.platform, source.upstream, label_value(source.stream))
+
+
+NO_SOURCE = Source("", "", "")
+
+
 class TrackedStream(msgspec.Struct, gc=False):
     """The history of one stream. Times are in seconds on the steady clock unless noted otherwise.
 
@@ -33,6 +53,7 @@ class TrackedStream(msgspec.Struct, gc=False):
     expected_hours: ExpectedHours | None
     overrides: AlertOverrides = NO_OVERRIDES
     """Of the stream and its upstream."""
+    source: Source = NO_SOURCE
     report: StreamReport = NO_REPORT
     name: str = ""
     """The platform's own name, from which the label was made."""
@@ -114,7 +135,7 @@ class TrackedStream(msgspec.Struct, gc=False):
         expected = None if hours is None else hours.is_expected(now)
         if reported_at is None or now.steady >= reported_at.steady + stale_after:
             return self._build_unknown_state(now, expected)
-        report = self.report
+        report, source = self.report, self.source
         status = report.status
         if report.healthy is False and status is Status.LIVE:
             status = Status.DEGRADED
@@ -138,10 +159,14 @@ class TrackedStream(msgspec.Struct, gc=False):
             last_ingest_bitrate_bytes_per_second=self.last_ingest_bitrate_bytes_per_second,
             last_viewers=self.last_viewers,
             overrides=self.overrides,
+            source_platform=source.platform,
+            source_upstream=source.upstream,
+            source_stream=source.stream,
         )
 
     def _build_unknown_state(self, now: Instant, expected: bool | None) -> StreamState:
         """Return the state of a stream without a recent report."""
+        source = self.source
         if self.reported_at is not None:
             if self.withdrawn_at is None:
                 self.withdrawn_at = now.steady
@@ -156,6 +181,9 @@ class TrackedStream(msgspec.Struct, gc=False):
             last_ingest_bitrate_bytes_per_second=self.last_ingest_bitrate_bytes_per_second,
             last_viewers=self.last_viewers,
             overrides=self.overrides,
+            source_platform=source.platform,
+            source_upstream=source.upstream,
+            source_stream=source.stream,
         )
 
     def _note_status(self, status: Status, now: Instant) -> None:

@@ -25,7 +25,7 @@ from exporter.polling.health import judge
 from exporter.polling.maintenance import ConfiguredWindows
 from exporter.polling.overrides import UpstreamOverrides
 from exporter.polling.stream_labels import LabelBook, anonymize
-from exporter.polling.tracked_stream import TrackedStream
+from exporter.polling.tracked_stream import Source, TrackedStream
 from exporter.runtime.clock import Instant
 from exporter.sharding import ALL_STREAMS, ShardFilter
 
@@ -125,6 +125,7 @@ class Tracker:
             tracked.settings = self._configured.get(stream_id)
             tracked.expected_hours = self._make_expected_hours(tracked.settings)
             tracked.overrides = self.overrides.of_stream(tracked.settings)
+            tracked.source = Source.from_settings(tracked.settings)
             self._set_identity(tracked, self._make_identity(stream_id, tracked.name))
 
     def set_interval(self, effective_interval: float) -> None:
@@ -223,6 +224,7 @@ class Tracker:
             settings,
             self._make_expected_hours(settings),
             self.overrides.of_stream(settings),
+            Source.from_settings(settings),
             name=name,
         )
         self._tracked[stream_id] = tracked
