@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -125,3 +126,15 @@ async def test_result_with_old_settings_is_not_served_again() -> None:
     assert (await upstream.probe()).up
     assert [platform.polls for platform in upstream.built] == [1, 1]
     await upstream.probes.close()
+
+
+async def test_result_is_joined_with_the_states_of_other_upstreams() -> None:
+    upstream = ProbedUpstream(live_streams("a"))
+    probes = OnDemandPolls(
+        lambda _: upstream.scheduled,
+        upstream._build,
+        upstream.clock,
+        lambda state: msgspec.structs.replace(state, version=f"joined {len(state.streams)}"),
+    )
+    assert (await probes.poll("u")).version == "joined 1"
+    await probes.close()
