@@ -1,11 +1,11 @@
 """Provide the programs that tests and benchmarks run.
 
-These are Prometheus, Alertmanager, VictoriaMetrics with vmalert, ffmpeg, nginx with its RTMP module, Icecast,
-node-media-server and Chromium. Programs in PATH are used. The others are downloaded into ``.cache/tools`` of the
-checkout; nothing is installed into the system, and root is not needed:
+These are Prometheus, Alertmanager, blackbox_exporter, VictoriaMetrics with vmalert, ffmpeg, nginx with its RTMP module,
+Icecast, node-media-server and Chromium. Programs in PATH are used. The others are downloaded into ``.cache/tools`` of
+the checkout; nothing is installed into the system, and root is not needed:
 
-- Prometheus, Alertmanager, VictoriaMetrics and nginx come from the system's Debian or Ubuntu archive. The packages are
-  only unpacked, because installing them would start their services.
+- Prometheus, Alertmanager, blackbox_exporter, VictoriaMetrics and nginx come from the system's Debian or Ubuntu
+  archive. The packages are only unpacked, because installing them would start their services.
 - Icecast and Chromium come from the same archive, with missing libraries, and Chromium with a font.
 - ffmpeg and Node.js come from wheels that contain the programs, in fixed versions.
 - node-media-server 2 and 4 and axe-core are installed with npm as in ``tools/npm/package-lock.json``, without install
@@ -58,6 +58,10 @@ def main() -> int:
         (
             ("alertmanager", "amtool"),
             lambda: debian("prometheus-alertmanager", {"alertmanager": ("prometheus-alertmanager",), "amtool": ()}),
+        ),
+        (
+            ("blackbox-exporter",),
+            lambda: debian("prometheus-blackbox-exporter", {"blackbox-exporter": ("prometheus-blackbox-exporter",)}),
         ),
         (
             ("victoria-metrics", "vmalert"),
