@@ -42,7 +42,14 @@ class Publisher(Program):
     """ffmpeg, publishing a moving picture and a tone, padded to a constant bitrate."""
 
     def __init__(
-        self, url: str, directory: Path, *, bits_per_second: int, suffix: str = "", seconds: int = 300
+        self,
+        url: str,
+        directory: Path,
+        *,
+        bits_per_second: int,
+        suffix: str = "",
+        seconds: int = 300,
+        has_audio: bool = True,
     ) -> None:
         """``suffix``: distinguishes a second publisher of the same stream in the names of files."""
         name = url.rpartition("/")[2] + suffix
@@ -62,7 +69,7 @@ class Publisher(Program):
         tone = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=44100"]
         constant = ["-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", rate, "-x264-params", "nal-hrd=cbr"]
         video = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "25", "-pix_fmt", "yuv420p"]
-        audio = ["-c:a", "aac", "-b:a", "64k"]
+        audio = ["-c:a", "aac", "-b:a", "64k"] if has_audio else ["-an"]
         output = ["-t", str(seconds), "-f", "flv", url]
         super().__init__(
             [tool("ffmpeg"), *quiet, *picture, *tone, *video, *constant, *audio, *output],

@@ -52,10 +52,25 @@ class NginxRtmp:
         self.rtmp_port = rtmp_port
         self.url = f"http://127.0.0.1:{port}"
 
-    def publish(self, name: str, *, bits_per_second: int = 400_000, suffix: str = "", seconds: int = 300) -> Publisher:
+    def publish(
+        self,
+        name: str,
+        *,
+        bits_per_second: int = 400_000,
+        suffix: str = "",
+        seconds: int = 300,
+        has_audio: bool = True,
+    ) -> Publisher:
         """Publish a test picture to ``live/NAME`` until the end of the block."""
         url = f"rtmp://127.0.0.1:{self.rtmp_port}/{APPLICATION}/{name}"
-        return Publisher(url, self.program.directory, bits_per_second=bits_per_second, suffix=suffix, seconds=seconds)
+        return Publisher(
+            url,
+            self.program.directory,
+            bits_per_second=bits_per_second,
+            suffix=suffix,
+            seconds=seconds,
+            has_audio=has_audio,
+        )
 
     def watch(self, name: str) -> Program:
         """Play ``live/NAME`` until the end of the block."""
