@@ -18,10 +18,11 @@ PARTS = {
     "loop": "event_loop",
     "end-to-end": "end_to_end",
     "alerting": "alert_latency",
+    "playback": "playback",
 }
 """Name and module of each part. ``cycle``, an update of every stream and one scrape, is a row of ``exposition``."""
 
-IN_TEN_MINUTES = [part for part in PARTS if part not in ("alerting", "control")]
+IN_TEN_MINUTES = [part for part in PARTS if part not in ("alerting", "control", "playback")]
 
 
 def main() -> None:

@@ -49,7 +49,12 @@ def process_cpu_seconds(pid: int) -> float:
 
 def resident_bytes() -> int:
     """Return the current resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    return process_resident_bytes(os.getpid())
+
+
+def process_resident_bytes(pid: int) -> int:
+    """Return the current resident memory of a process."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def peak_bytes() -> int:
