@@ -147,6 +147,13 @@ class StreamEntry(msgspec.Struct, omit_defaults=True, kw_only=True):
     viewers_partial: bool | None = None
     frames_per_second: float | None = None
     latency_seconds: float | None = None
+    playable: bool | None = None
+    unplayable_reason: str = ""
+    playback_detail: str = ""
+    media_changed_timestamp_seconds: float | None = None
+    source_upstream: str = ""
+    source_stream: str = ""
+    source_live: bool | None = None
     thresholds: dict[str, float | Literal["off"]] | None = None
     maintenance: MaintenanceEntry | None = None
 
@@ -242,6 +249,13 @@ def stream_entry(state: StreamState) -> StreamEntry:
         viewers_partial=report.viewers_partial,
         frames_per_second=report.frames_per_second,
         latency_seconds=report.latency_seconds,
+        playable=report.playable,
+        unplayable_reason=report.unplayable_reason,
+        playback_detail=report.playback_detail,
+        media_changed_timestamp_seconds=report.media_changed_timestamp_seconds,
+        source_upstream=state.source_upstream,
+        source_stream=state.source_stream,
+        source_live=state.source_live,
         thresholds=own_health_thresholds(state.overrides),
         maintenance=_maintenance_entry(state.maintenance),
     )

@@ -3,11 +3,12 @@
 import { fetchStream } from "./api.js";
 import { element } from "./dom.js";
 import { severityShape, unknownLabel } from "./labels.js";
-import { root } from "./router.js";
+import { describeHop, findBrokenHop, findChains, hopName } from "./playback.js";
+import { root, streamUrl } from "./router.js";
 import { createChart } from "./sparkline.js";
 import { createFactGroups } from "./stream_facts.js";
 import { createAlertChip, createMaintenanceBadge, distinctName } from "./stream_row.js";
-import { assessStream, findMaintenance, isUnknown, sortBySeverity } from "./streams.js";
+import { assessStream, findMaintenance, isUnknown, sortBySeverity, streamKey } from "./streams.js";
 import { formatDateTime, formatTimeOfDay } from "./units.js";
 
 export class DetailView {
@@ -52,7 +53,7 @@ function createMissingNotice({ upstream, stream }) {
   return [element("h2", { tabindex: "-1" }, stream), element("p", {}, text)];
 }
 
-function createDetails({ stream: facts, history }, { thresholds, upstreams }, alerts) {
+function createDetails({ stream: facts, history }, { thresholds, upstreams, streams }, alerts) {
   const own = (alerts ?? []).filter((alert) => alert.upstream === facts.upstream && alert.stream === facts.stream);
   const upstream = upstreams.find((one) => one.upstream === facts.upstream);
   const { severity: assessed, word } = assessStream(facts, thresholds);
@@ -70,6 +71,7 @@ function createDetails({ stream: facts, history }, { thresholds, upstreams }, al
     ),
     isUnknown(facts) ? createUnknownNotice(facts) : "",
     upstream?.up === false ? createOutageNotice(upstream) : "",
+    ...createPlaybackSection(findChains(streams).get(streamKey(facts.upstream, facts.stream))),
     element("h3", {}, "Ingest bitrate, last 15 minutes"),
     createChart(history, facts.expected_ingest_bitrate_bytes_per_second),
     ...createAlertsSection(own, alerts !== null),
@@ -90,6 +92,22 @@ function createOutageNotice({ upstream, last_error: error, last_success_timestam
   const since = success === undefined ? "" : `Last successful poll: ${formatDateTime(success)}. `;
   const text = `Upstream ${upstream} is down: ${error}. ${since}Outdated values are not shown.`;
   return element("p", { class: "error" }, text);
+}
+
+/** All hops of the stream's chains in order; the first broken one of each chain is marked. */
+function createPlaybackSection(chain) {
+  if (chain === undefined) return [];
+  const broken = [chain.hops, ...chain.paths].map(findBrokenHop);
+  const list = [...chain.hops, ...chain.paths.map((path) => path.at(-1))].map((hop) =>
+    element(
+      "li",
+      {},
+      element("a", { href: streamUrl(hop.upstream, hop.stream) }, hopName(hop)),
+      `: ${describeHop(hop)} `,
+      broken.includes(hop) ? element("span", { class: "chip bad" }, "first broken hop") : "",
+    ),
+  );
+  return [element("h3", {}, "From the source to viewers"), element("ol", { class: "chain" }, list)];
 }
 
 function createAlertsSection(alerts, hasSidecar) {

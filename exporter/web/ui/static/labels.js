@@ -16,7 +16,7 @@ const SHAPES = { bad: "▲", warn: "◆", unknown: "?", maintenance: "◇", ok: 
 
 /** Label of a reason for a low health score. */
 export function reasonLabel(name) {
-  return REASONS[name] ?? name;
+  return REASONS[name] ?? name.replaceAll("_", " ");
 }
 
 /** Last known state of an unknown stream, and the time since which it is unknown. */

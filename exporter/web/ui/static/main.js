@@ -3,6 +3,7 @@
 import { ConnectionStatus } from "./connection_status.js";
 import { DetailView } from "./detail_view.js";
 import { ListView } from "./list_view.js";
+import { findChains } from "./playback.js";
 import { Poller } from "./poller.js";
 import { Router } from "./router.js";
 import { buildItems } from "./streams.js";
@@ -21,7 +22,7 @@ const poller = new Poller({
 });
 
 function showData(data, alerts, groups) {
-  const items = buildItems(data, alerts);
+  const items = buildItems(data, alerts, findChains(data.streams));
   summary.update(items, router.route);
   listView.setData(items, data.upstreams, alerts, groups);
   if (!router.route) listView.show();

@@ -74,6 +74,19 @@ const GROUPS = {
     frames: formatCount,
     ice_candidates: (candidates) => formatEntries(candidates, formatCount),
   },
+  Playback: {
+    playable: yesOrNo,
+    unplayable_reason: reasonLabel,
+    playback_detail: String,
+    playback_notes: (notes) => notes.join("; "),
+    playback_forbidden: yesOrNo,
+    source_live: yesOrNo,
+    media_changed_timestamp_seconds: dateTimeWithAge,
+    media_edge_timestamp_seconds: dateTimeWithAge,
+    media_bitrates: (bitrates) => formatEntries(bitrates, formatBitrate),
+    playable_renditions: formatCount,
+    expected_renditions: formatCount,
+  },
   "Session and recording": {
     start_timestamp_seconds: dateTimeWithAge,
     end_timestamp_seconds: dateTimeWithAge,
@@ -114,10 +127,15 @@ const FACT_LABELS = {
   ingest_bitrate_bytes_per_second: "Ingest bitrate",
   health_reasons: "Health reasons",
   healthy: "Platform verdict",
+  media_changed_timestamp_seconds: "Last new media",
+  media_edge_timestamp_seconds: "End of the newest media",
+  playback_detail: "Why not playable",
+  playback_forbidden: "Access refused",
   alert_overrides: "Alert settings",
 };
 const SHOWN_ELSEWHERE = new Set([
   "platform", "upstream", "stream", "issues", "live", "was_live", "configured", "maintenance", "name", "thresholds",
+  "playback_findings", "source_platform", "source_upstream", "source_stream",
 ]);
 
 /** Create a section for each group of which a fact is known. */

@@ -2,6 +2,7 @@
 
 import { element, setText } from "./dom.js";
 import { maintenanceLabel, pluralize, reasonLabel, severityShape, unknownLabel } from "./labels.js";
+import { describePlayback } from "./playback.js";
 import { streamUrl } from "./router.js";
 import { createSparkline } from "./sparkline.js";
 import { alertSeverity, isUnknown } from "./streams.js";
@@ -44,7 +45,7 @@ export function createStreamRow(item, histories) {
   );
   return {
     node,
-    update({ stream: facts, severity, word, maintenance, alerts, key, upstreamDown }) {
+    update({ stream: facts, severity, word, maintenance, alerts, key, upstreamDown, chain }) {
       const unknown = isUnknown(facts);
       node.className = unknown ? `row ${severity} greyed` : `row ${severity}`;
       badge.className = `badge ${severity}`;
@@ -62,7 +63,8 @@ export function createStreamRow(item, histories) {
       const frameRate = formatKnown(facts.frames_per_second, formatFrameRate);
       latency.setTexts(formatKnown(facts.latency_seconds, formatDelay), frameRate);
       const text = unknown ? formatUnknown(facts, upstreamDown) : formatIssues(facts);
-      words.replaceChildren(...createMaintenanceBadge(maintenance), ...createAlertChips(alerts), text);
+      const texts = [describePlayback(facts, chain), text].filter(Boolean).join("; ");
+      words.replaceChildren(...createMaintenanceBadge(maintenance), ...createAlertChips(alerts), texts);
     },
   };
 }

@@ -30,13 +30,14 @@ export function streamKey(upstream, stream) {
   return `${upstream}/${stream}`;
 }
 
-/** Build the items of the list from `/api/v1/streams` and the alerts (null without sidecar). */
-export function buildItems(data, alerts) {
+/** Build the items of the list from `/api/v1/streams`, the alerts (null without sidecar) and `findChains`. */
+export function buildItems(data, alerts, chains) {
   const byStream = groupAlertsByStream(alerts ?? []);
   const upstreams = new Map(data.upstreams.map((upstream) => [upstream.upstream, upstream]));
   return data.streams.map((stream) => {
     const key = streamKey(stream.upstream, stream.stream);
-    return buildItem(key, stream, upstreams.get(stream.upstream), byStream.get(key) ?? [], data.thresholds);
+    const item = buildItem(key, stream, upstreams.get(stream.upstream), byStream.get(key) ?? [], data.thresholds);
+    return { ...item, chain: chains.get(key) };
   });
 }
 
@@ -81,6 +82,8 @@ export function isUnknown(stream) {
  * "off", take precedence.
  */
 export function assessStream(stream, defaults) {
+  // While the source is off air, that explains it.
+  if (stream.playable === false && (stream.live || stream.source_live)) return { severity: "bad", word: "Unplayable" };
   if (isUnknown(stream)) return { severity: stream.expected ? "warn" : "unknown", word: "Unknown" };
   if (stream.status === "error") return { severity: "bad", word: "Error" };
   if (!stream.live) {
@@ -124,7 +127,7 @@ function groupAlertsByStream(alerts) {
 function buildSearchText(stream, platform, word, maintenance, alerts) {
   const words = [stream.stream, stream.name, stream.upstream, platform, stream.protocol, stream.status, word];
   const planned = maintenance && ["maintenance", maintenance.reason];
-  const rest = [planned, stream.health_reasons, stream.issues, alerts.map((alert) => alert.alertname)];
+  const rest = [planned, stream.playback_detail, stream.health_reasons, stream.issues, alerts.map((alert) => alert.alertname)];
   return [...words, ...rest.flat()].filter(Boolean).join("\n").toLowerCase();
 }
 
