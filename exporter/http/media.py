@@ -167,7 +167,7 @@ class MediaFetcher:
     async def _fetch(self, url: str, cookies: CookieJar, wanted: Wanted) -> Fetched:
         fetch = Fetch(wanted, cookies, url)
         try:
-            async with asyncio.timeout(wanted.timeout) as fetch.time_limit:
+            async with fetch.time_limit:
                 return await self._follow(fetch, self._check_url(fetch, url))
         except TimeoutError:
             is_sent = fetch.sent_at is not None
@@ -307,9 +307,8 @@ class MediaFetcher:
         if not location:
             raise FetchError(FetchReason.REDIRECT, f"{fetch.place}: redirect without a target", status=response.status)
         fetch.redirects += 1
-        text = join_url(str(url.url), location)
-        fetch.place = f"{fetch.first_place}, redirected to {shown(text)}"
-        target = self._check_url(fetch, text)
+        fetch.redirected_to = join_url(str(url.url), location)
+        target = self._check_url(fetch, fetch.redirected_to)
         if url.is_tls and not target.is_tls:
             text = f"{fetch.place}: redirects from https to http are not followed"
             raise FetchError(FetchReason.REDIRECT, text, status=response.status)

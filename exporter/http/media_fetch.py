@@ -77,19 +77,26 @@ class Fetch:
     def __init__(self, wanted: Wanted, cookies: CookieJar, url: str) -> None:
         self.wanted = wanted
         self.cookies = cookies
-        self.place = self.first_place = f"{wanted.what} {shown(url)}"
-        """What was fetched, for messages; ``first_place`` is without the redirect."""
+        self.redirected_to = ""
+        """URL of the last redirect; empty if there was none."""
         self.sent_at: float | None = None
         """When the request in flight was sent, in monotonic seconds; None: none is in flight."""
         self.seconds_before = 0.0
         """Duration of the requests before that one: redirects, and one with credentials that have changed."""
-        self.time_limit = asyncio.timeout(None)
+        self.time_limit = asyncio.timeout(wanted.timeout)
         """Ends the fetch at its deadline."""
         self.redirects = 0
         self.has_left_origin = False
         """Whether this request, or one before it, was for another origin than the configured one."""
         self.has_renewed = False
         """Whether credentials were read again after a 401."""
+        self._url = url
+
+    @property
+    def place(self) -> str:
+        """What was fetched, for messages."""
+        place = f"{self.wanted.what} {shown(self._url)}"
+        return f"{place}, redirected to {shown(self.redirected_to)}" if self.redirected_to else place
 
     def end_request(self, now: float) -> None:
         """Count the duration of the request in flight, if there is one."""
