@@ -46,15 +46,22 @@ class _Slots:
         self._all = asyncio.Semaphore(number)
         self._media = asyncio.Semaphore(number - reserved)
 
-    @asynccontextmanager
-    async def hold(self, *, is_playlist: bool) -> AsyncIterator[None]:
-        """Wait for a slot and hold it."""
-        if is_playlist:
-            async with self._all:
-                yield
-        else:
-            async with self._media, self._all:
-                yield
+    async def acquire(self, *, is_playlist: bool) -> None:
+        """Wait for a slot."""
+        if not is_playlist:
+            await self._media.acquire()
+        try:
+            await self._all.acquire()
+        except BaseException:
+            if not is_playlist:
+                self._media.release()
+            raise
+
+    def release(self, *, is_playlist: bool) -> None:
+        """Give back a slot."""
+        self._all.release()
+        if not is_playlist:
+            self._media.release()
 
 
 class MediaServers:
@@ -79,8 +86,15 @@ class MediaServers:
         server = self._server(authority)
         server.users += 1
         try:
-            async with server.slots.hold(is_playlist=is_playlist), self._slots.hold(is_playlist=is_playlist):
-                yield self._keeps_connections(server)
+            await server.slots.acquire(is_playlist=is_playlist)
+            try:
+                await self._slots.acquire(is_playlist=is_playlist)
+                try:
+                    yield self._keeps_connections(server)
+                finally:
+                    self._slots.release(is_playlist=is_playlist)
+            finally:
+                server.slots.release(is_playlist=is_playlist)
         finally:
             server.users -= 1
             server.used_at = self._clock.monotonic()
