@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -276,8 +277,12 @@ def decode_declared(body: bytes) -> str:
 # -- times in headers ------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=16)
 def http_date(text: str) -> float | None:
-    """Parse an HTTP date in any of its three forms to unix seconds; None if it is not a date."""
+    """Parse an HTTP date in any of its three forms to unix seconds; None if it is not a date.
+
+    Cached because servers send the same ``Date`` with all responses within a second.
+    """
     try:
         moment = parsedate_to_datetime(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
