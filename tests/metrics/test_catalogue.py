@@ -143,6 +143,10 @@ def full_state() -> StreamState:
             "health_reasons": (HealthReason.LOSS,),
             "expected_ingest_bitrate_bytes_per_second": 1.0,
             "expected_frames_per_second": 30.0,
+            "source_platform": "livepeer",
+            "source_upstream": "studio",
+            "source_stream": "other",
+            "source_live": True,
         }  # type: ignore[arg-type]
     )
 
