@@ -35,6 +35,11 @@ class FaultKind(StrEnum):
     NOT_FOUND = "not_found"
     MALFORMED = "malformed"
     UNKNOWN_STATE = "unknown_state"
+    PLAYLIST_FROZEN = "playlist_frozen"
+    SEGMENTS_MISSING = "segments_missing"
+    CDN_STALE = "cdn_stale"
+    AUDIO_MISSING = "audio_missing"
+    SLOW_EDGE = "slow_edge"
 
 
 STREAM_FAULTS = frozenset(
@@ -67,6 +72,16 @@ UPSTREAM_FAULTS = frozenset(
         FaultKind.UNKNOWN_STATE,
     }
 )
+PLAYBACK_FAULTS = frozenset(
+    {
+        FaultKind.PLAYLIST_FROZEN,
+        FaultKind.SEGMENTS_MISSING,
+        FaultKind.CDN_STALE,
+        FaultKind.AUDIO_MISSING,
+        FaultKind.SLOW_EDGE,
+    }
+)
+"""Faults of the HLS origin, of one stream or of all."""
 _RESPONSE_FAULTS = frozenset({FaultKind.NOT_FOUND, FaultKind.MALFORMED})
 
 
@@ -94,6 +109,8 @@ class FaultLog:
         self._faults: dict[int, Fault] = {}
         self._stream_faults: dict[int, tuple[Fault, ...]] = {}
         self._upstream: dict[int, Fault] = {}
+        self._playback: dict[int, Fault] = {}
+        """Faults of the HLS origin. They have no effect on the fleet."""
         self._injected = 0
         self.changed_indexes: list[int | None] = []
         """Stream index of each injected and each ended fault; caches use it to see what is outdated."""
@@ -108,9 +125,13 @@ class FaultLog:
     ) -> Fault:
         """Start a fault now, for ``seconds`` (by default until it is cleared)."""
         self._injected += 1
-        self.changed_indexes.append(index)
         fault = Fault(self._injected, platform, index, kind, now, now + seconds)
         self._faults[fault.number] = fault
+        if platform is Platform.HLS:
+            self._playback = {number: old for number, old in self._playback.items() if old.end > now}
+            self._playback[fault.number] = fault
+            return fault
+        self.changed_indexes.append(index)
         if index is None:
             self._upstream = {number: old for number, old in self._upstream.items() if old.end > now}
             self._upstream[fault.number] = fault
@@ -157,6 +178,17 @@ class FaultLog:
         fault = self._latest_upstream_fault(platform, now)
         return fault.start if fault is not None and fault.kind is FaultKind.FROZEN else now
 
+    def playback_fault_start(self, index: int, kind: FaultKind, now: float) -> float | None:
+        """Return when the active playback fault of this kind began, for this stream or all; the earliest if several."""
+        return min(
+            (
+                fault.start
+                for fault in self._playback.values()
+                if fault.kind is kind and fault.index in (None, index) and fault.is_active(now)
+            ),
+            default=None,
+        )
+
     def active_faults(self, now: float) -> Iterator[Fault]:
         """Yield the faults that are active at ``now``, oldest first."""
         return (fault for fault in self._faults.values() if fault.is_active(now))
@@ -177,9 +209,12 @@ class FaultLog:
         current = self._faults[fault.number]
         if current.end <= now:
             return
-        self.changed_indexes.append(fault.index)
         ended = replace(current, end=now)
         self._faults[fault.number] = ended
+        if ended.platform is Platform.HLS:
+            self._playback.pop(ended.number, None)
+            return
+        self.changed_indexes.append(fault.index)
         if ended.index is None:
             self._upstream.pop(ended.number, None)
         else:

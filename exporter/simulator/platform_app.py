@@ -121,10 +121,13 @@ class DelayedResponses:
     def __init__(self, context: Context) -> None:
         self._clock = context.clock
         self._delays: set[asyncio.Future[None]] = set()
+        self._is_closing = False
 
-    async def hold(self) -> None:
-        """Wait for the delay of a slow response."""
-        delay = asyncio.ensure_future(self._clock.sleep(SLOW_RESPONSE_SECONDS))
+    async def hold(self, seconds: float = SLOW_RESPONSE_SECONDS) -> None:
+        """Wait for a time, or until shutdown."""
+        if self._is_closing:
+            return
+        delay = asyncio.ensure_future(self._clock.sleep(seconds))
         self._delays.add(delay)
         try:
             await asyncio.wait([delay])
@@ -133,7 +136,8 @@ class DelayedResponses:
             delay.cancel()
 
     async def release_all(self, _: web.Application) -> None:
-        """Cancel all delays."""
+        """Cancel all delays, also later ones."""
+        self._is_closing = True
         for delay in self._delays:
             delay.cancel()
 

@@ -19,14 +19,18 @@ _PLACES = (
 
 
 class Platform(StrEnum):
-    """The simulated platforms; streams are assigned to them in turn."""
+    """The simulated platforms."""
 
     LIVEPEER = "livepeer"
     STORM = "storm"
     WAVE = "wave"
+    HLS = "hls"
+    """Has no streams of its own: its origin serves those of ``PLAYBACK_PLATFORM`` to viewers."""
 
 
-PLATFORMS = tuple(Platform)
+PLATFORMS = (Platform.LIVEPEER, Platform.STORM, Platform.WAVE)
+"""The platforms to which streams are assigned in turn."""
+PLAYBACK_PLATFORM = Platform.STORM
 
 _STORM_APPLICATIONS = ("edge", "live", "sport", "event")
 _WAVE_PROTOCOLS = ("webrtc", "webrtc", "webrtc", "srt", "srt", "rtmp")

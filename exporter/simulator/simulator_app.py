@@ -10,12 +10,13 @@ from aiohttp import web
 
 from exporter.runtime.clock import Clock
 from exporter.simulator.context import Context, Options
-from exporter.simulator.fault_injection import STREAM_FAULTS, UPSTREAM_FAULTS, Fault, FaultKind
+from exporter.simulator.fault_injection import PLAYBACK_FAULTS, STREAM_FAULTS, UPSTREAM_FAULTS, Fault, FaultKind
 from exporter.simulator.fleet import Fleet
 from exporter.simulator.platform_app import json_body, json_response, set_date_header
+from exporter.simulator.simulated_hls import hls_app
 from exporter.simulator.simulated_livepeer import livepeer_app
 from exporter.simulator.simulated_storm import storm_app
-from exporter.simulator.simulated_streams import Platform
+from exporter.simulator.simulated_streams import PLAYBACK_PLATFORM, Platform
 from exporter.simulator.simulated_wave import wave_app
 from exporter.simulator.simulated_wave_analytics import Events
 
@@ -26,7 +27,7 @@ def make_app(fleet: Fleet, clock: Clock | None = None, options: Options | None =
 
 
 def make_simulator(context: Context) -> web.Application:
-    """Make the application: ``/livepeer/api``, ``/storm/api``, ``/wave/api/v1``, ``/faults`` and ``/wave/events``."""
+    """Make the application: the platforms' APIs, the HLS origin, ``/faults`` and ``/wave/events``."""
     faults, events = FaultControl(context), Events(context)
     app = web.Application(middlewares=(set_date_header(context),))
     app.add_routes(
@@ -40,6 +41,7 @@ def make_simulator(context: Context) -> web.Application:
     app.add_subapp("/livepeer/api", livepeer_app(context))
     app.add_subapp("/storm/api", storm_app(context))
     app.add_subapp("/wave/api/v1", wave_app(context, events))
+    app.add_subapp("/hls", hls_app(context))
     return app
 
 
@@ -72,7 +74,7 @@ class FaultControl:
         if body is None or not body.keys() <= _KEYS:
             raise InvalidFaultError("expected an object with platform, stream, fault and for")
         platform, index = self._parse_target(body.get("platform"), body.get("stream"))
-        kind = _parse_kind(body.get("fault"), of_stream=index is not None)
+        kind = _parse_kind(body.get("fault"), platform, of_stream=index is not None)
         return platform, index, kind, parse_seconds(body.get("for"))
 
     async def show(self, _: web.Request) -> web.Response:
@@ -98,7 +100,8 @@ class FaultControl:
         platform = Platform(str(platform_name))
         if stream_name in (None, ""):
             return platform, None
-        stream = self._context.fleet.find_stream(platform, str(stream_name))
+        fleet_platform = PLAYBACK_PLATFORM if platform is Platform.HLS else platform
+        stream = self._context.fleet.find_stream(fleet_platform, str(stream_name))
         if stream is None:
             raise InvalidFaultError(f"stream: {platform} has no stream with this name or id")
         return platform, stream.index
@@ -116,8 +119,12 @@ class FaultControl:
         }
 
 
-def _parse_kind(name: object, *, of_stream: bool) -> FaultKind:
-    allowed = [kind for kind in FaultKind if kind in (STREAM_FAULTS if of_stream else UPSTREAM_FAULTS)]
+def _parse_kind(name: object, platform: Platform, *, of_stream: bool) -> FaultKind:
+    if platform is Platform.HLS:
+        known, of_stream = PLAYBACK_FAULTS, True
+    else:
+        known = STREAM_FAULTS if of_stream else UPSTREAM_FAULTS
+    allowed = [kind for kind in FaultKind if kind in known]
     for kind in allowed:
         if kind == name:
             return kind

@@ -36,6 +36,8 @@ def stream_path(stream: Stream) -> str:
             return f"/storm/api/streams/{stream.id}"
         case Platform.WAVE:
             return f"/wave/api/v1/streaming/sessions/{stream.id}"
+        case Platform.HLS:
+            raise ValueError("the HLS origin has no streams of its own")
 
 
 async def stream_fields(simulator: Simulator, stream: Stream) -> dict[str, Any]:
