@@ -76,6 +76,8 @@ class RenditionCheck:
         self.base_url = ""
         """URL of the last playlist, for its relative references."""
         self._missing_polls = 0
+        self._failed_polls = 0
+        """Number of looks in a row that failed."""
         self._session_url = ""
         """Where a redirect led; used as long as it works, because the first URL may open a new session each time."""
 
@@ -140,11 +142,13 @@ class RenditionCheck:
 
     def note_success(self) -> None:
         """Note that the last response was a usable playlist."""
-        self.problem, self._missing_polls, self.is_forbidden = "", 0, False
+        self.problem, self.is_forbidden = "", False
+        self._missing_polls = self._failed_polls = 0
 
     def note_failure(self, now: float, *, is_vantage_down: bool) -> None:
         """Apply a failed look: the playlist could not be fetched or read."""
         error = self.failure
+        self._failed_polls += 1
         if is_vantage_down or (error is not None and error.is_inconclusive):
             self.history.skip(now)
             return
@@ -178,8 +182,8 @@ class RenditionCheck:
         if self.is_forbidden or history.looked_at is None:
             return None
         if history.is_stale(now):
-            # without a current version, it is unknown whether there is new media
-            return False if self.failure is None and not self.problem else None
+            # without a current version, it is unknown whether there is new media; a single failed look changes nothing
+            return False if self._failed_polls < CONFIRMING_POLLS else None
         return True if history.has_advanced else None
 
     def verdict(self, now: float) -> Verdict:
