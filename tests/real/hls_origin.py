@@ -35,25 +35,40 @@ SLOW_BYTES_PER_SECOND = 12_000
 _WINDOW = 5
 """Number of segments in a playlist."""
 _DELETE_SECONDS = 0.02
+_CACHED, _SLOWED, _BALANCED = "cached", "slowed", "balanced"
+"""Files whose existence switches a fault on."""
 _HTTP = """\
 types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; video/mp4 mp4 m4s; }}
 proxy_cache_path {directory}/cache keys_zone=media:1m;
-upstream origins {{ random; server 127.0.0.1:{first}; server 127.0.0.1:{second}; }}
+split_clients $request_id $either {{ 50% 127.0.0.1:{first}; * 127.0.0.1:{second}; }}
 server {{ listen 127.0.0.1:{origin}; root {www}; add_header Cache-Control no-cache; }}
 server {{ listen 127.0.0.1:{first}; root {www}/first; }}
 server {{ listen 127.0.0.1:{second}; root {www}/second; }}
-server {{ listen 127.0.0.1:{balancer}; location / {{ proxy_pass http://origins; }} }}
+server {{
+  listen 127.0.0.1:{balancer};
+  set $chosen 127.0.0.1:{first};
+  if (-f {directory}/balanced) {{ set $chosen $either; }}
+  location / {{ proxy_pass http://$chosen; }}
+}}
 server {{
   listen 127.0.0.1:{cache};
+  set $is_fresh 1;
+  if (-f {directory}/cached) {{ set $is_fresh ""; }}
   location / {{
     proxy_pass http://127.0.0.1:{origin};
     proxy_cache media;
     proxy_cache_valid 200 {cache_seconds}s;
+    proxy_cache_bypass $is_fresh;
+    proxy_no_cache $is_fresh;
     proxy_ignore_headers Cache-Control Expires;
     add_header X-Cache $upstream_cache_status;
   }}
 }}
-server {{ listen 127.0.0.1:{slow}; root {www}; location ~ \\.(ts|m4s)$ {{ limit_rate {slow_rate}; }} }}
+server {{
+  listen 127.0.0.1:{slow};
+  root {www};
+  location ~ \\.(ts|m4s)$ {{ if (-f {directory}/slowed) {{ set $limit_rate {slow_rate}; }} }}
+}}
 """
 
 
@@ -189,6 +204,18 @@ class HlsOrigins:
         program, _ = self._stack.enter_context(ready)
         assert isinstance(program, LowLatencyOrigin)
         return program
+
+    def start_caching(self) -> None:
+        """Let the cache keep everything for ``CACHE_SECONDS``, playlists too; before, it keeps nothing."""
+        (self.directory / _CACHED).touch()
+
+    def start_slowing(self) -> None:
+        """Let the slow server send segments with ``SLOW_BYTES_PER_SECOND``; before, it is fast."""
+        (self.directory / _SLOWED).touch()
+
+    def start_balancing(self) -> None:
+        """Let the balancer use both origins; before, it uses the first one."""
+        (self.directory / _BALANCED).touch()
 
     def remove_segments(self, folder: str, pattern: str) -> None:
         """Delete segments from now on."""
