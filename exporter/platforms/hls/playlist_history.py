@@ -49,6 +49,17 @@ class Totals:
     discontinuities: int = 0
     gaps: int = 0
 
+    def add_growth(self, before: Totals, after: Totals) -> None:
+        """Add what other totals have grown by."""
+        self.segments += after.segments - before.segments
+        self.seconds += after.seconds - before.seconds
+        self.missed += after.missed - before.missed
+        self.resets += after.resets - before.resets
+        self.regressions += after.regressions - before.regressions
+        self.conflicts += after.conflicts - before.conflicts
+        self.discontinuities += after.discontinuities - before.discontinuities
+        self.gaps += after.gaps - before.gaps
+
 
 class PlaylistHistory:
     """The versions of one media playlist. All times are seconds on the steady clock, unless stated otherwise."""
@@ -59,6 +70,8 @@ class PlaylistHistory:
         self.interval = interval
         self.playlist: MediaPlaylist | None = None
         """The last version."""
+        self.target_seconds = DEFAULT_TARGET_SECONDS
+        """Target duration: that of the playlist, but at most twice its longest segment."""
         self.looked_at: float | None = None
         """Time of the last look that showed anything, whether it succeeded or not."""
         self.read_at: float | None = None
@@ -91,6 +104,7 @@ class PlaylistHistory:
         self._begin_look(now)
         before, gap = self.playlist, 0.0 if self.read_at is None else now - self.read_at
         self.playlist, self.read_at = playlist, now
+        self.target_seconds = _target_seconds(playlist)
         self._observe_end(playlist, now)
         self._observe_latency(playlist, now, server_wall)
         self._observe_durations(playlist, now)
@@ -123,15 +137,6 @@ class PlaylistHistory:
         self.looked_at = now
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
-
-    @property
-    def target_seconds(self) -> float:
-        """Target duration: that of the playlist, but at most twice its longest segment."""
-        playlist = self.playlist
-        target = None if playlist is None else playlist.target_duration_seconds
-        longest = None if playlist is None else playlist.longest_segment_seconds
-        known = [value for value in (target, None if longest is None else 2 * longest) if value]
-        return min(known) if known else DEFAULT_TARGET_SECONDS
 
     @property
     def stale_seconds(self) -> float:
@@ -307,6 +312,12 @@ class PlaylistHistory:
         playlist = self.playlist
         is_fresh = self.latency is not None and self.latency <= self.stale_seconds
         return is_fresh and playlist is not None and not playlist.ended
+
+
+def _target_seconds(playlist: MediaPlaylist) -> float:
+    target, longest = playlist.target_duration_seconds, playlist.longest_segment_seconds
+    known = [value for value in (target, None if longest is None else 2 * longest) if value]
+    return min(known) if known else DEFAULT_TARGET_SECONDS
 
 
 def _overlap(before: MediaPlaylist, after: MediaPlaylist) -> list[tuple[Segment, Segment]]:

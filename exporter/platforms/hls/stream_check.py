@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import fields
+from copy import copy
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -29,6 +29,7 @@ SHORTAGE_WINDOW_SECONDS: Final = 120.0
 SHORTAGE_SHARE: Final = 0.75
 UNSTEADY_WINDOW_SECONDS: Final = 600.0
 UNSTEADY_EVENTS: Final = 3
+_NO_TOTALS: Final = Totals()
 
 StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
@@ -222,8 +223,10 @@ class StreamCheck:
         return segments.whole_at is None or now - segments.whole_at >= every or segments.wants_another_whole
 
     def _start_look(self, rendition: RenditionCheck, now: float, start: StartTask) -> asyncio.Task[None] | None:
+        if self._settings.segments == "none":
+            return None
         address = rendition.newest_segment()
-        if self._settings.segments == "none" or address is None or address.key == rendition.segments.looked_key:
+        if address is None or address.key == rendition.segments.looked_key:
             return None
         running = self._tasks.get(rendition.name)
         if running is not None and not running.done():
@@ -247,11 +250,11 @@ class StreamCheck:
         """Add what the primary rendition has counted since the last poll."""
         primary = self._primary
         for rendition in [self._entry] if self._master is None else self._variants:
-            current, before = rendition.history.totals, self._counted.get(rendition.name, Totals())
-            for field in fields(Totals) if rendition is primary else ():
-                grown = getattr(current, field.name) - getattr(before, field.name)
-                setattr(self._totals, field.name, getattr(self._totals, field.name) + grown)
-            self._counted[rendition.name] = Totals(**{f.name: getattr(current, f.name) for f in fields(Totals)})
+            current, before = rendition.history.totals, self._counted.get(rendition.name, _NO_TOTALS)
+            if current != before:
+                if rendition is primary:
+                    self._totals.add_growth(before, current)
+                self._counted[rendition.name] = copy(current)
         totals = self._totals
         _remember(self._media, now, totals.seconds, SHORTAGE_WINDOW_SECONDS)
         faults = totals.missed + totals.resets + totals.regressions + totals.conflicts

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+from typing import Final
 
 from exporter.http.media import FetchError, FetchReason
 from exporter.http.vantage import UNREACHED, Vantage
+
+_SERVER: Final = re.compile(r"[^/]*//([^/?#]*)")
+"""Host and port in an absolute URL."""
 
 
 class FetchLog:
@@ -18,18 +20,19 @@ class FetchLog:
         self._vantage = vantage
         self._failures: Counter[tuple[str, str]] = Counter()
 
-    @contextmanager
-    def recording(self, what: str, url: str) -> Iterator[None]:
-        """Note the outcome of a fetch of this URL. ``what``: the kind of object."""
-        host = urlsplit(url).netloc
-        try:
-            yield
-        except FetchError as error:
-            if not error.is_inconclusive:
-                self.count(what, error.fetch_reason)
-                self._vantage.note(host, is_reached=error.fetch_reason not in UNREACHED)
-            raise
-        self._vantage.note(host, is_reached=True)
+    def recording(self, what: str, url: str) -> _Recording:
+        """Return a context manager that notes the outcome of a fetch of this URL. ``what``: the kind of object."""
+        return _Recording(self, what, url)
+
+    def note(self, what: str, url: str, error: FetchError | None) -> None:
+        """Note the outcome of a fetch."""
+        if error is not None and error.is_inconclusive:
+            return
+        match = _SERVER.match(url)
+        host = match[1] if match else ""
+        if error is not None:
+            self.count(what, error.fetch_reason)
+        self._vantage.note(host, is_reached=error is None or error.fetch_reason not in UNREACHED)
 
     @property
     def is_vantage_down(self) -> bool:
@@ -45,3 +48,21 @@ class FetchLog:
         taken = dict(self._failures)
         self._failures.clear()
         return taken
+
+
+class _Recording:
+    """Notes how its block ends. A class, because a generator would take several times as long."""
+
+    __slots__ = ("_log", "_url", "_what")
+
+    def __init__(self, log: FetchLog, what: str, url: str) -> None:
+        self._log = log
+        self._what = what
+        self._url = url
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: object) -> None:
+        if error is None or isinstance(error, FetchError):
+            self._log.note(self._what, self._url, error)
