@@ -173,6 +173,7 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
         facts: dict[str, Any] = {field: _generate_value(_HINTS[field], prng) for field in sorted(feeds & _HINTS.keys())}
         facts |= {"status": Status.LIVE, "live": True, "protocol": "rtmp"}
         own = configured.get(label)
+        source = own.source if own else None
         yield StreamState(
             identity=Identity(settings.platform, settings.name, label, settings.label_pairs),
             report=StreamReport(id=label, **facts),
@@ -185,6 +186,10 @@ def _states(settings: UpstreamSettings, streams: Iterable[str]) -> Iterator[Stre
             health_reasons=(HealthReason.BITRATE_LOW,),
             expected_ingest_bitrate_bytes_per_second=own.expected_bitrate if own else None,
             expected_frames_per_second=own.expected_frame_rate if own else None,
+            source_platform=source.platform if source else "",
+            source_upstream=source.upstream if source else "",
+            source_stream=source.stream if source else "",
+            source_live=True if source else None,
             reported_at=_NOW,
         )
 

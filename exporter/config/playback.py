@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -9,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from exporter.config.alerting import HeaderName
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
-from exporter.config.secrets import Secret, SecretError
+from exporter.config.secrets import Secret, SecretError, SecretSource
 from exporter.config.streams import SourceSettings, StreamSettings
 from exporter.config.types import Between, Count, Described, Duration, Text, format_duration, parse_duration
 from exporter.config.upstream import UpstreamSettings
@@ -23,6 +24,17 @@ RESERVED_HEADERS = frozenset(
 )  # fmt: skip
 """Headers, in lower case, that the media fetcher or HTTP itself sets, and so cannot be configured."""
 _DAY = 86_400.0
+_PLAIN_URL = re.compile(r"(?:https?://[A-Za-z0-9.:\[\]-]+)?[A-Za-z0-9._/-]+")
+_TOKEN = re.compile(r"[A-Za-z0-9]{21}|[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
+"""What may be a token in a path: a long run of letters and digits, or a UUID."""
+
+
+def _read_plain_url(given: Any) -> Any:
+    """Take a URL without a query and without anything like a token as plain text, which needs no warnings."""
+    value = given.value if isinstance(given, SecretSource) and not given.suffix else given
+    if isinstance(value, str) and _PLAIN_URL.fullmatch(value) and not _TOKEN.search(value):
+        return Secret.plain(value)
+    return given
 
 
 def _check_url(secret: Secret) -> Secret:
@@ -66,7 +78,7 @@ class CheckedStream(StreamSettings):
     """One stream that is fetched as a viewer's player does."""
 
     name: Text = Field(description="Value of the stream's label `stream`.")
-    url: Annotated[Secret, AfterValidator(_check_url)] = Field(
+    url: Annotated[Secret, BeforeValidator(_read_plain_url), AfterValidator(_check_url)] = Field(
         description="URL of the playlist, absolute or relative to the upstream's `url`. It may contain a token, so it "
         "is treated as a secret."
     )
@@ -113,6 +125,7 @@ class PlaybackSettings(UpstreamSettings):
 
     default_interval: ClassVar[float] = 5.0
     has_playback_checks: ClassVar[bool] = True
+    discovers: ClassVar[bool] = False
     auth_kinds: ClassVar[frozenset[str]] = frozenset({NONE, LOGIN, BEARER, API_KEY})
 
     headers: Annotated[dict[HeaderName, Secret], AfterValidator(_check_headers)] = Field(

@@ -182,7 +182,7 @@ def _short_secrets(upstream: UpstreamSettings) -> Iterator[str]:
     """Yield a warning if a secret sent to the upstream is too short to be redacted in its responses."""
     for secret in _sent_secrets(upstream):
         with suppress(SecretError):
-            if len(secret.get()) < MIN_TEXT_CHARACTERS:
+            if not secret.is_plain and len(secret.get()) < MIN_TEXT_CHARACTERS:
                 yield (
                     f"the secret of upstream {upstream.name} has fewer than {MIN_TEXT_CHARACTERS} characters, so it "
                     "cannot be redacted in the platform's responses"

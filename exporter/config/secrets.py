@@ -48,7 +48,7 @@ class Secret:
     a file does not change the settings; ``refresh`` reads it.
     """
 
-    __slots__ = ("_environ", "_is_answered", "_path", "_read", "_text", "_variable", "is_world_readable")
+    __slots__ = ("_environ", "_is_answered", "_path", "_read", "_text", "_variable", "is_plain", "is_world_readable")
 
     def __init__(
         self,
@@ -68,12 +68,21 @@ class Secret:
         self._is_answered = True
         self.is_world_readable = False
         """Whether the file was readable by every user when it was last read."""
+        self.is_plain = False
+        """Whether the text holds no secret, so that there is nothing to redact and to warn about."""
 
     @classmethod
     def inline(cls, text: str) -> Secret:
         """Return a secret with this text."""
         redactor.add(text)
         return cls(text=text)
+
+    @classmethod
+    def plain(cls, text: str) -> Secret:
+        """Return a text that could have held a secret, such as a URL without a token. It is not shown either."""
+        secret = cls(text=text)
+        secret.is_plain = True
+        return secret
 
     @classmethod
     def from_file(cls, path: Path) -> Secret:

@@ -230,6 +230,11 @@ class Platform(ABC, Generic[SettingsT]):
     def requests_per_minute(cls, settings: SettingsT) -> float:
         """Estimate the requests per minute that these settings cause, without contacting the server."""
 
+    @classmethod
+    def bytes_per_minute(cls, settings: SettingsT) -> float | None:  # noqa: ARG003 - for subclasses
+        """Estimate the bytes per minute that these settings cause; None if they are too few to matter."""
+        return None
+
     async def close(self) -> None:
         """Release what the platform itself has opened; called once, after the last poll."""
 

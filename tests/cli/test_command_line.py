@@ -120,6 +120,35 @@ def test_check_warns_above_the_request_limit_of_a_platform(capsys: pytest.Captur
     assert re.search(r"^warning: upstream wave: [0-9.e+]+ requests per minute exceed", out, re.MULTILINE)
 
 
+CHECKS = """
+upstreams:
+  - name: cdn
+    platform: hls
+    url: https://cdn.example.com
+    segments: SEGMENTS
+    streams: [STREAMS]
+"""
+
+
+def check_playback(capsys: pytest.CaptureFixture[str], streams: int, segments: str = "head") -> list[str]:
+    listed = ", ".join(f"{{name: s{number}, url: /s{number}/main.m3u8}}" for number in range(streams))
+    Path("config.yaml").write_text(CHECKS.replace("STREAMS", listed).replace("SEGMENTS", segments))
+    assert main(["--config.check"]) == 0
+    return capsys.readouterr().out.splitlines()[1:]
+
+
+def test_check_prints_the_bytes_of_playback_checks(capsys: pytest.CaptureFixture[str]) -> None:
+    line = "upstream cdn (hls, cdn.example.com): {}"
+    assert check_playback(capsys, 1) == [line.format("49 requests per minute, about 44.5 MB per hour")]
+    assert check_playback(capsys, 1, "none") == [line.format("24 requests per minute, about 2.88 MB per hour")]
+
+
+def test_check_warns_above_100_mbit_per_second(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(check_playback(capsys, 100)) == len(check_playback(capsys, 15, "full")) == 1
+    _, warning = check_playback(capsys, 20, "full")
+    assert warning.startswith("warning: the upstreams need about 132 Mbit/s, of which cdn needs 132; ")
+
+
 def test_check_warns_about_a_secret_readable_by_every_user(capsys: pytest.CaptureFixture[str]) -> None:
     Path("config.yaml").write_text(LIVEPEER)
     Path("token").chmod(0o644)

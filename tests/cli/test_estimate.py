@@ -66,6 +66,27 @@ def test_histograms_per_stream_add_series() -> None:
     assert single.series - shared.series >= 49 * 12
 
 
+PAIRED = """
+upstreams:
+  - {name: edge, platform: storm, url: "http://127.0.0.1:9", streams: [{application: live, key: a}]}
+  - name: cdn
+    platform: hls
+    url: https://cdn.example.com
+    streams:
+      - {name: a, url: /a/main.m3u8, of: {upstream: edge, stream: live/a}}
+      - {name: b, url: /b/main.m3u8}
+"""
+
+
+def test_playback_checks_are_configured_streams_and_have_series_about_their_source() -> None:
+    Path("config.yaml").write_text(PAIRED)
+    [_, cdn, *_] = estimate(load_settings(Path("config.yaml"), {}), 20)
+    assert (cdn.streams, cdn.basis) == (2, "configured")
+    Path("config.yaml").write_text(re.sub(", of: {.*?}", "", PAIRED))
+    [_, without, *_] = estimate(load_settings(Path("config.yaml"), {}), 20)
+    assert cdn.series == without.series + 2
+
+
 def test_upstreams_with_discovery_are_recognized() -> None:
     settings = load_settings(Path("config.yaml"), {})
     assert [has_discovery(upstream) for upstream in settings.upstreams] == [True, True, False, False, True]

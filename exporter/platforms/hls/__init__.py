@@ -26,6 +26,7 @@ from exporter.platforms.api import (
     UpstreamError,
 )
 from exporter.platforms.hls.stream_check import StreamCheck
+from exporter.platforms.playback import traffic
 from exporter.platforms.playback.fetch_log import FetchLog
 from exporter.runtime.logging import describe_exception
 
@@ -33,7 +34,6 @@ log = structlog.get_logger()
 
 FIRST_LOOK_SECONDS = 1.0
 """How long the first poll of a stream waits for its segments, so that it has a verdict."""
-SECONDS_PER_MINUTE = 60.0
 FEEDS = frozenset(
     {
         "name", "protocol", "video_codec", "audio_codec", "resolution", "status", "live", "latency_seconds",
@@ -144,12 +144,13 @@ class Hls(Platform[HlsSettings]):
 
     @classmethod
     def requests_per_minute(cls, settings: HlsSettings) -> float:
-        """Estimate the requests for playlists and segments, for streams with several renditions."""
-        polls = SECONDS_PER_MINUTE / settings.interval
-        playlists = 1.0 if settings.renditions == "first" else 2.0
-        segments = 0.0 if settings.segments == "none" else playlists
-        whole = SECONDS_PER_MINUTE / settings.whole_segment_every if settings.whole_segment_every else 0.0
-        return len(settings.streams) * (polls * (playlists + segments) + (whole if segments else 0.0))
+        """Estimate the requests for playlists and segments."""
+        return traffic.requests_per_minute(settings)
+
+    @classmethod
+    def bytes_per_minute(cls, settings: HlsSettings) -> float:
+        """Estimate the bytes of playlists and segments."""
+        return traffic.bytes_per_minute(settings)
 
 
 def playlist_url(base: str, stream: CheckedStream) -> str:

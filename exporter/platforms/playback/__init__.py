@@ -1,1 +1,1 @@
-"""What the platforms with playback checks share: fetching of segments, and outcomes of fetches."""
+"""What the platforms with playback checks share: fetching of segments, outcomes of fetches, and estimates."""
