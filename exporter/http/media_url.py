@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
@@ -154,18 +155,28 @@ def parse_url(text: str) -> MediaUrl:
         raise _malformed(f"has more than {MAX_URL_CHARACTERS} characters")
     try:
         parts = urlsplit(text.strip())
-        port, host = parts.port, parts.hostname or ""
+        origin, address = _parse_origin(parts.scheme, parts.netloc)
     except ValueError:
         raise _malformed("cannot be parsed") from None
-    if parts.scheme not in _PORTS:
-        raise _blocked("has a scheme other than http and https") if parts.scheme else _malformed("is not absolute")
-    if "@" in parts.netloc:
+    return MediaUrl(origin, address, _build_url(origin, parts))
+
+
+@lru_cache(maxsize=256)
+def _parse_origin(scheme: str, authority: str) -> tuple[Origin, Address | None]:
+    """Return the origin, and its host if that is an address. Cached because most URLs lead to the same few servers.
+
+    Raises ``ValueError`` and ``UnusableUrlError``.
+    """
+    parts = SplitResult(scheme, authority, "", "", "")
+    port, host = parts.port, parts.hostname or ""
+    if scheme not in _PORTS:
+        raise _blocked("has a scheme other than http and https") if scheme else _malformed("is not absolute")
+    if "@" in authority:
         raise _blocked("contains credentials")
     if port == 0:
         raise _malformed("has port 0")
     host, address = _parse_host(host)
-    origin = Origin(parts.scheme, host, _PORTS[parts.scheme] if port is None else port)
-    return MediaUrl(origin, address, _build_url(origin, parts))
+    return Origin(scheme, host, _PORTS[scheme] if port is None else port), address
 
 
 def _parse_host(host: str) -> tuple[str, Address | None]:
