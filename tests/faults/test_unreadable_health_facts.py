@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import pytest
 
-from exporter.platforms.registry import shipped
 from tests.faults.health_facts import HEALTH_FIELDS, Spoilt, spoilt_facts
-from tests.platforms.recordings import PlatformRecording, all_recordings
+from tests.platforms.recordings import PlatformRecording, all_recordings, recorded_platforms
 
 pytestmark = pytest.mark.slow
 
-PLATFORMS = sorted(platform.name for platform in shipped())
+PLATFORMS = [platform.name for platform in recorded_platforms()]
 
 
 def has_a_derived_score(spoilt: Spoilt) -> bool:
