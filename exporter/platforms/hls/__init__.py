@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -34,6 +34,8 @@ log = structlog.get_logger()
 
 FIRST_LOOK_SECONDS = 1.0
 """How long the first poll of a stream waits for its segments, so that it has a verdict."""
+CHECKS_PER_STEP = 25
+"""Number of checks to process before yielding to the event loop: about two milliseconds of work."""
 FEEDS = frozenset(
     {
         "name", "protocol", "video_codec", "audio_codec", "resolution", "status", "live", "latency_seconds",
@@ -92,10 +94,12 @@ class Hls(Platform[HlsSettings]):
         deadline = requests.deadline
         failures: dict[str, Reason] = {}
         async with asyncio.TaskGroup() as group:
-            for check in self._checks:
+            async for check in _in_steps(self._checks):
                 group.create_task(self._fetch_one(check, deadline, failures))
         is_down = self.client.vantage.is_down
-        started = [task for check in self._checks for task in check.apply(self._start_task, is_vantage_down=is_down)]
+        started: list[asyncio.Task[None]] = []
+        async for check in _in_steps(self._checks):
+            started += check.apply(self._start_task, is_vantage_down=is_down)
         if is_down:
             hosts = self.client.vantage.describe()
             raise UpstreamError(Reason.CONNECT, f"no check could be made: {hosts} could not be reached")
@@ -104,7 +108,7 @@ class Hls(Platform[HlsSettings]):
             await asyncio.wait(started, timeout=max(0.0, min(FIRST_LOOK_SECONDS, left)))
         self._has_looked = True
         return FetchResult(
-            reports=[check.report() for check in self._checks if check.stream.id not in failures],
+            reports=[check.report() async for check in _in_steps(self._checks) if check.stream.id not in failures],
             failures=failures,
             fetch_failures=self._log.take(),
         )
@@ -151,6 +155,14 @@ class Hls(Platform[HlsSettings]):
     def bytes_per_minute(cls, settings: HlsSettings) -> float:
         """Estimate the bytes of playlists and segments."""
         return traffic.bytes_per_minute(settings)
+
+
+async def _in_steps(checks: Sequence[StreamCheck]) -> AsyncIterator[StreamCheck]:
+    """Yield all checks, and let other tasks run from time to time."""
+    for number, check in enumerate(checks):
+        if number % CHECKS_PER_STEP == CHECKS_PER_STEP - 1:
+            await asyncio.sleep(0)
+        yield check
 
 
 def playlist_url(base: str, stream: CheckedStream) -> str:
