@@ -1,7 +1,10 @@
 """Fixtures used in several areas: real servers, one of each per test session (and worker)."""
 
+import importlib
 import logging
+import pkgutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import hypothesis
 import pytest
 import structlog
 
+import exporter
 from exporter.runtime.redaction import redactor
 from tests.real import tools
 from tests.real.alertmanager import Alertmanager, running_alertmanager
@@ -26,23 +30,50 @@ hypothesis.settings.register_profile("searching", derandomize=False, max_example
 hypothesis.settings.load_profile("repeatable")
 
 TESTS = Path(__file__).parent
+_paused: list[coverage.Coverage] = []
 SYSTEM_FOLDERS = {"attacks", "demo", "load", "packaging", "page", "process", "real"}
 """Folders of tests that run the exporter as a process, or build and install it."""
 UNMEASURED_FOLDERS = SYSTEM_FOLDERS - {"demo"} | {"evidence", "faults", "service"}
 """Folders without coverage, which makes tests three times as slow. Other tests reach nearly all of their lines."""
+UNMEASURED_MODULES = {
+    "alerting/test_evaluator.py",
+    "alerting/test_rule_files.py",
+    "http/test_ratelimit.py",
+    "http/test_response.py",
+    "http/test_response_limits.py",
+    "metrics/test_catalogue.py",
+    "metrics/test_render_cache.py",
+    "platforms/test_icecast.py",
+    "platforms/test_livepeer_fields.py",
+    "platforms/test_wave_endpoints.py",
+    "polling/test_expected_hours.py",
+    "reports/test_random_timelines.py",
+    "sidecar/test_clock_steps.py",
+    "sidecar/test_payload.py",
+    "simulator/test_simulator_fleet.py",
+    "web/test_attacks.py",
+    "web/test_tls.py",
+}
+"""Modules that take long and reach hardly any line that no other test reaches."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by their folder, and order them for the workers of pytest-xdist."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in SYSTEM_FOLDERS:
+        path = item.path.relative_to(TESTS)
+        if path.parts[0] in SYSTEM_FOLDERS:
             item.add_marker(pytest.mark.system)
-        # property tests run the same lines many times; others reach these lines too
-        if folder in UNMEASURED_FOLDERS or item.get_closest_marker("real") or item.get_closest_marker("hypothesis"):
+        if _is_unmeasured(item, path):
             item.add_marker(pytest.mark.no_cover)
     workers = getattr(config, "workerinput", {}).get("workercount", 1)
     items[:] = _start_with_long_tests(items, workers)
+
+
+def _is_unmeasured(item: pytest.Item, path: Path) -> bool:
+    if path.parts[0] in UNMEASURED_FOLDERS or path.as_posix() in UNMEASURED_MODULES:
+        return True
+    # property tests run the same lines many times; others reach these lines too
+    return any(item.get_closest_marker(name) for name in ("real", "slow", "hypothesis"))
 
 
 def _start_with_long_tests(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
@@ -67,19 +98,65 @@ def _start_with_long_tests(items: list[pytest.Item], workers: int) -> list[pytes
     return ordered + short
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
-    """Pause coverage for ``no_cover`` tests; pytest-cov pauses one of the three measurements of an xdist worker."""
+# -- coverage ----------------------------------------------------------------------------------------------------------
+
+
+def _pause_coverage() -> list[coverage.Coverage]:
+    """Stop all measurements, of which a worker of pytest-xdist has three; pytest-cov's ``no_cover`` stops only one."""
     paused: list[coverage.Coverage] = []
-    if item.get_closest_marker("no_cover"):
-        while running := coverage.Coverage.current():
-            running.stop()
-            paused.append(running)
-    try:
+    while running := coverage.Coverage.current():
+        running.stop()
+        paused.append(running)
+    return paused
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[Any]:
+    """Collect without coverage, which takes twice the CPU time in each worker; only imports have lines to cover."""
+    if coverage.Coverage.current():
+        for module in pkgutil.walk_packages(exporter.__path__, "exporter."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    _paused.extend(_pause_coverage())
+    return (yield)
+
+
+@contextmanager
+def _measured(item: pytest.Item) -> Iterator[None]:
+    """Measure coverage, also of new processes, unless the test has the marker ``no_cover``."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("no_cover"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        else:
+            for measurement in reversed(_paused):
+                measurement.start()
+        try:
+            yield
+        finally:
+            # pytest-cov starts its own one after a test with the marker
+            if _paused:
+                _pause_coverage()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[Any]:
+    with _measured(item):
         return (yield)
-    finally:
-        for measurement in reversed(paused):
-            measurement.start()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[Any]:
+    with _measured(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[Any]:
+    with _measured(item):
+        return (yield)
+
+
+# -- fixtures ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
@@ -99,13 +176,6 @@ def own_logging() -> Iterator[None]:
     for handler in set(root.handlers) - set(handlers):
         root.removeHandler(handler)
     root.setLevel(level)
-
-
-@pytest.fixture(autouse=True)
-def unwatched_processes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not measure coverage of subprocesses in load tests, because it makes them three times as slow."""
-    if request.node.get_closest_marker("no_cover"):
-        monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
 
 
 @pytest.fixture(autouse=True)

@@ -148,6 +148,7 @@ def ask_for_reload(running: Exporter) -> socket.socket:
     return request
 
 
+@pytest.mark.no_cover
 def test_hanging_thread_does_not_prevent_a_clean_exit(directory: Path) -> None:
     with hanging(directory) as running, ask_for_reload(running):
         running.send(signal.SIGTERM)
@@ -165,6 +166,7 @@ sys.exit(cli.main())
 """
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_ends_the_process_at_once(directory: Path, second: signal.Signals) -> None:
     with Exporter(["--web.listen-address=127.0.0.1:0"], directory, ("-c", HANGING_STOP)) as running:
@@ -248,6 +250,7 @@ def test_reload_over_http_reports_success_and_errors(directory: Path, method: st
         assert "second" in running.ask("/config")[1]
 
 
+@pytest.mark.no_cover
 def test_port_in_use_is_one_line_of_error(directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -266,6 +269,7 @@ def test_invalid_configuration_ends_the_start_with_all_errors(directory: Path) -
         assert "Traceback" not in running.said
 
 
+@pytest.mark.no_cover
 def test_missing_configuration_is_named_in_the_error(tmp_path: Path) -> None:
     with exporter("--config.file=nowhere.yaml", directory=tmp_path) as running:
         assert running.ended() == 1
@@ -273,6 +277,7 @@ def test_missing_configuration_is_named_in_the_error(tmp_path: Path) -> None:
         assert "Traceback" not in running.said
 
 
+@pytest.mark.no_cover
 def test_output_never_contains_a_secret(directory: Path) -> None:
     with exporter("--web.enable-lifecycle", "--log.level=debug", directory=directory) as running:
         running.wait_for("upstream=edge")
@@ -288,6 +293,7 @@ def test_output_never_contains_a_secret(directory: Path) -> None:
         assert not [path for path, text in zip((*paths, "reload"), answers, strict=True) if CANARY in text]
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("level", "said"), [("info", 0), ("debug", 1)])
 def test_malformed_request_is_logged_only_at_debug_level(directory: Path, level: str, said: int) -> None:
     with exporter("--log.level", level, directory=directory) as running:
@@ -327,6 +333,7 @@ def test_sighup_during_the_start_is_ignored(directory: Path) -> None:
         assert running.ended() == 0
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("command", ["metrics", "rules"])
 def test_closed_standard_output_causes_no_traceback(command: str) -> None:
     reading, writing = os.pipe()

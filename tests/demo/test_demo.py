@@ -140,6 +140,7 @@ def has_ipv6() -> bool:
 IPV6_ONLY = pytest.param("[::1]:0", "[::1]", marks=pytest.mark.skipif(not has_ipv6(), reason="no IPv6 here"))
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("listen", "own"), [("127.0.0.1:0", "127.0.0.1"), (":0", "127.0.0.1"), ("0.0.0.0:0", "127.0.0.1"), IPV6_ONLY]
 )
