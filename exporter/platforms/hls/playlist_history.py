@@ -255,7 +255,9 @@ class PlaylistHistory:
         missed = after.media_sequence - known_end
         if missed <= 0:
             return
-        if before.window_seconds and gap <= before.window_seconds / 2:
+        # a segment stays in the playlist for the window; two target durations allow for segments that appear together
+        longest = max(before.window_seconds / 2, before.window_seconds - 2 * self.target_seconds)
+        if before.window_seconds and gap <= longest:
             self.totals.missed += missed
         else:
             # they may have been there
