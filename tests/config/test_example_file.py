@@ -45,7 +45,7 @@ def load(folder: Path, uncommented: Sequence[int] = ()) -> Settings:
 
 def test_example_is_valid(tmp_path: Path) -> None:
     settings = load(tmp_path)
-    platforms = ["livepeer", "storm", "wave", "node_media_server", "nginx_rtmp", "icecast"]
+    platforms = ["livepeer", "storm", "wave", "node_media_server", "nginx_rtmp", "icecast", "hls"]
     assert [upstream.platform for upstream in settings.upstreams] == platforms
     assert settings.warnings == ()
 

@@ -37,6 +37,7 @@ def excluded(folder: Path, *patterns: str) -> frozenset[str]:
 def test_patterns_are_globs_on_names_of_stream_families(tmp_path: Path) -> None:
     assert excluded(tmp_path, "stream_rendition*") == {
         "stream_renditions",
+        "stream_renditions_playable",
         "stream_rendition_target_bitrate_bytes_per_second",
     }
     assert excluded(tmp_path, "stream_viewers", "stream_viewers") == {"stream_viewers"}
