@@ -76,7 +76,7 @@ attacks: $(READY) ## the attacks on a process within the limits of the manifests
 	@ATTACK_RESULTS=.cache/attacks $(BIN)/python -m pytest -q tests/attacks --ignore=tests/attacks/test_attack_table.py $(ARGS)
 	@$(BIN)/python -m tests.attacks.attack_table .cache/attacks
 
-soak: $(READY) ## the long runs, PART=flat, outages, healthy, delivery, attacks, scenarios or platforms for one of them; SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
+soak: $(READY) ## the long runs, PART=flat, outages, healthy, delivery, attacks, scenarios, platforms or playback for one of them; SOAK_SECONDS, SOAK_STREAMS, SOAK_FAULTS=1, SOAK_SEED
 	@$(BIN)/python -m pytest -m soak -s $(if $(PART),-k $(PART)) $(ARGS)
 
 lock: $(READY) ## the pins with hashes of what the image installs and is built with

@@ -105,11 +105,11 @@ class Scenario:
     is_playable: bool | None
     """What ``stream_playable`` is in that state; None if it changes."""
     alerts: frozenset[str] = frozenset()
-    """Alerts of the check that fire."""
+    """Alerts of the check, with their severities, that are sent: without those that others inhibit."""
     source: str = ""
     """Name of the published stream that it is paired with."""
     source_alerts: frozenset[str] = frozenset()
-    """Alerts of the source that fire."""
+    """The same of the source."""
 
     def upstream(self, lab: Lab, **more: Any) -> dict[str, Any]:
         """Return the settings of the check. ``more``: further settings."""
@@ -188,7 +188,7 @@ SCENARIOS: Final = (
         result="off air, `stale`",
         holds=lambda found: _has_reason("stale")(found) and found.get("stream_live") == 0,
         is_playable=False,
-        alerts=frozenset({"StreamUnplayable"}),
+        alerts=frozenset({"StreamUnplayable (critical)"}),
     ),
     Scenario(
         name="restart",
@@ -220,7 +220,7 @@ SCENARIOS: Final = (
         result="live, `segment_missing`",
         holds=lambda found: _has_reason("segment_missing")(found) and found.get("stream_source_live") == 1,
         is_playable=False,
-        alerts=frozenset({"StreamViewersGetNothing"}),
+        alerts=frozenset({"StreamViewersGetNothing (critical)"}),
         source="deleted",
     ),
     Scenario(
@@ -232,7 +232,7 @@ SCENARIOS: Final = (
         result="segments missed",
         holds=lambda found: found.get("stream_segments_missed_total", 0) > 0,
         is_playable=None,
-        alerts=frozenset({"StreamMediaShortage"}),
+        alerts=frozenset({"StreamMediaShortage (critical)"}),
     ),
     Scenario(
         name="slow",
@@ -243,7 +243,7 @@ SCENARIOS: Final = (
         result="playable, `slow`",
         holds=lambda found: _is_healthy(found) and _has_finding("slow")(found),
         is_playable=True,
-        alerts=frozenset({"StreamDeliverySlow"}),
+        alerts=frozenset({"StreamDeliverySlow (critical)"}),
     ),
     Scenario(
         name="left",
@@ -255,7 +255,7 @@ SCENARIOS: Final = (
         holds=lambda found: found.get("stream_playable") == 0 and found.get("stream_source_live") == 0,
         is_playable=False,
         source="left",
-        source_alerts=frozenset({"StreamExpectedOffline"}),
+        source_alerts=frozenset({"StreamExpectedOffline (critical)"}),
     ),
     Scenario(
         name="muted",
@@ -266,7 +266,7 @@ SCENARIOS: Final = (
         result="playable, no audio",
         holds=lambda found: _is_healthy(found) and found.get("stream_audio_present") == 0,
         is_playable=True,
-        alerts=frozenset({"StreamAudioMissing"}),
+        alerts=frozenset({"StreamAudioMissing (critical)"}),
         source="muted",
     ),
     Scenario(
@@ -278,7 +278,7 @@ SCENARIOS: Final = (
         result="playable, `sequence`",
         holds=lambda found: _is_healthy(found) and _has_finding("sequence")(found),
         is_playable=True,
-        alerts=frozenset({"StreamSequenceUnsteady"}),
+        alerts=frozenset({"StreamSequenceUnsteady (warning)"}),
     ),
     Scenario(
         name="ll-hls",
@@ -289,7 +289,7 @@ SCENARIOS: Final = (
         result="off air, `stale`",
         holds=lambda found: _has_reason("stale")(found) and found.get("stream_live") == 0,
         is_playable=False,
-        alerts=frozenset({"StreamUnplayable"}),
+        alerts=frozenset({"StreamUnplayable (critical)"}),
     ),
 )
 BY_NAME: Final = {scenario.name: scenario for scenario in SCENARIOS}
