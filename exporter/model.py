@@ -42,6 +42,8 @@ class Reason(StrEnum):
     BAD_RESPONSE = "bad_response"
     TOO_LARGE = "too_large"
     INTERNAL = "internal"
+    VANTAGE = "vantage"
+    """The exporter's own network seems to be down, so no playback check could be made."""
 
 
 class HealthReason(StrEnum):

@@ -28,6 +28,7 @@ _MEANINGS = {
     Reason.SERVER_ERROR: "the platform had an internal error",
     Reason.BAD_RESPONSE: "the platform's response is invalid",
     Reason.TOO_LARGE: "the platform's response is too large",
+    Reason.VANTAGE: "the exporter's own network seems to be down",
     Reason.INTERNAL: "internal error",
 }
 _OUTCOME_UNKNOWN = frozenset({Reason.TIMEOUT, Reason.CONNECT})

@@ -55,6 +55,8 @@ REMEDIATION: Final[dict[Reason, str]] = {
     "page responds instead, or whether the server has been upgraded.",
     Reason.TOO_LARGE: "The response exceeds a size limit. Raise `max_body_bytes`, or poll fewer streams (`include`, "
     "`exclude`).",
+    Reason.VANTAGE: "Neither these servers nor others could be reached, so the exporter's own network is the likely "
+    "reason. Check the network, DNS and firewall of the exporter's host.",
     Reason.INTERNAL: "Unexpected error in the exporter. See its log for the location, and please report it.",
 }
 """What to do about a failing upstream, by the reason of its last error. Configuration keys are in backquotes."""

@@ -102,7 +102,7 @@ class Hls(Platform[HlsSettings]):
             started += check.apply(self._start_task, is_vantage_down=is_down)
         if is_down:
             hosts = self.client.vantage.describe()
-            raise UpstreamError(Reason.CONNECT, f"no check could be made: {hosts} could not be reached")
+            raise UpstreamError(Reason.VANTAGE, f"no check could be made: {hosts} could not be reached")
         if started and not self._has_looked:
             left = deadline - self.clock.monotonic()
             await asyncio.wait(started, timeout=max(0.0, min(FIRST_LOOK_SECONDS, left)))
