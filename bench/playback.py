@@ -7,6 +7,7 @@ from a local origin. Each result is collected every 5 s: by scrapes of the expor
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import subprocess
 import tempfile
@@ -16,8 +17,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from bench.case_runner import (
     Figures,
@@ -50,6 +49,8 @@ CASES: Mapping[str, Mapping[str, Any]] = {
 }
 """Settings of the exporter's upstream in each case."""
 BLACKBOX = "blackbox_exporter, playlists"
+_REQUESTS = re.compile(r'^stream_upstream_requests_total\{code="(\w+)".*request="(\w+)".*\} (\S+)$', re.MULTILINE)
+_PLAYABLE = re.compile(r"^stream_playable\{.*\} 1(?:\.0)?$", re.MULTILINE)
 _BLACKBOX_MODULE = {
     "prober": "http",
     "timeout": "4s",
@@ -108,15 +109,20 @@ def _measure(directory: Path, origin: Server, streams: int, rounds: int) -> list
             exporters[name] = stack.enter_context(Exporter(arguments, place, measured=False))
         blackbox, probes = stack.enter_context(_running_blackbox(directory, origin, streams))
         pids = {name: exporter.process.pid for name, exporter in exporters.items()} | {BLACKBOX: blackbox}
-        _scrape(exporters, WARM_UP_SECONDS)
+        _scrape(exporters, time.monotonic() + WARM_UP_SECONDS)
+        for exporter in exporters.values():
+            playable = len(_PLAYABLE.findall(exporter.ask("/metrics")[1]))
+            assert playable == streams, f"{playable} of {streams} streams are playable\n{exporter.said}"
         found = []
         for _ in range(rounds):
-            before = _snapshot(exporters, pids, probes)
-            began = time.monotonic()
-            _scrape(exporters, MEASURED_SECONDS)
-            seconds = time.monotonic() - began
-            after = _snapshot(exporters, pids, probes)
-            found.append({name: _difference(before[name], after[name], seconds) for name in pids})
+            # a whole number of intervals, whose polls count as many times as they are due
+            until = time.monotonic() + MEASURED_SECONDS
+            before = {name: _usage(pid) for name, pid in pids.items()}
+            counted = _counts(exporters, probes)
+            _scrape(exporters, until)
+            after = {name: _usage(pid) for name, pid in pids.items()}
+            rates = {name: _rates(counted[name], counts) for name, counts in _counts(exporters, probes).items()}
+            found.append({name: after[name] | rates[name] | _rates(before[name], after[name], "cpu") for name in pids})
         return found
 
 
@@ -140,52 +146,39 @@ def _running_blackbox(directory: Path, origin: Server, streams: int) -> Iterator
             process.terminate()
 
 
-def _scrape(exporters: Mapping[str, Exporter], seconds: float) -> None:
-    """Scrape the exporters at their interval for a time."""
-    until = time.monotonic() + seconds
+def _scrape(exporters: Mapping[str, Exporter], until: float) -> None:
+    """Scrape the exporters at their interval until a time."""
     while (left := until - time.monotonic()) > 0:
         for exporter in exporters.values():
             fetch(exporter.port)
-        time.sleep(min(INTERVAL_SECONDS, left))
+        time.sleep(max(0.0, min(INTERVAL_SECONDS, left, until - time.monotonic())))
 
 
-def _snapshot(exporters: Mapping[str, Exporter], pids: Mapping[str, int], probes: Server) -> dict[str, Figures]:
-    """Return the running totals and the memory of all processes."""
+def _usage(pid: int) -> Figures:
+    """Return the CPU and the memory of a process."""
+    cpu, resident, peak = process_cpu_seconds(pid), process_resident_bytes(pid), process_peak_bytes(pid)
+    return {"cpu": cpu, "resident": resident, "peak": peak}
+
+
+def _counts(exporters: Mapping[str, Exporter], probes: Server) -> dict[str, Figures]:
+    """Return how many objects each exporter has requested so far, and how many playlists of them successfully."""
     succeeded, failed = probes.call("outcomes")
-    counts = {name: _counts(exporter) for name, exporter in exporters.items()}
-    counts[BLACKBOX] = {"playlists": succeeded + failed, "segments": 0.0, "good": succeeded}
-    return {
-        name: {
-            **counts[name],
-            "cpu": process_cpu_seconds(pid),
-            "resident": process_resident_bytes(pid),
-            "peak": process_peak_bytes(pid),
-        }
-        for name, pid in pids.items()
-    }
+    counts: dict[str, Figures] = {BLACKBOX: {"playlists": succeeded + failed, "segments": 0.0, "good": succeeded}}
+    for name, exporter in exporters.items():
+        counts[name] = dict.fromkeys(("playlists", "segments", "good"), 0.0)
+        for code, what, value in _REQUESTS.findall(exporter.ask("/metrics")[1]):
+            counts[name][f"{what}s"] += float(value)
+            counts[name]["good"] += float(value) if (what, code) == ("playlist", "200") else 0.0
+    return counts
 
 
-def _counts(exporter: Exporter) -> Figures:
-    """Return how many objects the exporter has requested so far, and how many playlists of them successfully."""
-    found = dict.fromkeys(("playlists", "segments", "good"), 0.0)
-    _, text = exporter.ask("/metrics")
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples if family.name == "stream_upstream_requests" else ():
-            what, code = sample.labels["request"], sample.labels["code"]
-            if sample.name.endswith("_total"):
-                found[f"{what}s"] += sample.value
-                found["good"] += sample.value if (what, code) == ("playlist", "200") else 0.0
-    return found
-
-
-def _difference(before: Figures, after: Figures, seconds: float) -> Figures:
-    """Return rates per second, and the memory at the end."""
-    rates = {name: (after[name] - before[name]) / seconds for name in ("cpu", "playlists", "segments", "good")}
-    return {**rates, "resident": after["resident"], "peak": after["peak"]}
+def _rates(before: Figures, after: Figures, *names: str) -> Figures:
+    """Return figures per second; all of them by default."""
+    return {name: (after[name] - before[name]) / MEASURED_SECONDS for name in names or before}
 
 
 def _report(found: Sequence[Mapping[str, Figures]], streams: int) -> None:
-    """Print the results of all rounds. A round may contain one poll more or less than are due."""
+    """Print the results of all rounds."""
     middle = {name: medians([figures[name] for figures in found]) for name in found[0]}
     print_table(
         ("", "share of a core", "µs per check", "playlists/s", "successful", "segments/s", "MB resident", "peak"),
