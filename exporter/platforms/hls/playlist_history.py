@@ -6,12 +6,13 @@ numbered as in the documentation. Sources: RFC 8216 sections 4.3.3 and 6.2, and 
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from exporter.media.hls_playlist import MediaPlaylist, Segment
+from exporter.platforms.hls.latency_history import LatencyHistory
+from exporter.platforms.hls.version_memory import VersionMemory
 
 STALE_TARGETS: Final = 3.5
 """Time without new media, in target durations, after which players give up."""
@@ -21,18 +22,15 @@ MIN_STALE_SECONDS: Final = 12.0
 DEFAULT_TARGET_SECONDS: Final = 6.0
 """Target duration of a playlist that has none that is readable."""
 CONFIRMING_POLLS: Final = 2
+BLIND_INTERVALS: Final = 3.0
+"""Pause between two looks, in intervals between looks, that shows that the exporter itself did not look."""
 JUMP_WINDOWS: Final = 10
 """A jump over more windows than this is a new numbering, not a loss."""
 REBASE_POLLS: Final = 3
 WINDOW_TARGETS: Final = 3.0
 """Minimum window, in target durations (H8)."""
 WINDOW_SHORT_SECONDS: Final = 600.0
-LARGEST_LATENCY, SMALLEST_LATENCY = 3600.0, -2.0
-"""A latency outside of this range, in seconds, shows a wrong date, not the latency."""
-LATENCY_SECONDS, LATENCY_TARGETS = 30.0, 6.0
-_LATENCY_MEMORY_SECONDS = 600.0
 _DATE_TOLERANCE_SECONDS: Final = 0.5
-_LATENCY_STEPS = 10
 GAP_SHARE: Final = 0.1
 
 
@@ -65,9 +63,11 @@ class PlaylistHistory:
     """The versions of one media playlist. All times are seconds on the steady clock, unless stated otherwise."""
 
     def __init__(self, totals: Totals, *, interval: float, stale_media: float | None) -> None:
-        """``totals``: where to count. ``interval``: seconds between looks. ``stale_media``: None for automatic."""
+        """``totals``: where to count. ``interval``: seconds between polls. ``stale_media``: None for automatic."""
         self.totals = totals
         self.interval = interval
+        self.look_interval = interval
+        """Seconds between looks; longer for a rendition that is looked at in turn with others."""
         self.playlist: MediaPlaylist | None = None
         """The last version."""
         self.target_seconds = DEFAULT_TARGET_SECONDS
@@ -82,20 +82,21 @@ class PlaylistHistory:
         """The same in unix seconds."""
         self.has_advanced = False
         """Whether new media was seen, or the newest media is dated as fresh."""
-        self.latency: float | None = None
-        """Seconds between the newest media's end, as dated, and its arrival."""
-        self.has_wrong_date = False
+        self.unchanged_looks = 0
+        """Number of looks since then, failed ones included."""
+        self.latency = LatencyHistory()
         self.has_date_jumps = False
         self._stale_media = stale_media
         self._newest = (0, 0)
+        self._versions = VersionMemory()
+        self._blind_since: float | None = None
+        """Time of the last look that showed anything, if a later one did not."""
         self._lower_polls: list[tuple[int, int]] = []
         """Newest media of consecutive versions that were older than an earlier version."""
         self._ended_polls = 0
         self._ended_since: float | None = None
         self._too_long_polls = 0
         self._short_since: float | None = None
-        self._lowest_latencies: deque[tuple[float, float]] = deque(maxlen=_LATENCY_STEPS + 1)
-        """Start of a period, and the lowest latency in it."""
 
     # -- looks ---------------------------------------------------------------------------------------------------------
 
@@ -106,15 +107,23 @@ class PlaylistHistory:
         self.playlist, self.read_at = playlist, now
         self.target_seconds = _target_seconds(playlist)
         self._observe_end(playlist, now)
-        self._observe_latency(playlist, now, server_wall)
+        self.latency.observe(playlist, now=now, server_wall=server_wall)
+        self.has_date_jumps = _has_date_jumps(playlist)
         self._observe_durations(playlist, now)
+        is_repeated = self._versions.is_repeated(playlist, now)
         if before is None:
             self._newest = playlist.newest_media
             self._note_change(now, wall)
             self.has_advanced = self._is_dated_fresh()
             return
-        if playlist.segment_count or playlist.parts:
-            self._compare(before, playlist, gap=gap, now=now, wall=wall)
+        has_media = bool(playlist.segment_count or playlist.parts)
+        if has_media and self._compare(before, playlist, gap=gap, is_repeated=is_repeated):
+            self._note_change(now, wall)
+
+    def note_other_document(self, now: float) -> None:
+        """Take note of a document that shows that the server works, and is not a media playlist."""
+        self._begin_look(now)
+        self.changed_at, self.unchanged_looks = now, 0
 
     def observe_failure(self, now: float) -> None:
         """Take note of a fetch that shows that viewers do not get the playlist either."""
@@ -124,6 +133,8 @@ class PlaylistHistory:
         """Do not count the time since the last look, because nothing could be seen in it."""
         if self.looked_at is not None and self.changed_at is not None:
             self.changed_at += now - self.looked_at
+            if self._blind_since is None:
+                self._blind_since = self.looked_at
         self.looked_at = now
 
     def _begin_look(self, now: float) -> None:
@@ -132,9 +143,12 @@ class PlaylistHistory:
             self.looked_at = now
             self.changed_at = now
         pause = now - self.looked_at
-        if pause > 3 * self.interval and self.changed_at is not None:
-            self.changed_at += pause - self.interval
-        self.looked_at = now
+        # playlists are not requested more often than every half target duration
+        expected = max(self.look_interval, self.target_seconds / 2 + self.interval)
+        if pause > BLIND_INTERVALS * expected and self.changed_at is not None:
+            self.changed_at += pause - expected
+        self.looked_at, self._blind_since = now, None
+        self.unchanged_looks += 1
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
 
@@ -150,13 +164,26 @@ class PlaylistHistory:
             limit = max(STALE_TARGETS * target, target)
         return max(limit, target + 2 * self.interval + 2.0, MIN_STALE_SECONDS)
 
-    def age(self, now: float) -> float:
-        """Return the seconds since new media was last seen, or since the first look."""
-        return 0.0 if self.changed_at is None else now - self.changed_at
+    @property
+    def age(self) -> float:
+        """Seconds from the last new media (or the first look) to the last look."""
+        return 0.0 if self.changed_at is None or self.looked_at is None else self.looked_at - self.changed_at
 
-    def is_stale(self, now: float) -> bool:
-        """Whether no new media was seen for too long."""
-        return self.age(now) > self.stale_seconds
+    @property
+    def is_stale(self) -> bool:
+        """Whether no new media was seen for too long, and in more than one look."""
+        return self.unchanged_looks >= CONFIRMING_POLLS and self.age > self.stale_seconds
+
+    @property
+    def needs_another_look(self) -> bool:
+        """Whether another look will show if there is no new media."""
+        return self.unchanged_looks == 1 and self.age > self.stale_seconds
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether nothing could be seen for so long that the last version shows nothing about now."""
+        since = self._blind_since
+        return since is not None and self.looked_at is not None and self.looked_at - since > self.stale_seconds
 
     @property
     def has_ended(self) -> bool:
@@ -186,41 +213,48 @@ class PlaylistHistory:
         segments = () if self.playlist is None else self.playlist.segments[-2:]
         return bool(segments) and all(segment.gap for segment in segments)
 
+    @property
     def is_latency_growing(self) -> bool:
         """Whether the latency is high, and higher than within the last ten minutes (H11)."""
         playlist = self.playlist
-        if self.latency is None or playlist is None or playlist.ad_markers or not self._lowest_latencies:
-            return False
-        target = self.target_seconds
-        lowest = min(latency for _, latency in self._lowest_latencies)
-        is_high = self.latency > max(LATENCY_SECONDS, LATENCY_TARGETS * target)
-        return is_high and self.latency > lowest + max(LATENCY_SECONDS / 3, LATENCY_TARGETS * target / 2)
+        return playlist is not None and not playlist.ad_markers and self.latency.is_growing(self.target_seconds)
 
     # -- comparison of versions ----------------------------------------------------------------------------------------
 
-    def _compare(self, before: MediaPlaylist, after: MediaPlaylist, *, gap: float, now: float, wall: float) -> None:
+    def _compare(self, before: MediaPlaylist, after: MediaPlaylist, *, gap: float, is_repeated: bool) -> bool:
+        """Count what a version shows in comparison with the one before; return whether it has new media.
+
+        ``gap``: seconds between both. ``is_repeated``: whether the version came back too often to have any.
+        """
         first, newest = after.media_sequence, after.newest_media
         overlap = _overlap(before, after)
-        are_same = [old.key == new.key for old, new in overlap if not _may_differ(old, new, before, after)]
-        is_replaced = bool(are_same) and not any(are_same)
+        compared = [pair for pair in overlap if not _may_differ(*pair, before, after)]
+        are_same = [old.key == new.key for old, new in compared]
+        # a token in the path changes all keys, too, but not the names
+        is_replaced = (
+            bool(are_same) and not any(are_same) and not all(_name(old) == _name(new) for old, new in compared)
+        )
         if is_replaced or self._is_new_numbering(before, after):
-            self._start_numbering(after, now, wall)
-            return
+            if is_repeated:
+                self.totals.regressions += 1
+                return False
+            self._start_numbering(after)
+            return True
         self.totals.conflicts += (not all(are_same)) + _has_wrong_discontinuities(before, after, overlap)
         if newest[0] < self._newest[0] or first < before.media_sequence:
             self._observe_older(before, newest)
             if newest[0] < self._newest[0]:
-                return
+                return False
         else:
             self._lower_polls.clear()
-        if newest <= self._newest:
-            return
+        if newest <= self._newest or is_repeated:
+            return False
         known_end = self._newest[0]
         self._count_missed(before, after, known_end, gap)
         self._count_new(after, known_end)
-        self._newest, self.has_advanced = newest, True
+        self._newest = newest
         self._lower_polls.clear()
-        self._note_change(now, wall)
+        return True
 
     def _is_new_numbering(self, before: MediaPlaylist, after: MediaPlaylist) -> bool:
         """Whether the packager started to count anew, as after a restart."""
@@ -234,12 +268,11 @@ class PlaylistHistory:
             return edges[1] >= edges[0] - _DATE_TOLERANCE_SECONDS
         return after.media_sequence <= 1
 
-    def _start_numbering(self, playlist: MediaPlaylist, now: float, wall: float) -> None:
+    def _start_numbering(self, playlist: MediaPlaylist) -> None:
         self.totals.resets += 1
         self._count_new(playlist, playlist.media_sequence)
-        self._newest, self.has_advanced = playlist.newest_media, True
+        self._newest = playlist.newest_media
         self._lower_polls.clear()
-        self._note_change(now, wall)
 
     def _observe_older(self, before: MediaPlaylist, newest: tuple[int, int]) -> None:
         """Count a version that is older than an earlier one; follow it once it is clear that only it goes on."""
@@ -251,18 +284,17 @@ class PlaylistHistory:
             self._newest = self._lower_polls[-2]
 
     def _count_missed(self, before: MediaPlaylist, after: MediaPlaylist, known_end: int, gap: float) -> None:
-        """Count segments that were in no version (H4), unless the exporter itself looked too rarely."""
+        """Count segments that were in no version (H4), unless they may have come and gone between both looks."""
         missed = after.media_sequence - known_end
         if missed <= 0:
             return
-        # a segment stays in the playlist for the window; two target durations allow for segments that appear together
-        longest = max(before.window_seconds / 2, before.window_seconds - 2 * self.target_seconds)
-        if before.window_seconds and gap <= longest:
-            self.totals.missed += missed
-        else:
-            # they may have been there
-            self.totals.segments += missed
-            self.totals.seconds += missed * _mean_seconds(after)
+        seconds = _mean_seconds(after)
+        unseen = 0
+        if gap > max(before.window_seconds / 2, before.window_seconds - 2 * self.target_seconds):
+            unseen = missed if not seconds else min(missed, int(gap / seconds) + 1)
+        self.totals.missed += missed - unseen
+        self.totals.segments += unseen
+        self.totals.seconds += unseen * seconds
 
     def _count_new(self, playlist: MediaPlaylist, known_end: int) -> None:
         new = [segment for segment in playlist.segments if segment.sequence >= known_end]
@@ -273,6 +305,7 @@ class PlaylistHistory:
 
     def _note_change(self, now: float, wall: float) -> None:
         self.changed_at, self.changed_wall = now, wall
+        self.has_advanced, self.unchanged_looks = True, 0
 
     # -- single versions -----------------------------------------------------------------------------------------------
 
@@ -282,21 +315,6 @@ class PlaylistHistory:
             return
         self._ended_polls += 1
         self._ended_since = now if self._ended_since is None else self._ended_since
-
-    def _observe_latency(self, playlist: MediaPlaylist, now: float, server_wall: float) -> None:
-        edge = playlist.edge_timestamp_seconds
-        latency = None if edge is None else server_wall - edge
-        self.has_wrong_date = latency is not None and not SMALLEST_LATENCY <= latency <= LARGEST_LATENCY
-        self.latency = None if self.has_wrong_date or latency is None else max(0.0, latency)
-        self.has_date_jumps = _has_date_jumps(playlist)
-        if self.latency is None:
-            return
-        step = _LATENCY_MEMORY_SECONDS / _LATENCY_STEPS
-        lows = self._lowest_latencies
-        if not lows or now - lows[-1][0] >= step:
-            lows.append((now, self.latency))
-        elif self.latency < lows[-1][1]:
-            lows[-1] = (lows[-1][0], self.latency)
 
     def _observe_durations(self, playlist: MediaPlaylist, now: float) -> None:
         target = playlist.target_duration_seconds
@@ -312,7 +330,8 @@ class PlaylistHistory:
 
     def _is_dated_fresh(self) -> bool:
         playlist = self.playlist
-        is_fresh = self.latency is not None and self.latency <= self.stale_seconds
+        latency = self.latency.seconds
+        is_fresh = latency is not None and latency <= self.stale_seconds
         return is_fresh and playlist is not None and not playlist.ended
 
 
@@ -331,6 +350,10 @@ def _overlap(before: MediaPlaylist, after: MediaPlaylist) -> list[tuple[Segment,
 def _may_differ(old: Segment, new: Segment, before: MediaPlaylist, after: MediaPlaylist) -> bool:
     """Whether a segment may have another URI in the next version: advertisements are chosen for each viewer."""
     return old.ad_break or new.ad_break or before.ad_markers or after.ad_markers or old.gap or new.gap
+
+
+def _name(segment: Segment) -> str:
+    return segment.key.rpartition("/")[2]
 
 
 def _has_wrong_discontinuities(

@@ -46,7 +46,10 @@ def _has_bad_low_latency(playlist: MediaPlaylist) -> bool:
 _NOTES: tuple[tuple[str, Callable[[RenditionCheck, MediaPlaylist], bool]], ...] = (
     ("segments are longer than the target duration (H7)", lambda check, _: check.history.has_long_segments),
     ("dates do not follow the durations of segments (H10)", lambda check, _: check.history.has_date_jumps),
-    ("dates differ too much from the clock to give a latency (H11)", lambda check, _: check.history.has_wrong_date),
+    (
+        "dates differ too much from the clock to give a latency (H11)",
+        lambda check, _: check.history.latency.has_wrong_date,
+    ),
     ("a rendition's bitrate exceeds its declared BANDWIDTH (H15)", lambda check, _: _exceeds_bandwidth(check)),
     (
         "low-latency attributes are below the specified minimum (H16)",

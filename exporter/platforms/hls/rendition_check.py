@@ -32,6 +32,8 @@ MAX_TIMEOUT: Final = 10.0
 TIMEOUT_TARGETS: Final = 2.0
 _TIMER_SECONDS = 0.05
 """A poll may start this much early."""
+SESSION_SECONDS: Final = 30.0
+"""Minimum time between two sessions while the target of a redirect fails."""
 _MOVED = frozenset({FetchReason.NOT_FOUND, FetchReason.AUTH, FetchReason.FORBIDDEN})
 """Failures after which the rendition's own URL is used again, not that of a redirect."""
 
@@ -42,6 +44,10 @@ class Verdict(NamedTuple):
     playable: bool | None
     reason: UnplayableReason | None = None
     detail: str = ""
+
+
+UNKNOWN: Final = Verdict(None)
+PLAYABLE: Final = Verdict(True)
 
 
 class RenditionCheck:
@@ -55,14 +61,21 @@ class RenditionCheck:
         totals: Totals,
         interval: float,
         stale_media: float | None,
+        has_segments: bool = True,
         bandwidth: float | None = None,
         is_audio: bool = False,
     ) -> None:
-        """``bandwidth``: declared bytes per second. ``is_audio``: whether it is a separate audio rendition."""
+        """``has_segments``: whether its segments are fetched. ``bandwidth``: declared bytes per second.
+
+        ``is_audio``: whether it is a separate audio rendition.
+        """
         self.name = name
         self.url = url
         self.bandwidth = bandwidth
         self.is_audio = is_audio
+        self.counted = Totals()
+        """What of its totals the stream has counted."""
+        self._has_segments = has_segments
         self.history = PlaylistHistory(totals, interval=interval, stale_media=stale_media)
         self.segments = SegmentHistory()
         self.failure: FetchError | None = None
@@ -80,6 +93,8 @@ class RenditionCheck:
         """Number of looks in a row that failed."""
         self._session_url = ""
         """Where a redirect led; used as long as it works, because the first URL may open a new session each time."""
+        self._session_at = 0.0
+        """Steady seconds of the last request to the first URL."""
 
     @property
     def playlist(self) -> MediaPlaylist | None:
@@ -105,17 +120,28 @@ class RenditionCheck:
     ) -> Fetched | None:
         """Request the playlist; None if that failed. The outcome is applied by ``accept`` or ``note_failure``."""
         self.requested_at = clock.monotonic()
-        url = self._session_url or self.url
+        url = self.url
+        if self._session_url and not self._needs_new_session(self.requested_at):
+            url = self._session_url
+        else:
+            self._session_at, self._session_url = self.requested_at, ""
         try:
             with log.recording("playlist", url):
                 fetched = await fetcher.fetch_playlist(url, cookies, what="playlist", timeout=self.timeout(left))
         except FetchError as error:
-            self.failure = error
+            self.failure, self.problem = error, ""
             return None
         self.failure = None
         if fetched.redirects:
             self._session_url = fetched.url
         return fetched
+
+    def _needs_new_session(self, now: float) -> bool:
+        """Whether the target of the redirect fails, so that a new viewer may be sent elsewhere."""
+        if self.has_moved:
+            return True
+        is_bad = self.history.is_stale or (self.has_failed and self.history.unchanged_looks >= CONFIRMING_POLLS)
+        return is_bad and now - self._session_at >= SESSION_SECONDS
 
     async def read(
         self, fetched: Fetched, log: FetchLog, imported: Mapping[str, str]
@@ -145,6 +171,11 @@ class RenditionCheck:
         self.problem, self.is_forbidden = "", False
         self._missing_polls = self._failed_polls = 0
 
+    def note_other_document(self, now: float) -> None:
+        """Note that the last response was a master playlist, which only leads to the media."""
+        self.note_success()
+        self.history.note_other_document(now)
+
     def note_failure(self, now: float, *, is_vantage_down: bool) -> None:
         """Apply a failed look: the playlist could not be fetched or read."""
         error = self.failure
@@ -153,8 +184,6 @@ class RenditionCheck:
             self.history.skip(now)
             return
         self.is_forbidden = error is not None and error.fetch_reason in FORBIDDEN
-        if error is not None and error.fetch_reason in _MOVED:
-            self._session_url = ""
         if self.is_forbidden:
             self.history.skip(now)
             return
@@ -163,6 +192,16 @@ class RenditionCheck:
         self.history.observe_failure(now)
 
     # -- verdict -------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the last look did not get a usable playlist, and that was not for a reason of our own."""
+        return bool(self.problem) or (self.failure is not None and not self.failure.is_inconclusive)
+
+    @property
+    def needs_another_look(self) -> bool:
+        """Whether the next look will show if the rendition is dead."""
+        return self.history.needs_another_look or (self.has_failed and self.history.unchanged_looks == 1)
 
     @property
     def has_moved(self) -> bool:
@@ -174,31 +213,38 @@ class RenditionCheck:
         """Whether the playlist does not exist (404 or 410 twice in a row)."""
         return self._missing_polls >= CONFIRMING_POLLS
 
-    def live(self, now: float) -> bool | None:
-        """Return whether new media arrives; None if that is unknown."""
+    @property
+    def _is_unknown(self) -> bool:
+        """Whether the playlist could not be seen, or not lately."""
+        return self.is_forbidden or self.history.looked_at is None or self.history.is_outdated
+
+    @property
+    def live(self) -> bool | None:
+        """Whether new media arrives; None if that is unknown."""
         history = self.history
         if self.is_missing or history.has_ended:
             return False
-        if self.is_forbidden or history.looked_at is None:
+        if self._is_unknown:
             return None
-        if history.is_stale(now):
+        if history.is_stale:
             # without a current version, it is unknown whether there is new media; a single failed look changes nothing
             return False if self._failed_polls < CONFIRMING_POLLS else None
         return True if history.has_advanced else None
 
-    def verdict(self, now: float) -> Verdict:
-        """Return whether a new viewer could start this rendition now."""
+    @property
+    def verdict(self) -> Verdict:
+        """Whether a new viewer could start this rendition now."""
         history, segments = self.history, self.segments
         if self.is_missing:
             return Verdict(False, UnplayableReason.PLAYLIST_MISSING, f"playlist missing ({self._status(self.failure)})")
-        if self.is_forbidden or segments.is_forbidden or history.looked_at is None:
-            return Verdict(None)
+        if self._is_unknown:
+            return UNKNOWN
         if history.has_ended:
             return Verdict(False, UnplayableReason.ENDED, "the playlist has ended")
-        if history.is_stale(now):
-            return self._stale_verdict(now)
-        if not history.has_advanced:
-            return Verdict(None)
+        if history.is_stale:
+            return self._stale_verdict()
+        if not history.has_advanced or segments.is_forbidden:
+            return UNKNOWN
         if history.is_gap_at_edge:
             return Verdict(False, UnplayableReason.GAP, "the newest segments are marked as missing")
         if segments.are_missing:
@@ -206,15 +252,17 @@ class RenditionCheck:
                 return Verdict(False, UnplayableReason.SEGMENT_INVALID, "segments are not media")
             detail = f"segments missing ({self._status(segments.last_failure)})"
             return Verdict(False, UnplayableReason.SEGMENT_MISSING, detail)
-        return Verdict(True)
+        if self._has_segments and not segments.was_good and self.newest_segment() is not None:
+            return UNKNOWN
+        return PLAYABLE
 
-    def _stale_verdict(self, now: float) -> Verdict:
+    def _stale_verdict(self) -> Verdict:
         if self.problem:
             return Verdict(False, UnplayableReason.PLAYLIST_INVALID, f"invalid playlist: {self.problem}")
         if self.failure is not None:
             detail = f"playlist fails ({self._status(self.failure)})"
             return Verdict(False, UnplayableReason.PLAYLIST_FAILED, detail)
-        detail = f"no new media for {self.history.age(now):.0f} s"
+        detail = f"no new media for {self.history.age:.0f} s"
         return Verdict(False, UnplayableReason.STALE, detail)
 
     @staticmethod
@@ -251,3 +299,12 @@ def _to_range(part: PlaylistRange | None) -> ByteRange | None:
     if part is None or part.start_bytes is None or not part.length_bytes:
         return None
     return ByteRange(part.start_bytes, part.start_bytes + part.length_bytes - 1)
+
+
+def combine(verdicts: list[Verdict]) -> Verdict:
+    """Return the best verdict: one playable rendition is enough, and an unknown one may be playable."""
+    if not verdicts:
+        return Verdict(None)
+    playable = next((verdict for verdict in verdicts if verdict.playable), None)
+    unknown = next((verdict for verdict in verdicts if verdict.playable is None), None)
+    return playable or unknown or verdicts[0]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from copy import copy
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from exporter.config.playback import CheckedStream, PlaybackSettings
 from exporter.http.media import Fetched, MediaFetcher
@@ -16,7 +15,9 @@ from exporter.media.hls_playlist import MasterPlaylist, MediaPlaylist
 from exporter.model import HealthReason, Rendition, Status, StreamReport, UnplayableReason
 from exporter.platforms.hls import playlist_notes, renditions
 from exporter.platforms.hls.playlist_history import GAP_SHARE, Totals
-from exporter.platforms.hls.rendition_check import RenditionCheck, Verdict
+from exporter.platforms.hls.rendition_check import UNKNOWN, RenditionCheck, Verdict, combine
+from exporter.platforms.hls.segment_looks import SegmentLooks, StartTask
+from exporter.platforms.hls.stream_trends import StreamTrends
 from exporter.platforms.playback.fetch_log import FetchLog
 from exporter.platforms.playback.segment_checks import SegmentChecker
 from exporter.runtime.clock import Clock
@@ -25,13 +26,8 @@ MASTER_SECONDS: Final = 600.0
 """Time after which the master playlist is requested again. Each request may open a viewer's session."""
 LADDER_SECONDS: Final = 3600.0
 """Time for which the largest number of renditions is remembered."""
-SHORTAGE_WINDOW_SECONDS: Final = 120.0
-SHORTAGE_SHARE: Final = 0.75
-UNSTEADY_WINDOW_SECONDS: Final = 600.0
-UNSTEADY_EVENTS: Final = 3
-_NO_TOTALS: Final = Totals()
-
-StartTask = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+LONGEST_MASTER_WAIT_SECONDS: Final = 60.0
+"""Longest time between two requests for the master playlist while renditions are missing or not playable."""
 
 
 class _Look(NamedTuple):
@@ -66,25 +62,22 @@ class StreamCheck:
         self._clock = clock
         self._log = log
         self._cookies = fetcher.cookie_jar()
-        self._checker = SegmentChecker(fetcher, self._cookies, clock, log)
+        self._segments = SegmentLooks(settings, SegmentChecker(fetcher, self._cookies, clock, log), clock)
         self._entry = self._new_rendition(renditions.RenditionAddress(renditions.ONLY_RENDITION, url, None, False))
         self._master: MasterPlaylist | None = None
         self._master_at = 0.0
+        """Steady seconds of the last request for it."""
+        self._master_wait = 0.0
+        """Seconds to wait after that, while renditions are missing or not playable."""
         self._variants: list[RenditionCheck] = []
         self._audio: list[RenditionCheck] = []
         self._lowest = ""
         self._turn = 0
         self._looks: list[_Look] = []
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._totals = Totals()
-        self._counted: dict[str, Totals] = {}
-        """Totals of each rendition when they were last added to those of the stream."""
+        self._trends = StreamTrends()
         self._ladder: tuple[float, int] | None = None
         """When the largest number of variants was last listed, and that number."""
-        self._media: deque[tuple[float, float]] = deque()
-        """Times of polls, and the total seconds of media at each."""
-        self._events: deque[tuple[float, int]] = deque()
-        """Times of polls, and the total of sequence faults at each."""
 
     def _new_rendition(self, address: renditions.RenditionAddress) -> RenditionCheck:
         return RenditionCheck(
@@ -93,6 +86,7 @@ class StreamCheck:
             totals=Totals(),
             interval=self._settings.interval,
             stale_media=self.stream.stale_media,
+            has_segments=self._settings.segments != "none",
             bandwidth=address.bandwidth,
             is_audio=address.is_audio,
         )
@@ -111,10 +105,21 @@ class StreamCheck:
                     group.create_task(self._fetch_rendition(rendition, deadline))
 
     def _is_master_due(self, now: float) -> bool:
-        if now - self._master_at >= MASTER_SECONDS:
+        """Return whether to request the master playlist again: rarely, because that may open a viewer's session.
+
+        A new viewer may be sent to other renditions, so a stream is not dead before that was tried.
+        """
+        waited = now - self._master_at
+        if waited >= MASTER_SECONDS or self._entry.has_failed:
             return True
-        has_moved = any(variant.has_moved for variant in self._variants)
-        return has_moved and now - self._master_at >= self._variants[0].history.target_seconds
+        has_moved = any(rendition.has_moved for rendition in chain(self._variants, self._audio))
+        if not has_moved and self._verdict_of_renditions().playable is not False:
+            self._master_wait = 0.0
+            return False
+        if waited < max(self._master_wait, self._variants[0].history.target_seconds):
+            return False
+        self._master_wait = min(LONGEST_MASTER_WAIT_SECONDS, 2 * waited)
+        return True
 
     async def _fetch_entry(self, deadline: float) -> None:
         """Request the configured URL: a master playlist, or the only media playlist."""
@@ -137,7 +142,8 @@ class StreamCheck:
 
     def _use_master(self, master: MasterPlaylist, fetched: Fetched) -> None:
         self._master = master
-        self._entry.note_success()
+        now = self._clock.monotonic()
+        self._entry.note_other_document(now)
         known = {rendition.name: rendition for rendition in chain(self._variants, self._audio)}
         listed = renditions.addresses(master, fetched.url)
         checks = []
@@ -150,25 +156,34 @@ class StreamCheck:
         self._variants = [check for check in checks if not check.is_audio]
         self._audio = [check for check in checks if check.is_audio]
         self._lowest = renditions.lowest_with_video(listed)
-        now = self._clock.monotonic()
+        self._plan_looks()
         if self._ladder is None or len(self._variants) >= self._ladder[1] or now - self._ladder[0] > LADDER_SECONDS:
             self._ladder = now, len(self._variants)
+
+    @property
+    def _turning(self) -> list[RenditionCheck]:
+        """Renditions that are looked at in turn: neither the first variant nor the first audio rendition."""
+        return [*self._variants[1:], *self._audio[1:]] if self._settings.renditions == "rotate" else []
+
+    def _plan_looks(self) -> None:
+        """Tell each rendition how often it will be looked at."""
+        turning = self._turning
+        for rendition in turning:
+            rendition.history.look_interval = self._settings.interval * len(turning)
 
     def _choose(self, now: float) -> list[RenditionCheck]:
         """Return the renditions whose playlists to request in this poll."""
         first, *others = self._variants
-        mode = self._settings.renditions
-        needs_all = mode == "all" or first.verdict(now).playable is not True
-        chosen = [first]
-        if needs_all:
-            chosen += others
+        mode, playable = self._settings.renditions, first.verdict.playable
+        if mode == "all" or playable is False or (playable is None and mode == "rotate"):
+            chosen = [first, *others, *self._audio]
         else:
-            turning = [*others, *self._audio[1:]] if mode == "rotate" else []
+            chosen, turning = [first, *self._audio[:1]], self._turning
             if turning:
                 self._turn = (self._turn + 1) % len(turning)
                 chosen.append(turning[self._turn])
-            chosen += [rendition for rendition in self._judged() if self._wants_whole(rendition, now)]
-        chosen += self._audio[:1] if not needs_all else self._audio
+                chosen += [rendition for rendition in turning if rendition.needs_another_look]
+            chosen += [rendition for rendition in self._judged() if self._segments.wants_whole(rendition, now)]
         return [rendition for rendition in dict.fromkeys(chosen) if rendition.is_due(now)]
 
     async def _fetch_rendition(self, rendition: RenditionCheck, deadline: float) -> None:
@@ -191,14 +206,10 @@ class StreamCheck:
             else:
                 look.rendition.note_failure(look.at, is_vantage_down=is_vantage_down)
         now = self._clock.monotonic()
-        self._add_totals(now)
-        started = [
-            task
-            for look in looks
-            if look.playlist is not None and (task := self._start_look(look.rendition, now, start)) is not None
-        ]
-        self._tasks = {name: task for name, task in self._tasks.items() if not task.done()}
-        return started
+        self._add_totals(now, is_blind=is_vantage_down)
+        return self._segments.start(
+            (look.rendition for look in looks if look.playlist is not None), self._judged(), start
+        )
 
     # -- segments ------------------------------------------------------------------------------------------------------
 
@@ -216,26 +227,6 @@ class StreamCheck:
     def _needs_audio(self) -> bool:
         return self._master is not None and renditions.needs_audio(self._master)
 
-    def _wants_whole(self, rendition: RenditionCheck, now: float) -> bool:
-        every, segments = self._settings.whole_segment_every, rendition.segments
-        if self._settings.segments == "none" or not every:
-            return False
-        return segments.whole_at is None or now - segments.whole_at >= every or segments.wants_another_whole
-
-    def _start_look(self, rendition: RenditionCheck, now: float, start: StartTask) -> asyncio.Task[None] | None:
-        if self._settings.segments == "none":
-            return None
-        address = rendition.newest_segment()
-        if address is None or address.key == rendition.segments.looked_key:
-            return None
-        running = self._tasks.get(rendition.name)
-        if running is not None and not running.done():
-            return None
-        whole = self._settings.segments == "full" or (rendition in self._judged() and self._wants_whole(rendition, now))
-        look = self._checker.look(address, rendition.segments, whole=whole, timeout=rendition.timeout(60.0))
-        task = self._tasks[rendition.name] = start(look)
-        return task
-
     # -- totals --------------------------------------------------------------------------------------------------------
 
     @property
@@ -243,52 +234,63 @@ class StreamCheck:
         """The rendition whose media is counted: the first one that is playable."""
         if self._master is None:
             return self._entry
-        now = self._clock.monotonic()
-        return next((variant for variant in self._variants if variant.verdict(now).playable), self._variants[0])
+        return next((variant for variant in self._variants if variant.verdict.playable), self._variants[0])
 
-    def _add_totals(self, now: float) -> None:
-        """Add what the primary rendition has counted since the last poll."""
+    def _add_totals(self, now: float, *, is_blind: bool) -> None:
+        """Add what the primary rendition has counted since the last poll. ``is_blind``: nothing could be seen."""
         primary = self._primary
         for rendition in [self._entry] if self._master is None else self._variants:
-            current, before = rendition.history.totals, self._counted.get(rendition.name, _NO_TOTALS)
-            if current != before:
+            current = rendition.history.totals
+            if current != rendition.counted:
                 if rendition is primary:
-                    self._totals.add_growth(before, current)
-                self._counted[rendition.name] = copy(current)
-        totals = self._totals
-        _remember(self._media, now, totals.seconds, SHORTAGE_WINDOW_SECONDS)
-        faults = totals.missed + totals.resets + totals.regressions + totals.conflicts
-        _remember(self._events, now, faults, UNSTEADY_WINDOW_SECONDS)
+                    self._totals.add_growth(rendition.counted, current)
+                rendition.counted = copy(current)
+        is_off = primary.is_missing or primary.is_forbidden or primary.history.has_ended
+        self._trends.add(
+            self._totals,
+            now,
+            live=self._live(),
+            can_see=not (is_blind or is_off),
+            target=primary.history.target_seconds,
+        )
 
     # -- report --------------------------------------------------------------------------------------------------------
 
-    def verdict(self, now: float) -> Verdict:
-        """Return whether a new viewer could start the stream now."""
-        if self._master is None:
-            return self._entry.verdict(now)
-        verdicts = [variant.verdict(now) for variant in self._variants if variant.history.looked_at is not None]
-        audio = [rendition.verdict(now) for rendition in self._audio if rendition.history.looked_at is not None]
-        video = _combine(verdicts)
+    @property
+    def verdict(self) -> Verdict:
+        """Whether a new viewer could start the stream now."""
+        entry = self._entry
+        if self._master is None or entry.is_missing or entry.history.is_stale:
+            return entry.verdict
+        if entry.is_forbidden:
+            return UNKNOWN
+        found = self._verdict_of_renditions()
+        if found.reason is UnplayableReason.PLAYLIST_MISSING:
+            return found._replace(reason=UnplayableReason.RENDITIONS_MISSING, detail="no rendition exists (404)")
+        return found
+
+    def _verdict_of_renditions(self) -> Verdict:
+        """Return whether there are renditions that a viewer could play: one with video, and one with audio."""
+        video = combine([variant.verdict for variant in self._variants if variant.history.looked_at is not None])
+        audio = [rendition.verdict for rendition in self._audio if rendition.history.looked_at is not None]
         if video.playable and self._needs_audio and audio:
-            combined = _combine(audio)
+            combined = combine(audio)
             if combined.playable is not True:
                 return combined._replace(detail=f"audio: {combined.detail}" if combined.detail else "")
-        if video.reason is UnplayableReason.PLAYLIST_MISSING and not self._entry.is_missing:
-            return video._replace(reason=UnplayableReason.RENDITIONS_MISSING, detail="no rendition exists (404)")
         return video
 
     def report(self) -> StreamReport:
         """Return what is known now."""
         now = self._clock.monotonic()
-        verdict, primary = self.verdict(now), self._primary
-        live = self._live(now)
+        verdict, primary = self.verdict, self._primary
+        live = self._live()
         history, playlist, totals = primary.history, primary.playlist, self._totals
         checks = [self._entry] if self._master is None else [*self._variants, *self._audio]
         is_known = playlist is not None
         judged = self._judged()
         size = next((check.segments.size for check in judged if check.segments.size), None)
         is_looking = self._settings.segments != "none" and any(check.segments.looked_key for check in checks)
-        has_wholes = self._checker.totals.media_seconds > 0
+        has_wholes = self._segments.totals.media_seconds > 0
         is_ended = live is False and history.has_ended
         status = Status.LIVE if live else Status.UNKNOWN if live is None else Status.IDLE
         return StreamReport(
@@ -308,7 +310,7 @@ class StreamCheck:
             playback_forbidden=self._is_forbidden(checks),
             media_changed_timestamp_seconds=history.changed_wall if history.has_advanced else None,
             media_edge_timestamp_seconds=playlist.edge_timestamp_seconds if playlist is not None else None,
-            latency_seconds=history.latency,
+            latency_seconds=history.latency.seconds,
             target_latency_seconds=_target_latency(playlist),
             segment_target_seconds=playlist.target_duration_seconds if playlist is not None else None,
             window_seconds=playlist.window_seconds if playlist is not None else None,
@@ -320,25 +322,25 @@ class StreamCheck:
             sequence_conflicts=totals.conflicts if is_known else None,
             discontinuities=totals.discontinuities if is_known else None,
             gap_segments=totals.gaps if is_known else None,
-            segment_fetch_failures=self._checker.totals.failures if is_looking else None,
-            segment_download_seconds=self._checker.totals.download_seconds if has_wholes else None,
-            segment_media_seconds=self._checker.totals.media_seconds if has_wholes else None,
+            segment_fetch_failures=self._segments.totals.failures if is_looking else None,
+            segment_download_seconds=self._segments.totals.download_seconds if has_wholes else None,
+            segment_media_seconds=self._segments.totals.media_seconds if has_wholes else None,
             segment_first_byte_seconds=primary.segments.first_byte_seconds,
             media_bitrates={
                 check.name: check.segments.bitrate for check in checks if check.segments.bitrate is not None
             },
             renditions=self._renditions() if is_known else None,
-            playable_renditions=self._count_playable(now),
+            playable_renditions=self._count_playable(),
             expected_renditions=self._expected_renditions,
             audio_present=self._present(TrackKind.AUDIO),
             video_present=self._present(TrackKind.VIDEO),
         )
 
-    def _live(self, now: float) -> bool | None:
+    def _live(self) -> bool | None:
         """Return whether new media arrives in any variant."""
         if self._master is None:
-            return self._entry.live(now)
-        states = [variant.live(now) for variant in self._variants if variant.history.looked_at is not None]
+            return self._entry.live
+        states = [variant.live for variant in self._variants if variant.history.looked_at is not None]
         if any(states):
             return True
         return False if states and all(state is False for state in states) else None
@@ -355,34 +357,29 @@ class StreamCheck:
             if variant.bandwidth is not None
         )
 
-    def _count_playable(self, now: float) -> int | None:
+    def _count_playable(self) -> int | None:
         """Return the number of playable variants; None until all of them are known."""
         variants = [self._entry] if self._master is None else self._variants
         if self._settings.renditions == "first" and len(variants) > 1:
             return None
-        verdicts = [variant.verdict(now).playable for variant in variants]
+        verdicts = [variant.verdict.playable for variant in variants]
         return None if None in verdicts else verdicts.count(True)
 
     @property
     def _expected_renditions(self) -> int | None:
         return self.stream.expected_renditions or (self._ladder[1] if self._ladder else None)
 
-    def _lacks_renditions(self, now: float) -> bool:
-        playable, expected = self._count_playable(now), self._expected_renditions
+    def _lacks_renditions(self) -> bool:
+        playable, expected = self._count_playable(), self._expected_renditions
         return playable is not None and expected is not None and playable < expected
 
     def _present(self, kind: TrackKind) -> bool | None:
         """Return whether audio or video is present; None if that is unknown, or not checked."""
-        if kind is TrackKind.AUDIO:
-            checks = self._audio if self._needs_audio else [check for check in self._judged() if not check.is_audio]
-            requirement = self.stream.audio
-            found = [check.segments.audio.verdict(requirement) for check in checks]
-        else:
-            requirement = self.stream.video
-            found = [check.segments.video.verdict(requirement) for check in self._judged() if not check.is_audio]
-        if False in found:
-            return False
-        return True if True in found else None
+        is_apart = kind is TrackKind.AUDIO and self._needs_audio
+        checks = self._audio if is_apart else [check for check in self._judged() if not check.is_audio]
+        requirement = self.stream.audio if kind is TrackKind.AUDIO else self.stream.video
+        found = {check.segments.presence(kind).verdict(requirement) for check in checks}
+        return False if False in found else True if True in found else None
 
     def _findings(self, now: float) -> Iterator[HealthReason]:
         """Return the findings that lower the health score, in the order of ``HealthReason``."""
@@ -392,45 +389,19 @@ class StreamCheck:
             HealthReason.AUDIO_MISSING: self._present(TrackKind.AUDIO) is False,
             HealthReason.VIDEO_MISSING: self._present(TrackKind.VIDEO) is False,
             HealthReason.SLOW: any(check.segments.is_slow for check in self._judged()),
-            HealthReason.SHORTAGE: self._is_short_of_media(),
-            HealthReason.SEQUENCE: self._events[-1][1] - self._events[0][1] > UNSTEADY_EVENTS,
+            HealthReason.SHORTAGE: self._trends.is_short_of_media,
+            HealthReason.SEQUENCE: self._trends.is_unsteady,
             HealthReason.GAP: primary.history.gap_share > GAP_SHARE,
-            HealthReason.RENDITION_MISSING: self._lacks_renditions(now),
-            HealthReason.LATENCY_GROWING: primary.history.is_latency_growing(),
+            HealthReason.RENDITION_MISSING: self._lacks_renditions(),
+            HealthReason.LATENCY_GROWING: primary.history.is_latency_growing,
             HealthReason.WINDOW_SHORT: primary.history.is_window_short(now),
         }
         return (reason for reason, is_found in found.items() if is_found)
-
-    def _is_short_of_media(self) -> bool:
-        """Whether clearly less media arrives than time passes, over a whole window."""
-        if len(self._media) < 3:
-            return False
-        (start, before), (end, after) = self._media[0], self._media[-1]
-        elapsed, target = end - start, self._primary.history.target_seconds
-        if elapsed < max(SHORTAGE_WINDOW_SECONDS - self._settings.interval - target, 10 * target):
-            return False
-        return after - before + target < SHORTAGE_SHARE * elapsed
 
     def _notes(self, checks: list[RenditionCheck]) -> Iterator[str]:
         if self._master is not None:
             yield from renditions.notes(self._master)
         yield from playlist_notes.find(checks)
-
-
-def _remember(memory: deque[Any], now: float, value: float, seconds: float) -> None:
-    """Append a value, and forget those that are older than ``seconds``."""
-    memory.append((now, value))
-    while now - memory[0][0] > seconds:
-        memory.popleft()
-
-
-def _combine(verdicts: list[Verdict]) -> Verdict:
-    """Return the best verdict: one playable rendition is enough, and an unknown one may be playable."""
-    if not verdicts:
-        return Verdict(None)
-    playable = next((verdict for verdict in verdicts if verdict.playable), None)
-    unknown = next((verdict for verdict in verdicts if verdict.playable is None), None)
-    return playable or unknown or verdicts[0]
 
 
 def _codec(checks: list[RenditionCheck], kind: TrackKind) -> str:

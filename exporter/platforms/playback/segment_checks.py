@@ -108,8 +108,8 @@ class SegmentHistory:
     last_failure: FetchError | None = None
     is_invalid: bool = False
     """Whether the last segment is not media."""
-    is_good: bool | None = None
-    """Whether the last look succeeded; None before the first, and if it could not tell."""
+    was_good: bool = False
+    """Whether a segment was ever fetched."""
     is_forbidden: bool = False
     bitrate: float | None = None
     first_byte_seconds: float | None = None
@@ -119,6 +119,10 @@ class SegmentHistory:
     ratios: deque[float] = field(default_factory=lambda: deque(maxlen=SLOW_SEGMENTS))
     """Download time divided by duration of the last whole segments."""
     bitrates: deque[float] = field(default_factory=lambda: deque(maxlen=10))
+
+    def presence(self, kind: TrackKind) -> Presence:
+        """Return whether audio or video was seen."""
+        return self.audio if kind is TrackKind.AUDIO else self.video
 
     @property
     def are_missing(self) -> bool:
@@ -216,7 +220,7 @@ class SegmentChecker:
         if error.is_inconclusive or history.is_forbidden or self._log.is_vantage_down:
             return
         self.totals.failures += 1
-        history.last_failure, history.is_invalid, history.is_good = error, False, False
+        history.last_failure, history.is_invalid = error, False
         history.lost += 1
         if whole and error.fetch_reason is FetchReason.TIMEOUT and address.seconds:
             # at least this slow
@@ -235,10 +239,10 @@ class SegmentChecker:
         if facts.container is Container.HTML or not fetched.body:
             self.totals.failures += 1
             self._log.count("segment", FetchReason.BAD_RESPONSE)
-            history.last_failure, history.is_invalid, history.is_good = None, True, False
+            history.last_failure, history.is_invalid = None, True
             history.lost += 1
             return
-        history.lost, history.last_failure, history.is_invalid, history.is_good = 0, None, False, True
+        history.lost, history.last_failure, history.is_invalid, history.was_good = 0, None, False, True
         size = len(fetched.body) if not fetched.is_cut else fetched.total_bytes
         if address.byte_range is not None:
             size = address.byte_range.size
