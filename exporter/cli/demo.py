@@ -6,7 +6,7 @@ import argparse
 import json
 import math
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from exporter.cli.command import (
     whole_number,
 )
 from exporter.cli.run import load_security, open_sockets, run_to_end, serve, start_logging, web_options
-from exporter.web.options import bind, format_address
+from exporter.web.options import RUNBOOK_PATH, bind, format_address
 
 if TYPE_CHECKING:
     from exporter.config.root import Settings
@@ -104,9 +104,13 @@ async def _serve_demo(options: argparse.Namespace, sockets: Sequence[socket.sock
     # If the port requires a password or TLS, the simulator is polled at an internal port without them.
     inner = [] if security.is_open and ssl_context is None else bind([("127.0.0.1", 0)])
     polled = f"http://{_own_address(inner[0])}" if inner else base_url
-    _write(configuration_file, exporter_configuration(fleet, f"{polled}/simulator"))
+    _write(configuration_file, exporter_configuration(fleet, f"{polled}/simulator", playback=True))
     configuration_file.chmod(0o600)
-    _write(directory / "prometheus.yml", prometheus_configuration(address, options.telemetry_path, scheme))
+    rules = rule_files(options.external.page_url if options.external else f"{base_url}/")
+    for name, text in rules.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    scraped = prometheus_configuration(address, options.telemetry_path, scheme, rules)
+    _write(directory / "prometheus.yml", scraped)
 
     def load_file() -> Settings:
         # Ignore the environment, so that the demo is the same everywhere.
@@ -139,19 +143,41 @@ async def _simulating(context: Context, sockets: Sequence[socket.socket]) -> Asy
         await runner.cleanup()
 
 
-def exporter_configuration(fleet: Fleet, simulator_url: str) -> dict[str, Any]:
-    """Return the exporter's configuration for a simulated fleet at ``simulator_url``."""
-    from exporter.simulator.exporter_config import upstreams_config
+def exporter_configuration(fleet: Fleet, simulator_url: str, *, playback: bool = False) -> dict[str, Any]:
+    """Return the exporter's configuration for a simulated fleet at ``simulator_url``.
+
+    ``playback``: whether to check some streams of Storm as viewers get them.
+    """
+    from exporter.simulator.exporter_config import playback_upstream, upstreams_config
     from exporter.simulator.simulated_streams import PLATFORMS
 
     largest = max(len(fleet.streams(platform)) for platform in PLATFORMS)
     defaults = {"interval": _INTERVAL, "max_concurrent_requests": min(10 + largest // _SESSIONS_PER_REQUEST_SLOT, 100)}
+    upstreams = upstreams_config(fleet, simulator_url)["upstreams"]
+    checked = playback_upstream(fleet, simulator_url) if playback else None
+    if checked is not None:
+        upstreams.append(checked)
     # beside the configuration file, so that the demo shares nothing with an exporter on the same machine
-    return {"state_dir": _STATE_FOLDER, "defaults": defaults, **upstreams_config(fleet, simulator_url)}
+    return {"state_dir": _STATE_FOLDER, "defaults": defaults, "upstreams": upstreams}
 
 
-def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "http") -> dict[str, Any]:
-    """Return a ``prometheus.yml`` that scrapes the demo, without passwords and certificates."""
+def rule_files(page_url: str) -> dict[str, str]:
+    """Return the rule files for Prometheus, by name, with all alerts as they are by default."""
+    from exporter.alerting import rule_files as files
+    from exporter.alerting.promql import Dialect
+    from exporter.alerting.rules.active_rules import rules_in_force
+    from exporter.config.alerting import AlertingSettings
+
+    rules = rules_in_force(AlertingSettings())
+    dialect = Dialect(page=page_url, runbook=f"{page_url}{RUNBOOK_PATH[1:]}")
+    return {files.ALERTS_FILE: files.alerts_file(rules, dialect), files.RECORDINGS_FILE: files.recordings_file(dialect)}
+
+
+def prometheus_configuration(address: str, telemetry_path: str, scheme: str, rules: Collection[str]) -> dict[str, Any]:
+    """Return a ``prometheus.yml`` that scrapes the demo, without passwords and certificates.
+
+    ``rules``: names of the rule files.
+    """
     scrape = {
         "job_name": "stream-exporter",
         "scheme": scheme,
@@ -160,38 +186,63 @@ def prometheus_configuration(address: str, telemetry_path: str, scheme: str = "h
         "metrics_path": telemetry_path,
         "static_configs": [{"targets": [address]}],
     }
-    return {"scrape_configs": [scrape]}
+    return {
+        "global": {"evaluation_interval": _INTERVAL},
+        "rule_files": list(rules),
+        "scrape_configs": [scrape],
+    }
 
 
 def announcement(fleet: Fleet, now: float, base_url: str, telemetry_path: str, directory: Path) -> str:
-    """Return the text to print: URLs, how to run Prometheus, and how to inject a fault."""
+    """Return the text to print: URLs, how to run Prometheus, and how to inject faults."""
     from exporter.simulator.simulated_streams import PLATFORMS
 
-    stream = _steady_stream(fleet, now)
-    order = {"platform": stream.platform, "stream": stream.name, "fault": "unhealthy", "for": "2m"}
-    fault = json.dumps(order, ensure_ascii=False, separators=(",", ":"))
+    streams = [stream for platform in PLATFORMS for stream in fleet.streams(platform)]
+    faults = f"{base_url}/simulator/faults"
+    metrics = f"{base_url}{telemetry_path}"
+    stream = _steady_stream(fleet, streams, now)
     return f"""\
 {fleet.size} simulated streams on {sum(1 for p in PLATFORMS if fleet.streams(p))} platforms, polled every {_INTERVAL}.
 
 Open
   {base_url}/
-  {base_url}{telemetry_path}
+  {metrics}
 
 Scrape it with Prometheus (http://127.0.0.1:9090/)
   prometheus --config.file={directory}/prometheus.yml --storage.tsdb.path={directory}/data
 
 Inject a fault and see it in the metrics
-  curl -X POST {base_url}/simulator/faults -d '{fault}'
-  curl -s {base_url}{telemetry_path} | grep '^stream_health.*{stream.name}'
-
+  curl -X POST {faults} -d '{_fault(stream.platform, stream.name, "unhealthy")}'
+  curl -s {metrics} | grep '^stream_health.*{stream.name}'
+{_playback_announcement(fleet, now, faults, metrics)}
 Press Ctrl-C to stop."""
 
 
-def _steady_stream(fleet: Fleet, now: float) -> Stream:
-    """Return a stream that stays live for a while, so that an injected fault is visible."""
-    from exporter.simulator.simulated_streams import PLATFORMS
+def _playback_announcement(fleet: Fleet, now: float, faults: str, metrics: str) -> str:
+    """Return how to break playback of a stream that stays live; empty without playback checks."""
+    from exporter.simulator.exporter_config import expected_streams
+    from exporter.simulator.simulated_streams import PLAYBACK_PLATFORM, Platform
 
-    streams = [stream for platform in PLATFORMS for stream in fleet.streams(platform)]
+    streams = expected_streams(fleet, PLAYBACK_PLATFORM)
+    if not streams:
+        return ""
+    stream = _steady_stream(fleet, streams, now)
+    return f"""
+Take a stream away from its viewers while its platform reports it as live: stream_playable becomes 0 within 15 s,
+stream_source_live stays 1, and within a minute the alert StreamViewersGetNothing fires in Prometheus
+  curl -X POST {faults} -d '{_fault(Platform.HLS, stream.id, "segments_missing")}'
+  curl -s {metrics} | grep -E '^stream_(playable|source_live).*{stream.id}'
+"""
+
+
+def _fault(platform: str, stream: str, fault: str) -> str:
+    """Return the order for a fault as JSON."""
+    order = {"platform": platform, "stream": stream, "fault": fault, "for": "2m"}
+    return json.dumps(order, ensure_ascii=False, separators=(",", ":"))
+
+
+def _steady_stream(fleet: Fleet, streams: Sequence[Stream], now: float) -> Stream:
+    """Return one of the streams that stays live for a while, so that an injected fault is visible."""
     steady = (s for s in streams if fleet.is_live(s, now) and fleet.is_live(s, now + _STEADY_SECONDS))
     return next(steady, streams[0])
 

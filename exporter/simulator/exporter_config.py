@@ -6,11 +6,13 @@ from typing import Any
 
 from exporter.simulator.context import API_KEY, PASSWORD, TOKEN, USERNAME
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulated_hls import master_path
+from exporter.simulator.simulated_streams import PLAYBACK_PLATFORM, Platform, Stream
 
 _EXPECTED_STREAMS = 4
 """Number of streams per platform that are configured as expected."""
 _ANALYZED_STREAMS = 2
+STORM_UPSTREAM = "edge"
 
 
 def upstreams_config(fleet: Fleet, base_url: str) -> dict[str, Any]:
@@ -26,6 +28,29 @@ def upstreams_config(fleet: Fleet, base_url: str) -> dict[str, Any]:
         Platform.WAVE: _wave_upstream(fleet, base),
     }
     return {"upstreams": [upstream for platform, upstream in upstreams.items() if fleet.streams(platform)]}
+
+
+def playback_upstream(fleet: Fleet, base_url: str) -> dict[str, Any] | None:
+    """Return an upstream that checks the expected streams of Storm as viewers get them; None without such streams."""
+    streams = expected_streams(fleet, PLAYBACK_PLATFORM)
+    if not streams:
+        return None
+    return {
+        "name": "viewers",
+        "platform": "hls",
+        "url": f"{base_url.rstrip('/')}/hls",
+        "interval": "2s",
+        "whole_segment_every": "10s",
+        "streams": [
+            {
+                "name": stream.id,
+                "url": master_path(stream),
+                "of": {"upstream": STORM_UPSTREAM, "stream": stream.id},
+                "expected": True,
+            }
+            for stream in streams
+        ],
+    }
 
 
 def expected_streams(fleet: Fleet, platform: Platform) -> list[Stream]:
@@ -50,7 +75,7 @@ def _livepeer_upstream(fleet: Fleet, base: str) -> dict[str, Any]:
 
 def _storm_upstream(fleet: Fleet, base: str) -> dict[str, Any]:
     return {
-        "name": "edge",
+        "name": STORM_UPSTREAM,
         "platform": "storm",
         "url": f"{base}/storm",
         "base_path": "/api",

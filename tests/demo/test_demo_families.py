@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -59,6 +59,10 @@ def test_demo_exports_every_family_that_its_platforms_can_feed(tmp_path: Path) -
     wanted = {name.removesuffix("_total") for name in named - ABSENT.keys()}
     with Exporter(["demo", "--web.listen-address", "127.0.0.1:0"], tmp_path) as process:
         url = process.wait_for(r"^  (http://\S+:[1-9][0-9]*)/$")[1]
+        # for families that exist only while playback of a stream fails
+        command = process.wait_for(r"curl -X POST (http://\S+) -d '(.*\"hls\".*)'$")
+        with urlopen(Request(command[1], data=command[2].encode(), method="POST"), timeout=GENEROUS_SECONDS) as answer:
+            assert answer.status < 300
         missing = wanted
         deadline = time.monotonic() + GENEROUS_SECONDS
         while missing and time.monotonic() < deadline:
