@@ -148,7 +148,8 @@ class _HlsOrigin:
         with_audio = self._fault_start(stream, FaultKind.AUDIO_MISSING) is None
         whole = make_segment(rendition, segment.number, with_audio=with_audio)
         response = _ranged_response(request, whole)
-        if self._fault_start(stream, FaultKind.SLOW_EDGE) is not None and isinstance(response.body, bytes):
+        is_slow = self._fault_start(stream, FaultKind.SLOW_EDGE) is not None
+        if is_slow and request.method == hdrs.METH_GET and isinstance(response.body, bytes):
             return await self._send_slowly(request, response, response.body, rendition)
         return response
 

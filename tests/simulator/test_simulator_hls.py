@@ -282,6 +282,20 @@ async def test_slow_edge_takes_longer_than_the_segment_lasts(simulate: Simulate,
         assert (facts.audio, facts.video, facts.truncated) == (True, True, False)
 
 
+async def test_head_request_gets_no_body(simulate: Simulate) -> None:
+    async with simulate() as simulator:
+        stream, viewer = steady_viewer(simulator)
+        await simulator.inject(Platform.HLS, "slow_edge", stream)
+        segment = (await viewer.media()).newest_segment
+        assert segment is not None
+        for uri in ("240p.m3u8", segment.uri):
+            async with simulator.client.head(f"{viewer.base}/{uri}") as response:
+                assert response.status == 200
+                assert int(response.headers["Content-Length"]) > 0
+            # a body would be read as the next response on the same connection
+            await viewer.media()
+
+
 async def test_slow_edge_stops_when_the_client_leaves(simulate: Simulate) -> None:
     async with simulate() as simulator:
         stream, viewer = steady_viewer(simulator)
