@@ -30,6 +30,40 @@ hypothesis.settings.register_profile("searching", derandomize=False, max_example
 hypothesis.settings.load_profile("repeatable")
 
 TESTS = Path(__file__).parent
+LONG_MODULES = {
+    "attacks/test_connection_attacks.py": 55,
+    "attacks/test_dns_attacks.py": 40,
+    "attacks/test_files_attacks.py": 35,
+    "attacks/test_reload_attacks.py": 70,
+    "attacks/test_response_attacks.py": 80,
+    "alerting/test_evaluators_agree.py": 30,
+    "alerting/test_groups_agree.py": 60,
+    "alerting/test_healthy_hour.py": 85,
+    "alerting/test_rule_files.py": 45,
+    "alerting/test_scrape_scenarios.py": 75,
+    "demo/test_demo.py": 30,
+    "faults/test_fault_matrix.py": 90,
+    "faults/test_fuzzed_platforms.py": 40,
+    "load/test_many_clients.py": 30,
+    "load/test_soak_attacks.py": 75,
+    "load/test_soak_delivery.py": 85,
+    "load/test_two_thousand_streams.py": 30,
+    "packaging/test_distribution.py": 90,
+    "page/test_page_browser.py": 105,
+    "page/test_page_live.py": 50,
+    "platforms/test_adding_a_platform.py": 40,
+    "process/test_process_faults.py": 35,
+    "real/test_alerting_real.py": 150,
+    "real/test_delivery_real.py": 120,
+    "real/test_final_real.py": 160,
+    "real/test_icecast_real.py": 35,
+    "real/test_nginx_rtmp_real.py": 70,
+    "real/test_node_media_server_real.py": 110,
+    "real/test_vmalert_real.py": 55,
+    "real/test_web_real.py": 45,
+    "real/test_whole_exporter.py": 90,
+}
+"""About how many seconds the longest modules take, mostly waiting; the workers start with them."""
 _paused: list[coverage.Coverage] = []
 SYSTEM_FOLDERS = {"attacks", "demo", "load", "packaging", "page", "process", "real"}
 """Folders of tests that run the exporter as a process, or build and install it."""
@@ -81,14 +115,19 @@ def _start_with_long_tests(items: list[pytest.Item], workers: int) -> list[pytes
 
     Otherwise a few long tests would run alone at the end. pytest-xdist gives each worker an equal part of the list.
     """
-    long: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    modules: dict[str, list[pytest.Item]] = {}
     short: list[pytest.Item] = []
-    places: dict[Path, int] = {}
     for item in items:
-        if item.get_closest_marker("system") or item.get_closest_marker("real"):
-            long[places.setdefault(item.path, len(places)) % workers].append(item)
+        if any(item.get_closest_marker(name) for name in ("system", "real", "slow")):
+            modules.setdefault(item.path.relative_to(TESTS).as_posix(), []).append(item)
         else:
             short.append(item)
+    long: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    seconds = [0.0] * workers
+    for name in sorted(modules, key=lambda name: -LONG_MODULES.get(name, len(modules[name]))):
+        worker = seconds.index(min(seconds))
+        long[worker] += modules[name]
+        seconds[worker] += LONG_MODULES.get(name, len(modules[name]))
     ordered: list[pytest.Item] = []
     for index, first in enumerate(long):
         size = (len(items) - len(ordered)) // (workers - index)

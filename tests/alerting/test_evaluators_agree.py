@@ -347,6 +347,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("timeline")
 
 
+EXAMPLES = settings().max_examples // 2
+"""Each takes a run of promtool; ``make fuzz`` has more."""
 SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -355,7 +357,7 @@ SETTINGS = settings(
 )
 
 
-@settings(SETTINGS, max_examples=40)
+@settings(SETTINGS, max_examples=EXAMPLES)
 @given(
     segments=st.tuples(lives, lives, lives),
     upstream=upstreams,
@@ -398,7 +400,7 @@ restless = st.fixed_dictionaries(
 departures = st.lists(st.tuples(st.none() | restless | restless, st.integers(1, 6)), min_size=3, max_size=12)
 
 
-@settings(SETTINGS, max_examples=20)
+@settings(SETTINGS, max_examples=EXAMPLES // 2)
 @given(segments=st.tuples(departures, departures, departures), replica=st.sampled_from(["none", "same", "blind"]))
 def test_overrides_outlive_their_stream_in_both(
     segments: tuple[list[Segment], ...], replica: str, folder: Path
@@ -409,7 +411,7 @@ def test_overrides_outlive_their_stream_in_both(
     assert_same_alerts(states, second_replica(replica, states), set(), folder)
 
 
-@settings(SETTINGS, max_examples=20)
+@settings(SETTINGS, max_examples=EXAMPLES // 2)
 @given(
     polls=st.lists(
         st.tuples(st.sampled_from([None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN]), st.integers(1, 12)),

@@ -29,6 +29,7 @@ from exporter.polling.groups import GroupTracker, group_shards
 from exporter.runtime.clock import Instant
 from exporter.store import Store
 from tests.alerting.test_evaluators_agree import (
+    EXAMPLES,
     SCALE,
     SETTINGS,
     STEP,
@@ -227,7 +228,7 @@ def assert_same_alerts(
     assert_rules_agree(folder, RULES, RULE_FILE, series, expected)
 
 
-@settings(SETTINGS, max_examples=25)
+@settings(SETTINGS, max_examples=EXAMPLES)
 @given(
     lives=st.tuples(members, members, members),
     work=st.tuples(works, works),
@@ -242,7 +243,7 @@ def test_random_timelines_of_streams_give_the_same_alerts(
     assert_same_alerts(timeline, folder, missed, only_groups=False, replica=replica)
 
 
-@settings(SETTINGS, max_examples=25)
+@settings(SETTINGS, max_examples=EXAMPLES)
 @given(
     lives=st.tuples(members, members, members),
     work=st.tuples(works, works),

@@ -23,7 +23,7 @@ from tests.faults.mutations import spoilt_bodies
 from tests.platforms.recordings import MAIN, PlatformRecording, all_recordings, recording_of
 from tests.real.prometheus import check_metrics
 
-EXAMPLES, FEWEST_EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = 40, 5, 1000
+EXAMPLES, FEWEST_EXAMPLES, EXAMPLES_OF_THE_LONG_RUN = settings().max_examples // 2, 5, 1000
 LINTED = 3
 """Number of texts of each recording that promtool checks; a process for every one would take most of the time."""
 QUICK = (Phase.explicit, Phase.reuse, Phase.generate)
