@@ -27,7 +27,8 @@ STREAM: Final = "main"
 """Label of each upstream's stream."""
 SOURCE: Final = "rtmp"
 """Name of the upstream that watches nginx-rtmp itself."""
-_OUT_OF_STEP_SECONDS = 5.0
+_OUT_OF_STEP_SECONDS = 9.0
+"""More than the interval: the newest media of the second origin is older than what the first one had a poll before."""
 
 Values = Mapping[str, float]
 """Values of the series of one stream, by family; with the other labels if there are any: ``family{label="value"}``."""
@@ -63,10 +64,11 @@ class Lab:
         for name in ("deleted", "left", "muted"):
             self.publishers[name] = origins.publish(name)
         self.low_latency = origins.start_low_latency()
-        time.sleep(max(0.0, began + _OUT_OF_STEP_SECONDS - time.monotonic()))
-        self.encoders["second"] = origins.encode("second")
         published = (origins.www / "rtmp" / f"{name}.m3u8" for name in self.publishers)
         wait_for_playlists(*(encoder.playlist for encoder in self.encoders.values()), *published)
+        time.sleep(max(0.0, began + _OUT_OF_STEP_SECONDS - time.monotonic()))
+        # the balancer does not use it yet
+        self.encoders["second"] = origins.encode("second")
 
     def stop_for_a_while(self) -> None:
         """Freeze an encoder, and thaw it after ``FREEZE_SECONDS``."""
@@ -275,9 +277,10 @@ SCENARIOS: Final = (
         url=lambda lab: lab.origins.balancer_url,
         path="/index.m3u8",
         fail=lambda lab: lab.origins.start_balancing(),
-        result="playable, `sequence`",
-        holds=lambda found: _is_healthy(found) and _has_finding("sequence")(found),
-        is_playable=True,
+        result="live, `sequence`",
+        holds=lambda found: found.get("stream_live") == 1 and _has_finding("sequence")(found),
+        # the newest segment of one origin does not exist on the other one
+        is_playable=None,
         alerts=frozenset({"StreamSequenceUnsteady (warning)"}),
     ),
     Scenario(

@@ -34,12 +34,12 @@ SOURCE_LOG = FOLDER / "source.jsonl"
 RECORDER = Path(__file__).with_name("recording_exporter.py")
 LOG = "wire.jsonl"
 PAGE = ROOT / "docs" / "platforms" / "hls.md"
-HEALTHY_SECONDS: Final = 180.0
+HEALTHY_SECONDS: Final = 130.0
 """How long all streams are healthy before anything happens."""
 FAILED_SECONDS: Final = 420.0
 """How long what happened is observed."""
-KEPT_SECONDS: Final = 100.0
-"""How much is recorded before the failure, and after the last alert."""
+KEPT_SECONDS: Final = 60.0
+"""How much is recorded after the last alert, or the failure if there is none."""
 USUAL: Final = {"status": 200, "seconds": 0.002, "first_byte": 0.001, "is_cut": False}
 """Values that the logs leave out."""
 _TYPES = {".m3u8": "application/vnd.apple.mpegurl", ".ts": "video/mp2t", ".m4s": "video/mp4", ".mp4": "video/mp4"}
@@ -194,16 +194,15 @@ def write_logs(log: Path, source: list[dict[str, Any]], failed_at: float, measur
     for line in log.read_text().splitlines():
         entry = json.loads(line)
         entries[entry.pop("upstream")].append(entry)
-    begin, end = failed_at - KEPT_SECONDS, failed_at + KEPT_SECONDS
-    last = end
+    last = failed_at
     for scenario in SCENARIOS:
         times = measured[scenario.name]
         end = failed_at + KEPT_SECONDS + max([0.0, *times.prometheus.values(), *times.sidecar.values()])
         last = max(last, end)
-        found = [entry for entry in entries[scenario.name] if begin <= entry.get("poll", entry.get("time", 0.0)) <= end]
+        found = [entry for entry in entries[scenario.name] if entry.get("poll", entry.get("time", 0.0)) <= end]
         lines = [{"failed_at": round(failed_at, 2)}, *_shorten(found)]
         _write_lines(FOLDER / f"{scenario.name}.jsonl", lines)
-    pages = (entry for entry in source if begin - INTERVAL <= entry["time"] <= last)
+    pages = (entry for entry in source if entry["time"] <= last)
     _write_lines(SOURCE_LOG, ({"time": round(page["time"], 2), "body": page["body"]} for page in pages))
 
 
@@ -211,15 +210,13 @@ def _shorten(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Leave out what is unknown, usual, or as in the line before; ``read_log`` adds it again."""
     bodies: dict[str, str] = {}
     facts: dict[bool, Any] = {}
-    for entry in entries:
+    for entry in _with_facts(entries):
         usual = {**USUAL, "type": _TYPES.get(Path(entry.get("path", "")).suffix)}
         short = {key: value for key, value in entry.items() if value is not None and usual.get(key) != value}
         short.pop("sha256", None)
         for key in ("time", "poll"):
             if key in short:
                 short[key] = round(short[key], 2)
-        if "facts" in short:
-            del short["time"]
         if abs(short.get("date", 0.0) - entry.get("time", 0.0)) < _CLOCK_SECONDS:
             short.pop("date", None)
         if short.get("seconds", 1.0) < _SHORT_SECONDS:
@@ -231,11 +228,26 @@ def _shorten(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         if "facts" in short:
             # the numbers of packets differ, but only whether there are any counts
             tracks = [[*track[:2], min(track[2], 1), *track[3:]] for track in short["facts"]["tracks"]]
-            known = {**short["facts"], "tracks": tracks}
-            is_cut = short.get("is_cut", False)
-            short["facts"] = "=" if facts.get(is_cut) == known else known
-            facts[is_cut] = known
+            known, whole = {**short["facts"], "tracks": tracks}, short["whole"]
+            if facts.get(whole) == known:
+                del short["facts"]
+            else:
+                short["facts"] = facts[whole] = known
         yield short
+
+
+def _with_facts(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Add what segments show to their fetches."""
+    fetches: dict[str, dict[str, Any]] = {}
+    kept = []
+    for entry in entries:
+        if "facts" in entry:
+            fetches[entry["path"]]["facts"] = entry["facts"]
+            continue
+        if entry.get("what") == "segment" and "error" not in entry:
+            fetches[entry["path"]] = entry
+        kept.append(entry)
+    yield from kept
 
 
 def _difference(before: str, after: str) -> list[Any]:
@@ -258,18 +270,18 @@ def _add_difference(before: str, difference: list[Any]) -> str:
 
 
 def read_log(scenario: str) -> tuple[float, list[dict[str, Any]]]:
-    """Return the time of the failure, and the polls, fetches and facts of a scenario."""
+    """Return the time of the failure, and the polls and fetches of a scenario."""
     first, *lines = (json.loads(line) for line in (FOLDER / f"{scenario}.jsonl").read_text().splitlines())
     bodies: dict[str, str] = {}
     facts: dict[bool, Any] = {}
     entries = []
     for line in lines:
         entry = {**USUAL, "type": _TYPES.get(Path(line.get("path", "")).suffix, ""), **line} if "what" in line else line
-        path, is_cut = entry.get("path", ""), entry.get("is_cut", False)
         if "body" in entry:
+            path = entry["path"]
             entry["body"] = bodies[path] = _add_difference(bodies.get(path, ""), entry["body"])
-        if "facts" in entry:
-            entry["facts"] = facts[is_cut] = facts[is_cut] if entry["facts"] == "=" else entry["facts"]
+        if entry.get("what") == "segment" and "error" not in entry:
+            entry["facts"] = facts[entry["whole"]] = entry.get("facts", facts.get(entry["whole"]))
         entries.append(entry)
     return first["failed_at"], entries
 

@@ -74,7 +74,7 @@ async def inspect(self: SegmentChecker, fetched: Fetched, init: InitFacts | None
         [track.kind, track.codec, track.packets, track.width_pixels, track.height_pixels] for track in facts.tracks
     ]
     entry = {"container": facts.container, "audio": facts.audio, "video": facts.video, "tracks": tracks}
-    _write({"time": time.time(), "facts": entry, "path": urlsplit(fetched.url).path, "is_cut": fetched.is_cut})
+    _write({"time": time.time(), "facts": entry, "path": urlsplit(fetched.url).path})
     return facts
 
 

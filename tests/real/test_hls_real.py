@@ -79,8 +79,9 @@ def watching(directory: Path) -> Iterator[tuple[Lab, Watch]]:
     with running_hls_origins(directory) as origins:
         lab = Lab(origins)
         lab.start()
-        configuration = {"upstreams": upstreams(lab, SCENARIOS, **SETTINGS), "state_dir": str(directory)}
-        configuration["upstreams"][0]["interval"] = SETTINGS["interval"]
+        source, *checks = upstreams(lab, SCENARIOS, **SETTINGS)
+        source["interval"] = SETTINGS["interval"]
+        configuration = {"upstreams": [source, *checks], "state_dir": str(directory)}
         (directory / "config.yaml").write_text(json.dumps(configuration))
         arguments = ["--config.file", "config.yaml", "--web.listen-address", "127.0.0.1:0"]
         with Exporter(arguments, directory, measured=False) as exporter:
