@@ -60,6 +60,8 @@ class UpstreamError(Exception):
         """Body of the error response, for requests with ``keep_refusal``; not safe to show."""
         self.is_platform_answer = False
         """Whether a 404 came from the platform itself, and not from a proxy or another server at this address."""
+        self.is_reached: bool | None = None
+        """Whether the server was reached, so that the exporter's own network works; None if that is not known."""
 
     @property
     def means_absent(self) -> bool:
@@ -76,8 +78,17 @@ def map_exception(error: Exception, endpoint: str) -> UpstreamError:
     for kind, reason, cause in _CAUSES:
         if isinstance(error, kind):
             made = LostConnectionError if kind in _LOST_CONNECTION else UpstreamError
-            return made(reason, f"{endpoint}: {cause if isinstance(cause, str) else cause(error)}")
+            mapped = made(reason, f"{endpoint}: {cause if isinstance(cause, str) else cause(error)}")
+            mapped.is_reached = _has_reached(error, reason)
+            return mapped
     return UpstreamError(Reason.INTERNAL, f"{endpoint}: {type(error).__name__}")
+
+
+def _has_reached(error: Exception, reason: Reason) -> bool:
+    """Return whether an exception shows that the server was reached: a refused connection is an answer, too."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return reason is Reason.TLS or isinstance(error.os_error, ConnectionRefusedError | ConnectionResetError)
+    return reason is not Reason.TIMEOUT
 
 
 def status_error(status: int, endpoint: str, location: str | None, retry_after: float | None) -> UpstreamError:

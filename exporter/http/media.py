@@ -178,6 +178,7 @@ class MediaFetcher:
         except UpstreamError as error:
             # credentials or certificates cannot be read
             failure = FetchError(FetchReason(error.reason.value), f"{fetch.place}: {error}", is_inconclusive=True)
+        failure.server, failure.is_reached = fetch.server, fetch.is_reached
         fetch.end_request(self._clock.monotonic())
         failure.seconds = fetch.seconds_before
         # outside of the handlers, so that no exception of a library, which may contain the URL, is attached
@@ -231,6 +232,7 @@ class MediaFetcher:
         credentials: Mapping[str, str],
     ) -> Fetched | MediaUrl:
         began = fetch.sent_at = self._clock.monotonic()
+        fetch.server, fetch.is_reached = url.server, False
         code = ""
         try:
             async with session.get(
@@ -251,6 +253,7 @@ class MediaFetcher:
             raise
         except Exception as error:
             failure = _fetch_error(error, fetch.place)
+            fetch.is_reached = fetch.is_reached or failure.is_reached
             code = code or failure.fetch_reason
         finally:
             if code:
@@ -286,6 +289,7 @@ class MediaFetcher:
     ) -> Fetched | MediaUrl:
         """Read a response; return the object, or the URL to request next. Raises ``FetchError``, ``BodyError``."""
         head_at = self._clock.monotonic()
+        fetch.is_reached = True
         if hdrs.SET_COOKIE in response.headers:
             fetch.cookies.store(url, response.cookies.values())
         if response.status in _REDIRECTS:
@@ -359,7 +363,9 @@ def _fetch_error(error: Exception, place: str) -> FetchError:
     if isinstance(error, BodyError):
         return FetchError(error.reason, f"{place}: {error}")
     mapped = map_exception(error, place)
-    return FetchError(FetchReason(mapped.reason.value), str(mapped))
+    failure = FetchError(FetchReason(mapped.reason.value), str(mapped))
+    failure.is_reached = mapped.is_reached
+    return failure
 
 
 def _configured_url(text: str) -> MediaUrl:

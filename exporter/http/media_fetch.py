@@ -85,6 +85,10 @@ class Fetch:
         """Duration of the requests before that one: redirects, and one with credentials that have changed."""
         self.time_limit = asyncio.timeout(wanted.timeout)
         """Ends the fetch at its deadline."""
+        self.server = ""
+        """Host and port of the last request."""
+        self.is_reached: bool | None = None
+        """Whether that server was reached; None while that is not known."""
         self.redirects = 0
         self.has_left_origin = False
         """Whether this request, or one before it, was for another origin than the configured one."""

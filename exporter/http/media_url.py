@@ -85,6 +85,8 @@ class FetchError(UpstreamError):
         """``seconds``: time since the first request was sent, without waits for a free connection."""
         super().__init__(reason.poll_reason, message, status=status, retry_after=retry_after)
         self.fetch_reason = reason
+        self.server = ""
+        """Host and port of the server that failed; not safe to show."""
         self.is_inconclusive = is_inconclusive
         """True if the failure shows nothing about the stream: the request was not sent, because of the exporter's own
         limits, a pause that the server asked for, or unreadable secrets."""

@@ -41,7 +41,7 @@ from exporter.http.response import (
     retry_after,
 )
 from exporter.http.transport import Transport
-from exporter.http.vantage import UNREACHED, Vantage
+from exporter.http.vantage import Vantage
 from exporter.model import Reason
 from exporter.runtime.clock import Clock
 
@@ -311,7 +311,7 @@ class RequestSender:
         else:
             ticket = await self._wait_for_turn(request, on_demand=on_demand)
         request.poll.requests_sent += 1
-        endpoint, code = request.endpoint, ""
+        endpoint, code, is_reached = request.endpoint, "", True
         began = self.clock.monotonic()
         try:
             async with session.request(
@@ -331,17 +331,19 @@ class RequestSender:
             raise
         except asyncio.CancelledError:
             if request.time_limit.expired():
+                is_reached = bool(code)
                 code = code or Reason.TIMEOUT
             raise
         except Exception as error:
             failure = map_exception(error, endpoint.template)
+            is_reached = bool(code) or failure.is_reached is not False
             code = code or failure.reason
             raise failure from None
         finally:
             limit.finish_request()
             if code:
                 self.observe(endpoint.template, str(code), self.clock.monotonic() - began)
-                self.vantage.note(self.base_url.authority, is_reached=code not in UNREACHED)
+                self.vantage.note(self.base_url.authority, is_reached=is_reached)
 
     async def _wait_for_turn(self, request: PreparedRequest, *, on_demand: bool) -> Ticket:
         """Wait until the platform's limit and pauses allow the request; raise if that is after the deadline."""

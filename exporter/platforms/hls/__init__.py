@@ -22,6 +22,7 @@ from exporter.platforms.api import (
     Reason,
     Requests,
     ShardFilter,
+    StreamReport,
     UpstreamClient,
     UpstreamError,
 )
@@ -93,13 +94,15 @@ class Hls(Platform[HlsSettings]):
             return FetchResult(not_owned=True)
         deadline = requests.deadline
         failures: dict[str, Reason] = {}
+        reached = self._log.reached
         async with asyncio.TaskGroup() as group:
             async for check in _in_steps(self._checks):
                 group.create_task(self._fetch_one(check, deadline, failures))
-        is_down = self.client.vantage.is_down
+        # while a server is reached, only the streams on others are unknown
+        is_down = self.client.vantage.is_down and self._log.reached == reached
         started: list[asyncio.Task[None]] = []
         async for check in _in_steps(self._checks):
-            started += check.apply(self._start_task, is_vantage_down=is_down)
+            started += self._apply(check, failures)
         if is_down:
             hosts = self.client.vantage.describe()
             raise UpstreamError(Reason.VANTAGE, f"no check could be made: {hosts} could not be reached")
@@ -108,7 +111,7 @@ class Hls(Platform[HlsSettings]):
             await asyncio.wait(started, timeout=max(0.0, min(FIRST_LOOK_SECONDS, left)))
         self._has_looked = True
         return FetchResult(
-            reports=[check.report() async for check in _in_steps(self._checks) if check.stream.id not in failures],
+            reports=[report async for check in _in_steps(self._checks) for report in self._report(check, failures)],
             failures=failures,
             fetch_failures=self._log.take(),
         )
@@ -120,6 +123,24 @@ class Hls(Platform[HlsSettings]):
         except Exception as error:
             self._log_error(error)
             failures[check.stream.id] = Reason.INTERNAL
+
+    def _apply(self, check: StreamCheck, failures: dict[str, Reason]) -> list[asyncio.Task[None]]:
+        """Apply what was fetched; return the fetches of segments that were started."""
+        try:
+            return check.apply(self._start_task)
+        except Exception as error:
+            self._log_error(error)
+            failures[check.stream.id] = Reason.INTERNAL
+            return []
+
+    def _report(self, check: StreamCheck, failures: dict[str, Reason]) -> list[StreamReport]:
+        """Return the stream's report, unless its check failed."""
+        try:
+            return [] if check.stream.id in failures else [check.report()]
+        except Exception as error:
+            self._log_error(error)
+            failures[check.stream.id] = Reason.INTERNAL
+            return []
 
     async def _look(self, work: Coroutine[Any, Any, None]) -> None:
         """Fetch and inspect a segment; an unexpected error costs only this look."""

@@ -86,6 +86,8 @@ class PlaylistHistory:
         """Number of looks since then, failed ones included."""
         self.latency = LatencyHistory()
         self.has_date_jumps = False
+        self.lacks_discontinuity_sequence = False
+        """Whether a discontinuity left the playlist, and nothing counts those (H6)."""
         self._stale_media = stale_media
         self._newest = (0, 0)
         self._versions = VersionMemory()
@@ -240,6 +242,7 @@ class PlaylistHistory:
                 return False
             self._start_numbering(after)
             return True
+        self.lacks_discontinuity_sequence |= _has_lost_discontinuity(before, after)
         self.totals.conflicts += (not all(are_same)) + _has_wrong_discontinuities(before, after, overlap)
         if newest[0] < self._newest[0] or first < before.media_sequence:
             self._observe_older(before, newest)
@@ -363,6 +366,12 @@ def _has_wrong_discontinuities(
     if before.discontinuity_sequence is None and after.discontinuity_sequence is None:
         return False
     return any(old.discontinuity_sequence != new.discontinuity_sequence for old, new in overlap)
+
+
+def _has_lost_discontinuity(before: MediaPlaylist, after: MediaPlaylist) -> bool:
+    if after.discontinuity_sequence is not None:
+        return False
+    return any(segment.discontinuity for segment in before.segments if segment.sequence < after.media_sequence)
 
 
 def _mean_seconds(playlist: MediaPlaylist) -> float:

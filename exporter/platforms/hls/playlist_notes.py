@@ -1,6 +1,6 @@
 """Findings that affect no viewer now: violations of the HLS specification, and what some players refuse.
 
-The rules H7, H9, H10, H15, H16 and H19, as numbered in the documentation. Notes contain nothing from the server.
+The rules H6, H7, H9, H10, H15, H16 and H19, as numbered in the documentation. Notes contain nothing from the server.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ def _has_bad_low_latency(playlist: MediaPlaylist) -> bool:
 
 
 _NOTES: tuple[tuple[str, Callable[[RenditionCheck, MediaPlaylist], bool]], ...] = (
+    (
+        "a discontinuity left a playlist without EXT-X-DISCONTINUITY-SEQUENCE (H6)",
+        lambda check, _: check.history.lacks_discontinuity_sequence,
+    ),
     ("segments are longer than the target duration (H7)", lambda check, _: check.history.has_long_segments),
     ("dates do not follow the durations of segments (H10)", lambda check, _: check.history.has_date_jumps),
     (

@@ -176,11 +176,11 @@ class RenditionCheck:
         self.note_success()
         self.history.note_other_document(now)
 
-    def note_failure(self, now: float, *, is_vantage_down: bool) -> None:
+    def note_failure(self, now: float, log: FetchLog) -> None:
         """Apply a failed look: the playlist could not be fetched or read."""
         error = self.failure
         self._failed_polls += 1
-        if is_vantage_down or (error is not None and error.is_inconclusive):
+        if error is not None and (error.is_inconclusive or log.is_own_fault(error)):
             self.history.skip(now)
             return
         self.is_forbidden = error is not None and error.fetch_reason in FORBIDDEN
@@ -214,7 +214,7 @@ class RenditionCheck:
         return self._missing_polls >= CONFIRMING_POLLS
 
     @property
-    def _is_unknown(self) -> bool:
+    def is_unknown(self) -> bool:
         """Whether the playlist could not be seen, or not lately."""
         return self.is_forbidden or self.history.looked_at is None or self.history.is_outdated
 
@@ -224,7 +224,7 @@ class RenditionCheck:
         history = self.history
         if self.is_missing or history.has_ended:
             return False
-        if self._is_unknown:
+        if self.is_unknown:
             return None
         if history.is_stale:
             # without a current version, it is unknown whether there is new media; a single failed look changes nothing
@@ -237,7 +237,7 @@ class RenditionCheck:
         history, segments = self.history, self.segments
         if self.is_missing:
             return Verdict(False, UnplayableReason.PLAYLIST_MISSING, f"playlist missing ({self._status(self.failure)})")
-        if self._is_unknown:
+        if self.is_unknown:
             return UNKNOWN
         if history.has_ended:
             return Verdict(False, UnplayableReason.ENDED, "the playlist has ended")

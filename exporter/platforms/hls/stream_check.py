@@ -197,16 +197,16 @@ class StreamCheck:
     def _left(self, deadline: float) -> float:
         return deadline - self._clock.monotonic()
 
-    def apply(self, start: StartTask, *, is_vantage_down: bool) -> list[asyncio.Task[None]]:
+    def apply(self, start: StartTask) -> list[asyncio.Task[None]]:
         """Apply the finished requests, and start to fetch new segments. Return the tasks that were started."""
         looks, self._looks = self._looks, []
         for look in looks:
             if look.playlist is not None and look.fetched is not None:
                 look.rendition.accept(look.playlist, look.fetched, now=look.at, wall=look.wall)
             else:
-                look.rendition.note_failure(look.at, is_vantage_down=is_vantage_down)
+                look.rendition.note_failure(look.at, self._log)
         now = self._clock.monotonic()
-        self._add_totals(now, is_blind=is_vantage_down)
+        self._add_totals(now)
         return self._segments.start(
             (look.rendition for look in looks if look.playlist is not None), self._judged(), start
         )
@@ -236,8 +236,8 @@ class StreamCheck:
             return self._entry
         return next((variant for variant in self._variants if variant.verdict.playable), self._variants[0])
 
-    def _add_totals(self, now: float, *, is_blind: bool) -> None:
-        """Add what the primary rendition has counted since the last poll. ``is_blind``: nothing could be seen."""
+    def _add_totals(self, now: float) -> None:
+        """Add what the primary rendition has counted since the last poll."""
         primary = self._primary
         for rendition in [self._entry] if self._master is None else self._variants:
             current = rendition.history.totals
@@ -245,12 +245,12 @@ class StreamCheck:
                 if rendition is primary:
                     self._totals.add_growth(rendition.counted, current)
                 rendition.counted = copy(current)
-        is_off = primary.is_missing or primary.is_forbidden or primary.history.has_ended
+        can_see = not (primary.is_missing or primary.is_unknown or primary.history.has_ended)
         self._trends.add(
             self._totals,
             now,
             live=self._live(),
-            can_see=not (is_blind or is_off),
+            can_see=can_see,
             target=primary.history.target_seconds,
         )
 

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 from exporter.http.media import FetchError, FetchReason
-from exporter.http.vantage import UNREACHED, Vantage
+from exporter.http.vantage import Vantage
 
 _SERVER: Final = re.compile(r"[^/]*//([^/?#]*)")
 """Host and port in an absolute URL."""
@@ -19,6 +19,8 @@ class FetchLog:
     def __init__(self, vantage: Vantage) -> None:
         self._vantage = vantage
         self._failures: Counter[tuple[str, str]] = Counter()
+        self.reached = 0
+        """Number of playlists for which a server was reached, since the start."""
 
     def recording(self, what: str, url: str) -> _Recording:
         """Return a context manager that notes the outcome of a fetch of this URL. ``what``: the kind of object."""
@@ -28,16 +30,19 @@ class FetchLog:
         """Note the outcome of a fetch."""
         if error is not None and error.is_inconclusive:
             return
-        match = _SERVER.match(url)
-        host = match[1] if match else ""
         if error is not None:
             self.count(what, error.fetch_reason)
-        self._vantage.note(host, is_reached=error is None or error.fetch_reason not in UNREACHED)
+            if error.is_reached is None:
+                return
+        is_reached = error is None or error.is_reached is True
+        self.reached += is_reached and what in ("master", "playlist")
+        self._vantage.note(_host(url, error), is_reached=is_reached)
 
-    @property
-    def is_vantage_down(self) -> bool:
-        """Whether failures are more likely the exporter's own."""
-        return self._vantage.is_down
+    def is_own_fault(self, error: FetchError) -> bool:
+        """Return whether a failure is more likely the exporter's own network's than the server's."""
+        if error.is_reached is not False:
+            return False
+        return self._vantage.is_down or self._vantage.may_be_at_fault(error.server)
 
     def count(self, what: str, reason: FetchReason) -> None:
         """Count an object that was fetched but cannot be used."""
@@ -48,6 +53,14 @@ class FetchLog:
         taken = dict(self._failures)
         self._failures.clear()
         return taken
+
+
+def _host(url: str, error: FetchError | None) -> str:
+    """Return host and port of a fetch; of a failed one, where the last redirect led."""
+    if error is not None and error.server:
+        return error.server
+    match = _SERVER.match(url)
+    return match[1] if match else ""
 
 
 class _Recording:

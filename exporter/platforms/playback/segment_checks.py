@@ -217,7 +217,7 @@ class SegmentChecker:
         self, address: SegmentAddress, history: SegmentHistory, error: FetchError, *, whole: bool
     ) -> None:
         history.is_forbidden = error.fetch_reason in FORBIDDEN
-        if error.is_inconclusive or history.is_forbidden or self._log.is_vantage_down:
+        if error.is_inconclusive or history.is_forbidden or self._log.is_own_fault(error):
             return
         self.totals.failures += 1
         history.last_failure, history.is_invalid = error, False
