@@ -136,8 +136,9 @@ class SegmentHistory:
 
     @property
     def wants_another_whole(self) -> bool:
-        """Whether a missing track is to be confirmed by another whole segment."""
-        return any(0 < presence.absent_looks < ABSENT_LOOKS for presence in (self.audio, self.video))
+        """Whether a missing track, or slow delivery, is to be confirmed by another whole segment."""
+        is_suspected = any(0 < presence.absent_looks < ABSENT_LOOKS for presence in (self.audio, self.video))
+        return is_suspected or (bool(self.ratios) and self.ratios[-1] > SLOW_RATIO and not self.is_slow)
 
 
 class SegmentChecker:
