@@ -7,6 +7,7 @@ import json
 from exporter.dashboards.audience_dashboard import audience_dashboard
 from exporter.dashboards.dashboard import Dashboard
 from exporter.dashboards.overview_dashboard import overview_dashboard
+from exporter.dashboards.playback_dashboard import playback_dashboard
 from exporter.dashboards.stream_dashboard import stream_dashboard
 from exporter.dashboards.thresholds import RuleThresholds
 from exporter.dashboards.upstreams_dashboard import upstreams_dashboard
@@ -20,6 +21,7 @@ def all_dashboards(thresholds: RuleThresholds | None = None) -> tuple[Dashboard,
     return (
         overview_dashboard(thresholds),
         stream_dashboard(thresholds),
+        playback_dashboard(thresholds),
         upstreams_dashboard(thresholds),
         audience_dashboard(thresholds),
     )

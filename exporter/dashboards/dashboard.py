@@ -17,8 +17,15 @@ OVERVIEW = "stream-exporter-overview"
 STREAM = "stream-exporter-stream"
 UPSTREAMS = "stream-exporter-upstreams"
 AUDIENCE = "stream-exporter-audience"
+PLAYBACK = "stream-exporter-playback"
 
-_TITLES = {"Overview": OVERVIEW, "Stream": STREAM, "Upstreams and exporter": UPSTREAMS, "Audience": AUDIENCE}
+_TITLES = {
+    "Overview": OVERVIEW,
+    "Stream": STREAM,
+    "Playback": PLAYBACK,
+    "Upstreams and exporter": UPSTREAMS,
+    "Audience": AUDIENCE,
+}
 
 _LINK_PARAMETERS = "${__url_time_range}&${datasource:queryparam}&${job:queryparam}&${instance:queryparam}"
 """Parameters of every link."""
@@ -30,11 +37,13 @@ class Row:
 
     title: str
     panels: Sequence[Panel]
+    is_open: bool = False
+    """Whether it is never collapsed, because the dashboard itself is about certain platforms."""
 
     @property
     def is_collapsed(self) -> bool:
         """Whether the row is collapsed at first, because some platform provides data for none of its panels."""
-        return bool(self.title) and not is_for_all_platforms(self.panels)
+        return bool(self.title) and not self.is_open and not is_for_all_platforms(self.panels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from functools import cache
 
 from exporter.dashboards.panels import Panel
 from exporter.metrics.families.family import Source
+from exporter.metrics.families.playback_families import PLAYBACK_FAMILIES
 from exporter.metrics.families.reference import PER_STREAM_FAMILIES, is_fed
 from exporter.platforms.registry import shipped
 
@@ -38,7 +39,8 @@ def is_for_all_platforms(panels: Iterable[Panel]) -> bool:
 @cache
 def _platforms_by_family() -> dict[str, frozenset[str]]:
     """Return, for each family that only platforms provide, the names of the platforms that do."""
-    return {
+    checks = frozenset(platform.name for platform in shipped() if platform.settings_class.has_playback_checks)
+    return {family.name: checks for family in PLAYBACK_FAMILIES} | {
         family.name: frozenset(platform.name for platform in shipped() if is_fed(family, platform.feeds))
         for family in PER_STREAM_FAMILIES
         if family.source is Source.PLATFORM

@@ -28,6 +28,7 @@ from exporter.dashboards.stream_media_panels import (
     video,
     viewers,
 )
+from exporter.dashboards.stream_playback_panels import playback
 from exporter.dashboards.thresholds import STATUS_COLORS, RuleThresholds, rising
 
 _ALERTS = 'job=~"$job", platform=~"$platform", upstream=~"$upstream", stream="$stream"'
@@ -42,7 +43,7 @@ def stream_dashboard(thresholds: RuleThresholds) -> Dashboard:
     return Dashboard(
         uid=STREAM,
         title="Streams / Stream",
-        description="Details of a single stream: status, health, bitrate, video, network, transcoding, recording.",
+        description="Details of a single stream: status, health, bitrate, video, playback, network, transcoding.",
         variables=single_stream_variables(),
         annotations=[alert_annotations(_ALERTS), restart_annotations(f"{restarts} > 0")],
         rows=[
@@ -51,6 +52,7 @@ def stream_dashboard(thresholds: RuleThresholds) -> Dashboard:
             Row("Health", _health(thresholds)),
             Row("Bitrate and video", [*bitrates(thresholds), *video(thresholds)]),
             Row("Viewers", viewers()),
+            Row("Playback", playback(thresholds)),
             Row("Network", network(thresholds)),
             Row("Transcoding", transcoding(thresholds)),
             Row("Recording and connection", recording_and_connection()),

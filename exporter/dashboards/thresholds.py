@@ -29,7 +29,10 @@ class RuleThresholds:
 
     def __init__(self, rules: Iterable[ActiveRule] | None = None) -> None:
         rules = tuple(rules or rules_in_force())
-        self._thresholds = {active.rule.name: active.threshold for active in rules}
+        self._thresholds: dict[str, float | None] = {"StreamMediaShortage": 0.75, "StreamDeliverySlow": 0.8}
+        self._critical: dict[str, float | None] = {"StreamMediaShortage": 0.5, "StreamDeliverySlow": 1.2}
+        self._thresholds |= {active.rule.name: active.threshold for active in rules}
+        self._critical |= {active.rule.name: active.own_grades[0].threshold for active in rules}
         self.health_goal = rules[0].slo.goal
         """Health score above which the health SLO counts an observation as good."""
 
@@ -39,6 +42,23 @@ class RuleThresholds:
         if threshold is None:
             raise ValueError(f"{alert} has no threshold")
         return threshold
+
+    def critical(self, alert: str) -> float:
+        """Return the threshold of a rule's critical grade."""
+        threshold = self._critical[alert]
+        if threshold is None:
+            raise ValueError(f"{alert} has no threshold")
+        return threshold
+
+    @property
+    def media_rate(self) -> Steps:
+        """Steps for seconds of new media per second."""
+        return falling(warning=self["StreamMediaShortage"], critical=self.critical("StreamMediaShortage"))
+
+    @property
+    def download_ratio(self) -> Steps:
+        """Steps for the time that segments take, as a multiple of their duration."""
+        return rising(warning=self["StreamDeliverySlow"], critical=self.critical("StreamDeliverySlow"))
 
     @property
     def health(self) -> Steps:

@@ -21,11 +21,12 @@ from aiohttp.typedefs import Handler, Middleware
 from exporter.alerting.sidecar_gate import SidecarGate
 from exporter.cli.demo import exporter_configuration
 from exporter.cli.settings import load_settings
+from exporter.platforms.hls import Hls
 from exporter.service import Service
 from exporter.simulator.context import Context
 from exporter.simulator.fault_injection import FaultKind
 from exporter.simulator.fleet import Fleet
-from exporter.simulator.simulated_streams import Platform, Stream
+from exporter.simulator.simulated_streams import PLAYBACK_PLATFORM, Platform, Stream
 from exporter.simulator.simulator_app import make_simulator
 from tests.fake_clock import FakeClock
 from tests.real.alertmanager import Alertmanager, running_alertmanager
@@ -58,6 +59,8 @@ SCHEDULED_FAULTS: Sequence[ScheduledFault] = (
     ScheduledFault(Platform.WAVE, FaultKind.STALL, 0.65, 1.00, 2),
     ScheduledFault(Platform.WAVE, FaultKind.UNHEALTHY, 0.10, 0.40, 5),
     ScheduledFault(Platform.WAVE, FaultKind.RATE_LIMIT, 0.85, 0.88, None),
+    ScheduledFault(Platform.HLS, FaultKind.CDN_STALE, 0.40, 0.60, 1),
+    ScheduledFault(Platform.HLS, FaultKind.SEGMENTS_MISSING, 0.75, 1.00, 0),
 )
 
 
@@ -115,8 +118,11 @@ async def fast_forward_run(directory: Path, streams: int = 60) -> AsyncIterator[
     platforms.router.add_post("/pager", _accept)
     with running_alertmanager(directory) as alertmanager:
         async with TestServer(platforms) as simulator:
-            configuration = exporter_configuration(fleet, str(simulator.make_url("/simulator")))
-            configuration["defaults"]["interval"] = f"{STEP_SECONDS:g}s"
+            configuration = exporter_configuration(fleet, str(simulator.make_url("/simulator")), playback=True)
+            step = f"{STEP_SECONDS:g}s"
+            configuration["defaults"]["interval"] = step
+            for upstream in configuration["upstreams"]:
+                upstream |= {"interval": "10s", "whole_segment_every": step} if upstream["platform"] == "hls" else {}
             webhook = {"name": "pager", "url": str(simulator.make_url("/pager"))}
             configuration["alerting"] = {"alertmanagers": [{"url": alertmanager.url}], "webhooks": [webhook]}
             file = directory / "config.json"
@@ -158,13 +164,14 @@ def _corrupt_one_session(fleet: Fleet) -> Middleware:
 
 
 async def _wait_until_settled(service: Service, clock: FastForwardClock) -> None:
-    """Wait until all due polls are complete and all alerts are sent.
+    """Wait until all due polls are complete, all segments are fetched, and all alerts are sent.
 
     Advance the clock a little for polls that wait on it.
     """
     for round_ in range(MAX_ROUNDS):
         coordinators = service._coordinators.values()
         polled = all(not c._busy and c._schedule.due > clock.monotonic() for c in coordinators)
+        polled = polled and not any(c.platform._tasks for c in coordinators if isinstance(c.platform, Hls))
         if polled and _are_all_alerts_sent(service.sidecar):
             return
         await asyncio.sleep(0.002)
@@ -178,7 +185,8 @@ def _are_all_alerts_sent(gate: SidecarGate) -> bool:
 
 
 def _inject_fault(fleet: Fleet, fault: ScheduledFault, at: float, seconds: float) -> None:
-    index = None if fault.which is None else _longest_streams(fleet, fault.platform)[fault.which].index
+    owner = PLAYBACK_PLATFORM if fault.platform is Platform.HLS else fault.platform
+    index = None if fault.which is None else _longest_streams(fleet, owner)[fault.which].index
     fleet.faults.inject(fault.platform, index, fault.kind, at, (fault.end - fault.begin) * seconds)
 
 

@@ -108,8 +108,8 @@ def test_variables_find_their_values(known: History, title: str) -> None:
     expected = {
         "job": [JOB],
         "instance": [INSTANCE],
-        "platform": ["livepeer", "storm", "wave"],
-        "upstream": ["edge", "studio", "wave"],
+        "platform": ["hls", "livepeer", "storm", "wave"],
+        "upstream": ["edge", "studio", "viewers", "wave"],
     }
     every = dict.fromkeys(variables(ALL[title]), ".+")
     for name, variable in variables(ALL[title]).items():
