@@ -118,6 +118,7 @@ def test_committed_dashboards_are_up_to_date() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", SCHEMAS, ids=lambda file: file.stem)
 @pytest.mark.parametrize("title", ALL)
 def test_dashboard_is_valid_by_grafanas_schema(title: str, schema: Path) -> None:

@@ -31,6 +31,8 @@ from tests.evidence.evidence_harness import (
     wave_session,
 )
 
+pytestmark = pytest.mark.slow
+
 ERROR_ENVELOPES: list[Any] = [
     {"errors": ["temporarily unavailable"]},
     {"error": "service restarting"},

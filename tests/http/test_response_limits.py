@@ -115,6 +115,7 @@ async def test_document_with_too_many_different_keys_is_refused(form: bytes) -> 
     assert str(caught.value) == "GET /x: the response has more than 400000 different keys"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", [b'"x"', SURROGATE], ids=["strict decoder", "lenient decoder"])
 async def test_large_document_is_decoded_completely(text: bytes) -> None:
     rows = b",".join(b'{"a:b":"%d: \\"c\\":","d":[1.5,null]}' % number for number in range(100_000))

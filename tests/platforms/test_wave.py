@@ -566,7 +566,7 @@ class LimitedApi:
         return at <= now - 60 if self._sliding else at // 60 < now // 60
 
 
-@pytest.mark.no_cover
+@pytest.mark.slow
 @pytest.mark.parametrize("sliding", [True, False])
 @pytest.mark.parametrize(("sessions", "interval"), [(20, 30), (50, 30), (200, 30), (90, 300), (5, 1)])
 async def test_request_limit_is_never_reached_and_every_session_is_polled(

@@ -352,6 +352,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.slow
 def test_hostile_rules_end_at_the_limit_and_do_not_hide_other_events() -> None:
     hostile = [f"UID:{rule}\nDTSTART:19700101T000000Z\nDURATION:PT1H\nRRULE:{rule}" for rule in HOSTILE]
     zone = "BEGIN:VTIMEZONE\nTZID:Evil\nBEGIN:STANDARD\nDTSTART:16010101T000000\nTZOFFSETFROM:+0000\nTZOFFSETTO:+0100\n"
