@@ -19,18 +19,40 @@ from exporter.alerting.recordings import ALERT_THRESHOLD
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import Rule, Scope, Unit
 from exporter.metrics.text_format import label_value
-from exporter.model import HealthReason
+from exporter.model import HealthReason, UnplayableReason
 
 REASON_WORDS: Mapping[HealthReason, str] = {
     HealthReason.SILENT: "no media",
+    HealthReason.SEGMENT_MISSING: "segments missing",
+    HealthReason.AUDIO_MISSING: "no audio",
+    HealthReason.VIDEO_MISSING: "no video",
+    HealthReason.SLOW: "slow delivery",
+    HealthReason.SHORTAGE: "less media than time passes",
     HealthReason.VERDICT: "unhealthy according to the platform",
     HealthReason.TRANSCODE_SLOW: "transcoding slower than real time",
     HealthReason.LOSS: "packet loss",
     HealthReason.BITRATE_LOW: "bitrate below expected",
     HealthReason.FRAME_RATE_LOW: "frame rate below expected",
     HealthReason.ISSUES: "issues reported by the platform",
+    HealthReason.SEQUENCE: "inconsistent sequence numbers",
+    HealthReason.GAP: "segments marked as missing",
+    HealthReason.RENDITION_MISSING: "missing renditions",
+    HealthReason.LATENCY_GROWING: "growing latency",
+    HealthReason.WINDOW_SHORT: "short playlist",
 }
 """Reasons for a low health score, worst first."""
+UNPLAYABLE_WORDS: Mapping[UnplayableReason, str] = {
+    UnplayableReason.STALE: "no new media",
+    UnplayableReason.ENDED: "the playlist has ended",
+    UnplayableReason.PLAYLIST_MISSING: "playlist missing",
+    UnplayableReason.PLAYLIST_FAILED: "playlist fails",
+    UnplayableReason.PLAYLIST_INVALID: "invalid playlist",
+    UnplayableReason.SEGMENT_MISSING: "segments missing",
+    UnplayableReason.SEGMENT_INVALID: "segments are not media",
+    UnplayableReason.GAP: "the newest segments are marked as missing",
+    UnplayableReason.RENDITIONS_MISSING: "no rendition exists",
+}
+"""Why a stream cannot be played. The sidecar also knows the details, such as the HTTP status."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 _LAST_KNOWN_WINDOW = "{6h}"
@@ -240,7 +262,19 @@ class AnnotationTemplates(_AnnotationWriter):
             case Unit.FAILURE:
                 query = self._query("stream_upstream_failing")
                 return f'{{{{ with {query} }}}}{{{{ . | first | label "reason" }}}}{{{{ end }}}}'
+            case Unit.UNPLAYABLE:
+                return self._unplayable()
         return _GO_FORMATS[self._rule.unit] % "$value"
+
+    def _unplayable(self) -> str:
+        """Return the words for the reasons, which can differ between replicas."""
+        words = "".join(
+            f'{{{{ {"else " if index else ""}if eq . "{reason.value}" }}}}{words}'
+            for index, (reason, words) in enumerate(UNPLAYABLE_WORDS.items())
+        )
+        query = self._query("stream_unplayable_reason", "max by (reason) (%s)")
+        words = f'{{{{ with . | first | label "reason" }}}}{words}{{{{ end }}}}{{{{ end }}}}'
+        return f"{{{{ with {query} }}}}{words}{{{{ end }}}}"
 
     def _reference(self) -> str:
         reference = self._rule.reference
@@ -311,6 +345,8 @@ class AlertFacts:
     value: float
     state: str = ""
     """The stream's status, or the reason for the upstream's failure."""
+    unplayable: str = ""
+    """Why the stream cannot be played, in words."""
     reference: float | None = None
     """Scaled value of the series that the value is compared with."""
     threshold: float | None = None
@@ -348,6 +384,8 @@ class AnnotationTexts(_AnnotationWriter):
         unit = self._rule.unit
         if unit in (Unit.STATUS, Unit.FAILURE):
             return self._facts.state
+        if unit is Unit.UNPLAYABLE:
+            return self._facts.unplayable
         return "" if unit is Unit.FLAG else format_value(unit, self._facts.value)
 
     def _last_known(self) -> str:

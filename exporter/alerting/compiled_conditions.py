@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import operator
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from exporter.alerting.recordings import is_setting, needs_evidence
 from exporter.alerting.rules.active_rules import ActiveRule, Grade
 from exporter.alerting.rules.rule import (
+    AnyOf,
     AnyStream,
     Comparison,
     GroupGuard,
@@ -24,6 +23,7 @@ from exporter.alerting.rules.rule import (
     Threshold,
 )
 from exporter.alerting.series_lookup import ExtraLabels, Samples, Subject, series_reader
+from exporter.alerting.window_meters import WindowMeter, meter_maker
 from exporter.model import NO_OVERRIDES, AlertOverrides
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
@@ -33,38 +33,6 @@ _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-
-
-class ChangeCounter:
-    """Counts changes of a series within a window, from sample to sample like ``changes()``.
-
-    Times are on the steady clock.
-    """
-
-    __slots__ = ("_changes", "_last_at", "_last_value", "_only_rises", "overrides")
-
-    def __init__(self, *, only_rises: bool = False) -> None:
-        """``only_rises``: count like ``changes() - resets()``."""
-        self._only_rises = only_rises
-        self._last_at = -math.inf
-        self._last_value: float | None = None
-        self._changes: deque[float] = deque()
-        """Time of the sample before each change. A change counts while that sample is within the window."""
-        self.overrides = NO_OVERRIDES
-        """The stream's overrides when it was last served."""
-
-    def add(self, at: float, value: float) -> None:
-        """Add a sample."""
-        last = self._last_value
-        if last is not None and (value > last or (value < last and not self._only_rises)):
-            self._changes.append(self._last_at)
-        self._last_at, self._last_value = at, value
-
-    def count(self, since: float) -> int | None:
-        """Return the number of changes since a time; None if there are no samples since then."""
-        while self._changes and self._changes[0] < since:
-            self._changes.popleft()
-        return len(self._changes) if self._last_at >= since else None
 
 
 class Match(NamedTuple):
@@ -99,17 +67,15 @@ class CompiledCondition:
         """Evaluate only while the upstream is answering."""
         self.is_setting = not self.needs_evidence and isinstance(measured, Series) and is_setting(measured)
         """Evaluate even while it is unknown whether the upstream is answering."""
-        window = measured.window_seconds if isinstance(measured, Series) else None
-        self._only_rises = isinstance(measured, Series) and measured.rises_within is not None
-        self._window = None if window is None else window / active.time_scale
+        self._make_meter = meter_maker(measured, active.time_scale) if isinstance(measured, Series) else None
         self._compare = _OPERATORS[measure.operator]
         self._read_limit = _limit_reader(measure, active, grade)
         reference = active.rule.reference
         self._read_reference = None if reference is None else series_reader(reference)
         self._also = [_compile_guard(guard) for guard in (*condition.also, *grade.also)]
         self._unless = [_compile_guard(guard) for guard in condition.unless]
-        self._changes: dict[tuple[str, str], ChangeCounter] = {}
-        """By upstream and stream; series whose changes are counted have no other labels."""
+        self._meters: dict[tuple[str, str], WindowMeter] = {}
+        """By upstream and stream; series that are measured over a window have no other labels."""
 
     @property
     def rule(self) -> Rule:
@@ -118,7 +84,7 @@ class CompiledCondition:
 
     def matches(self, subject: Subject, steady_now: float) -> Sequence[Match]:
         """Return the samples for which the condition holds."""
-        samples = self._read_series(subject) if self._window is None else self._count_changes(subject, steady_now)
+        samples = self._read_series(subject) if self._make_meter is None else self._measure(subject, steady_now)
         if not samples:
             return ()
         overrides = self._overrides_of(subject)
@@ -136,41 +102,44 @@ class CompiledCondition:
 
     def streams_in_window(self, upstream: str, steady_now: float) -> set[str]:
         """Return the streams with samples in the window, and drop the samples of the others."""
-        if self._window is None:
-            return set()
-        since = steady_now - self._window
         streams = set()
-        for key in [key for key in self._changes if key[0] == upstream]:
-            if self._changes[key].count(since) is None:
-                del self._changes[key]
-            else:
+        for key in [key for key in self._meters if key[0] == upstream]:
+            if self._meters[key].has_samples(steady_now):
                 streams.add(key[1])
+            else:
+                del self._meters[key]
         return streams
+
+    def note_outage(self, upstream: str) -> None:
+        """Take note that the upstream is not answering."""
+        for meter in [meter for key, meter in self._meters.items() if key[0] == upstream]:
+            meter.interrupt()
 
     def keep_only_upstreams(self, upstreams: frozenset[str]) -> None:
         """Drop the samples of all other upstreams."""
-        self._changes = {key: changes for key, changes in self._changes.items() if key[0] in upstreams}
+        self._meters = {key: meter for key, meter in self._meters.items() if key[0] in upstreams}
 
-    def _count_changes(self, subject: Subject, steady_now: float) -> Samples:
-        assert self._window is not None
+    def _measure(self, subject: Subject, steady_now: float) -> Samples:
         key = (subject.upstream_state.upstream, subject.stream)
-        counter = self._changes.get(key)
-        for _, value in self._read_series(subject):
-            if counter is None:
-                counter = self._changes[key] = ChangeCounter(only_rises=self._only_rises)
-            counter.add(steady_now, value)
-        if counter is not None and subject.overrides is not None:
-            counter.overrides = subject.overrides
-        count = None if counter is None else counter.count(steady_now - self._window)
-        return () if count is None else (((), float(count)),)
+        meter = self._meters.get(key)
+        if meter is None:
+            if not self._read_series(subject):
+                return ()
+            assert self._make_meter is not None, "only series that are measured over a window have meters"
+            meter = self._meters[key] = self._make_meter()
+        meter.observe(subject, steady_now)
+        if subject.overrides is not None:
+            meter.overrides = subject.overrides
+        value = meter.value(steady_now)
+        return () if value is None else (((), value),)
 
     def _overrides_of(self, subject: Subject) -> AlertOverrides:
         """Return the overrides in force for a subject, for a departed stream those when it was last served."""
         overrides = subject.overrides
         if overrides is not None:
             return overrides
-        counter = self._changes.get((subject.upstream_state.upstream, subject.stream))
-        return NO_OVERRIDES if counter is None else counter.overrides
+        meter = self._meters.get((subject.upstream_state.upstream, subject.stream))
+        return NO_OVERRIDES if meter is None else meter.overrides
 
     def _read_share(self, _: Subject) -> Samples:
         assert self.share is not None
@@ -228,6 +197,9 @@ def _limit_reader(
 def _compile_guard(guard: Guard) -> Callable[[Subject], bool]:
     if isinstance(guard, AnyStream):
         return _compile_any_stream(guard)
+    if isinstance(guard, AnyOf):
+        guards = [_compile_guard(each) for each in guard.guards]
+        return lambda subject: any(holds(subject) for holds in guards)
     if isinstance(guard, GroupGuard):
         return lambda subject: subject.is_covered is guard.holds
     read_series = series_reader(guard.series if isinstance(guard, Present) else guard.left)

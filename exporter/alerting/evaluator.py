@@ -76,6 +76,8 @@ class Alert:
     issues: tuple[str, ...] = ()
     state: str = ""
     """The stream's status, or the reason for the upstream's failure."""
+    unplayable: str = ""
+    """Why the stream cannot be played, in words."""
     reference: float | None = None
     """Value of the series that ``value`` is compared with."""
     threshold: float | None = None
@@ -125,12 +127,18 @@ class Evaluator:
         """Platform ids of streams with alerts, by upstream and label. They may be secret, so never expose them."""
 
     def evaluate(
-        self, upstream_state: UpstreamState, now: Instant, covered: Collection[str] = frozenset()
+        self,
+        upstream_state: UpstreamState,
+        now: Instant,
+        covered: Collection[str] = frozenset(),
+        *,
+        is_seen_playing: bool = False,
     ) -> Iterator[None]:
         """Evaluate the rules for an upstream, yielding between steps; the caller must exhaust the generator.
 
-        ``covered``: labels of its streams without which their group is up. Call it for each new state, and again with
-        the same state at ``due_at`` and when ``covered`` changes.
+        ``covered``: labels of its streams without which their group is up. ``is_seen_playing``: whether playback checks
+        show that its expected streams play. Call it for each new state, and again with the same state at ``due_at`` and
+        when one of these changes.
         """
         self._follow_changed_labels(upstream_state, now)
         is_answering = upstream_state.answering is True
@@ -149,9 +157,12 @@ class Evaluator:
                 yield
         self._follow_renamed_streams(upstream_state, now)
         conditions = [c for c in self._upstream_conditions if is_answering or not c.needs_evidence]
-        _collect_matches(conditions, Subject(upstream_state), now.steady, values)
+        _collect_matches(conditions, Subject(upstream_state, is_covered=is_seen_playing), now.steady, values)
         if is_answering:
             self._collect_departed_streams(upstream_state, known_streams, now.steady, values)
+        else:
+            for condition in self._stream_conditions:
+                condition.note_outage(upstream_state.upstream)
         if upstream_state.answering is not None:
             self._resume(upstream_state, now.steady)
         self._update_alerts(upstream_state, known_streams, values, now)
@@ -335,6 +346,7 @@ class Evaluator:
             alert.reasons = tuple(reason.value for reason in stream_state.health_reasons)
             alert.issues = stream_state.report.issues or ()
             alert.state = stream_state.status.value
+            alert.unplayable = stream_state.report.playback_detail
             alert.last_bitrate = stream_state.last_ingest_bitrate_bytes_per_second
             alert.last_viewers = stream_state.last_viewers
         elif not key.stream:

@@ -134,6 +134,7 @@ class AlertFormatter:
         facts = AlertFacts(
             value=alert.value,
             state=alert.state,
+            unplayable=alert.unplayable,
             reference=alert.reference,
             threshold=alert.threshold,
             since=alert.active_at,

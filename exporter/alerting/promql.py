@@ -20,6 +20,7 @@ from exporter.alerting.rules.rule import (
     BRIDGED_INTERVALS,
     SCRAPE_INTERVAL_SECONDS,
     UPSTREAM_LABELS_OF,
+    AnyOf,
     AnyStream,
     Comparison,
     GroupGuard,
@@ -233,6 +234,10 @@ class PromQL:
     def _join(self, operator: str, scope: Scope, guard: Guard) -> str:
         if isinstance(guard, GroupGuard):
             return f"{'and' if guard.holds else 'unless'} on ({self.join_labels(scope)}) {guard.record}"
+        if isinstance(guard, AnyOf):
+            on = self.join_labels(scope)
+            text = f" or on ({on}) ".join(map(self._guard, guard.guards))
+            return f"{operator} on ({on}) ({text})"
         if isinstance(guard, AnyStream):
             lines = [self._guard(guard.guards[0])]
             lines += [self._join("and", Scope.STREAM, other) for other in guard.guards[1:]]

@@ -23,6 +23,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from exporter.alerting.rules import RULES
 from exporter.alerting.rules.common_guards import UNKNOWN
 from exporter.alerting.rules.rule import (
+    MINIMUM_STEPS,
+    RESET_SECONDS,
+    AnyOf,
     AnyStream,
     Condition,
     GroupGuard,
@@ -88,11 +91,19 @@ def record_name(series: Series) -> str:
     """Return the name of the recording, such as ``stream:status_paused`` for ``stream_status{status="paused"}``."""
     scope = "upstream" if is_upstream_series(series) else "stream"
     values = [word for value in series.labels.values() for word in ((value,) if isinstance(value, str) else value)]
-    metric = series.family.removeprefix("stream_").removeprefix("upstream_")
+    metric = "_and_".join(map(_short_name, (series.family, *series.and_rises_of)))
+    if series.growth_per:
+        metric = f"{metric}_per_{_short_name(series.growth_per)}"
     name = f"{scope}:{'_'.join([metric, *values]).lower()}"
     if series.rises_within is not None:
         return f"{name}:rises{format_duration(series.rises_within)}"
+    if series.growth_within is not None:
+        return f"{name}:growth{format_duration(series.growth_within)}"
     return name if series.changes_within is None else f"{name}:changes{format_duration(series.changes_within)}"
+
+
+def _short_name(family: str) -> str:
+    return family.removeprefix("stream_").removeprefix("upstream_")
 
 
 def _bridged(family: str, matchers: str, record: str, labels: str) -> str:
@@ -145,16 +156,46 @@ def _operand(series: Series) -> RecordingRule:
     if series.family == _ANSWERING:
         return RecordingRule(name, f"max without ({dropped}) ({TARGET_ANSWERING})")
     matchers = "".join(f",{_matcher(label, value)}" for label, value in series.labels.items())
-    if series.window_seconds is None:
+    if series.growth_within is not None:
+        value = _growth(series, series.growth_within)
+    elif series.window_seconds is None:
         value = _bridged(series.family, matchers, name, _recorded_labels(series))
     else:
-        samples = f"{series.family}{{SELECTOR{matchers}}}[{{{format_duration(series.window_seconds)}}}]"
-        value = f"changes({samples})" if series.rises_within is None else f"(changes({samples}) - resets({samples}))"
+        window = format_duration(series.window_seconds)
+        samples = [f"{family}{{SELECTOR{matchers}}}[{{{window}}}]" for family in (series.family, *series.and_rises_of)]
+        rises = "\n  + ".join(f"changes({each}) - resets({each})" for each in samples)
+        value = f"changes({samples[0]})" if series.rises_within is None else f"({rises})"
     if not needs_evidence(series):
         return RecordingRule(name, f"max without ({dropped}) (\n  {value}\n)")
     gate = f"and on ({{by_target}}, platform, upstream) {TARGET_ANSWERING} == 1"
     known = "\nunless on ({by_stream}) stream:live" if series == UNKNOWN.left else ""
     return RecordingRule(name, f"max without ({dropped}) (\n  {value}\n  {gate}\n){known}")
+
+
+def _growth(series: Series, window_seconds: float) -> str:
+    """Return the template of the growth of a stream's counter within a window.
+
+    Unlike ``rate``, it does not extrapolate: with few samples, that would look like less growth. The samples must be
+    nearly as far apart as the window is long, because media arrives in segments.
+    """
+    window, memory = format_duration(window_seconds), format_duration(window_seconds + RESET_SECONDS)
+    by_stream = "{by_target}, platform, upstream, stream"
+    counter, per = f"{series.family}{{SELECTOR}}", f"{series.growth_per}{{SELECTOR}}"
+    lines = [f"({counter} - {counter} offset {{{window}}})"]
+    if series.growth_per:
+        lines.append(f"/ on ({by_stream}) group_left () ({per} - {per} offset {{{window}}} > 0)")
+        lines.append(f"and on ({by_stream}) changes({per}[{{{window}}}]) >= {MINIMUM_STEPS}")
+    else:
+        seconds = f"timestamp({counter}) - timestamp({counter} offset {{{window}}})"
+        lines.append(f"/ on ({by_stream}) group_left () ({seconds} >= {{count:{round(0.9 * window_seconds)}}})")
+    counters = (counter, per) if series.growth_per else (counter,)
+    lines += [f"unless on ({by_stream}) resets({each}[{{{memory}}}]) > 0" for each in counters]
+    lines += [
+        f"unless on ({by_stream}) max_over_time(stream_playback_forbidden{{SELECTOR}}[{{{window}}}]) == 1",
+        f"and on ({by_stream}) stream_live{{SELECTOR}} offset {{{window}}} == 1",
+        f"and on ({{by_target}}, platform, upstream) min_over_time({TARGET_ANSWERING}[{{{window}}}]) == 1",
+    ]
+    return "\n  ".join(lines)
 
 
 def _overrides(record: str) -> RecordingRule:
@@ -205,7 +246,7 @@ def series_of(condition: Condition) -> Iterator[Series]:
 
 def _series_of_guards(guards: Iterable[Guard]) -> Iterator[Series]:
     for guard in guards:
-        if isinstance(guard, AnyStream):
+        if isinstance(guard, AnyStream | AnyOf):
             yield from _series_of_guards(guard.guards)
         elif not isinstance(guard, GroupGuard):
             yield guard.series if isinstance(guard, Present) else guard.left
@@ -256,6 +297,29 @@ def _group_operands() -> Iterator[RecordingRule]:
     )
 
 
+def _playback_operands() -> Iterator[RecordingRule]:
+    """Yield the recordings that tell whether playback checks show that the streams of an upstream play.
+
+    The series of a check has the labels of its source in labels of its own.
+    """
+    source = _bridged("stream_source_info", "", "stream:source_info", "{by_stream}")
+    yield RecordingRule("stream:source_info", f"max without ({{replicas}}) (\n  {source}\n)")
+    # aggregated first, because two checks of the same source would get the same labels
+    relabelled = (
+        "max by ({by_job}, source_platform, source_upstream, source_stream) (\n"
+        "  stream:source_info and on ({by_stream}) stream:playable == 1\n"
+        ")"
+    )
+    for label in ("platform", "upstream", "stream"):
+        relabelled = f'label_replace({relabelled}, "{label}", "$1", "source_{label}", "(.*)")'
+    yield RecordingRule("stream:seen_playing", relabelled)
+    yield RecordingRule(
+        "upstream:seen_playing",
+        "count by ({by_upstream}) (stream:expected == 1)\n"
+        "unless on ({by_upstream}) (stream:expected == 1 unless on ({by_stream}) stream:seen_playing)",
+    )
+
+
 def _all_operands() -> Mapping[str, RecordingRule]:
     answering = _bridged(_ANSWERING, "", TARGET_ANSWERING, "{by_target}, platform, upstream")
     recordings = [RecordingRule(TARGET_ANSWERING, answering)]
@@ -266,7 +330,7 @@ def _all_operands() -> Mapping[str, RecordingRule]:
             recordings += map(_operand, _series_of_guards(rule.critical.also))
     recordings += map(_operand, TEMPLATE_SERIES)
     recordings += map(_overrides, (ALERT_THRESHOLD, ALERT_OFF))
-    recordings += (*UPSTREAM_OPERANDS, *SLO_OPERANDS, *_group_operands())
+    recordings += (*UPSTREAM_OPERANDS, *SLO_OPERANDS, *_group_operands(), *_playback_operands())
     return {recording.record: recording for recording in recordings}
 
 

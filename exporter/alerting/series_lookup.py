@@ -26,7 +26,7 @@ class Subject:
     stream: str = ""
     """The stream's label, even if the stream is no longer served."""
     is_covered: bool = False
-    """Whether a group of the stream is up without it."""
+    """Whether a group of the stream is up without it, or playback checks show that the upstream's streams play."""
 
     @property
     def overrides(self) -> AlertOverrides | None:

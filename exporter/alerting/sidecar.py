@@ -21,6 +21,7 @@ from exporter.alerting.group_conditions import covered_streams
 from exporter.alerting.notifier import Notifier, ResolveAddresses, resolve_addresses
 from exporter.alerting.outbox import HORIZON_FACTOR, sending_order
 from exporter.alerting.payload import AlertFormatter, AlertPayload
+from exporter.alerting.playback_coverage import is_seen_playing
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import ActiveRule, rules_in_force
 from exporter.alerting.rules.upstream_rules import MAINTENANCE
@@ -296,6 +297,11 @@ class Sidecar:
     def _on_publish(self, state: UpstreamState) -> None:
         if self.active:
             self._new_states[state.upstream] = state
+            for name in state.source_upstreams:
+                # the severity of its alerts depends on the checks
+                source = self._store.get(name)
+                if source is not None and source.answering is False:
+                    self._new_states.setdefault(name, source)
             self._wakeup.set()
 
     async def _evaluate_forever(self) -> None:
@@ -353,7 +359,8 @@ class Sidecar:
             # another shard polls the upstream now, and sends its alerts
             others = {key.upstream for key in evaluator.alerts} | {other.upstream for other in self._store.states()}
             evaluator.keep_only_upstreams(others - {state.upstream}, now)
-        for _ in evaluator.evaluate(state, now, self._covered.get(state.upstream, frozenset())):
+        covered, is_playing = self._covered.get(state.upstream, frozenset()), self._is_seen_playing(state)
+        for _ in evaluator.evaluate(state, now, covered, is_seen_playing=is_playing):
             await asyncio.sleep(0)
             if self._store.get(state.upstream) is None:
                 # removed meanwhile: its alerts would never be resolved
@@ -362,6 +369,10 @@ class Sidecar:
         self._due_times[state.upstream] = evaluator.due_at(state.upstream, now.steady - DUE_SLACK_SECONDS)
         self._send_changes(state)
         self._review_maintenance(state)
+
+    def _is_seen_playing(self, state: UpstreamState) -> bool:
+        """Return whether playback checks show that the streams of an upstream that does not answer play."""
+        return state.answering is False and is_seen_playing(state, self._store.states())
 
     def _review_maintenance(self, state: UpstreamState) -> None:
         """Let the webhooks check their alerts again if StreamMaintenance has started or ended."""

@@ -84,6 +84,13 @@ GROUP: Mapping[str, Values] = {
 """Group ``final`` of the streams ``main`` and ``backup``, without the number of streams that it needs."""
 NEEDED = "stream_group_needed_streams"
 UNKNOWN = 'stream_status{status="unknown"}'
+_CHECK = 'platform="hls",upstream="cdn",stream="main"'
+_OTHER_CHECK = 'platform="hls",upstream="cdn",stream="low"'
+_SOURCE = 'source_platform="livepeer",source_upstream="studio",source_stream="main"'
+_STEADY: Mapping[str, Values] = {
+    f"stream_sequence_{name}_total": "+0" for name in ("resets", "regressions", "conflicts")
+}
+_MEASURABLE: Mapping[str, Values] = {"stream_segment_target_seconds": 6, "stream_upstream_poll_interval_seconds": 5}
 _BAD_BUCKET, _COUNT = (
     'stream_sampled_health_score_ratio_bucket{protocol="rtmp",le="0.8"}',
     'stream_sampled_health_score_ratio_count{protocol="rtmp"}',
@@ -302,6 +309,30 @@ UPSTREAM_INPUTS = (
         facts=AlertFacts(value=0, state="timeout"),
     ),
     Input(
+        rule="StreamUpstreamDown",
+        severity=Severity.WARNING,
+        bad={"stream_upstream_answering": 0, "stream_upstream_up": 0, 'stream_upstream_failing{reason="timeout"}': 1},
+        good={"stream_upstream_up": 1},
+        besides={
+            "stream_expected": 1,
+            f"stream_playable{{{_CHECK}}}": 1,
+            f"stream_source_info{{{_CHECK},{_SOURCE}}}": 1,
+            f"stream_source_info{{{_OTHER_CHECK},{_SOURCE}}}": 1,
+            f"stream_playable{{{_OTHER_CHECK}}}": 1,
+            'stream_upstream_answering{platform="hls",upstream="cdn"}': 1,
+        },
+        description="No data from studio (livepeer); the state of its streams is unknown.",
+        facts=AlertFacts(value=0, state="timeout"),
+    ),
+    Input(
+        rule="StreamPlaybackVantageDown",
+        bad={'stream_upstream_failing{reason="vantage"}': 1, "stream_upstream_up": 0, "stream_upstream_answering": 0},
+        good={"stream_upstream_up": 1},
+        description="No playback check of studio (livepeer) can be made, because the exporter's own network seems to "
+        "be down. What viewers get is unknown.",
+        facts=AlertFacts(value=0, state="vantage"),
+    ),
+    Input(
         rule="StreamUpstreamAuthFailing",
         bad={'stream_upstream_failing{reason="auth"}': 1, "stream_upstream_up": 0, "stream_upstream_answering": 0},
         good={"stream_upstream_up": 1},
@@ -440,6 +471,131 @@ STREAM_INPUTS = (
         lead=600,
         description="main on studio (livepeer) is live and lost 90% of its viewers in 10 minutes.",
         facts=AlertFacts(value=0.9, last_viewers=10),
+    ),
+)
+PLAYBACK_INPUTS = (
+    Input(
+        rule="StreamViewersGetNothing",
+        bad={"stream_playable": 0, "stream_source_live": 1, 'stream_unplayable_reason{reason="segment_missing"}': 1},
+        good={"stream_playable": 1, "stream_source_live": 1},
+        unknown={UNKNOWN: 1, "stream_source_live": 1},
+        description="Viewers of main on studio (livepeer) get nothing, although its source is live: segments missing.",
+        facts=AlertFacts(value=0, unplayable="segments missing"),
+    ),
+    Input(
+        rule="StreamUnplayable",
+        bad={"stream_playable": 0, "stream_expected": 1, 'stream_unplayable_reason{reason="stale"}': 1},
+        good={"stream_playable": 1, "stream_expected": 1},
+        unknown={UNKNOWN: 1, "stream_expected": 1},
+        description="Viewers of main on studio (livepeer) get nothing, although it should be live now: no new media.",
+        facts=AlertFacts(value=0, unplayable="no new media"),
+    ),
+    Input(
+        rule="StreamAudioMissing",
+        bad={"stream_audio_present": 0, **LIVE},
+        good={"stream_audio_present": 1, **LIVE},
+        description="The segments of main on studio (livepeer) contain no audio.",
+        facts=AlertFacts(value=0),
+    ),
+    Input(
+        rule="StreamVideoMissing",
+        bad={"stream_video_present": 0, **LIVE},
+        good={"stream_video_present": 1, **LIVE},
+        description="The segments of main on studio (livepeer) contain no video.",
+        facts=AlertFacts(value=0),
+    ),
+    Input(
+        rule="StreamMediaShortage",
+        bad={"stream_media_seconds_total": "+9", **LIVE, **_MEASURABLE},
+        good={"stream_media_seconds_total": "+15", **LIVE, **_MEASURABLE},
+        description="Only 60% of the media of main on studio (livepeer) arrived in the last 2 minutes.",
+        fires_at=120,
+        bad_until=180,
+        ceases_at=210,
+        facts=AlertFacts(value=0.6),
+    ),
+    Input(
+        rule="StreamMediaShortage",
+        severity=Severity.CRITICAL,
+        bad={"stream_media_seconds_total": "+6", **LIVE, **_MEASURABLE, "stream_source_live": 1},
+        good={"stream_media_seconds_total": "+15", **LIVE, **_MEASURABLE, "stream_source_live": 1},
+        description="Only 40% of the media of main on studio (livepeer) arrived in the last 2 minutes.",
+        fires_at=120,
+        bad_until=180,
+        # the warning follows
+        ceases_at=240,
+        facts=AlertFacts(value=0.4),
+    ),
+    Input(
+        rule="StreamDeliverySlow",
+        bad={
+            "stream_segment_download_seconds_total": "+0.9",
+            "stream_segment_media_seconds_total": "+1",
+            **LIVE,
+        },
+        good={
+            "stream_segment_download_seconds_total": "+0.1",
+            "stream_segment_media_seconds_total": "+1",
+            **LIVE,
+        },
+        description="Loading segments of main on studio (livepeer) took 90% of their duration in the last 5 minutes.",
+        fires_at=300,
+        bad_until=360,
+        ceases_at=390,
+        facts=AlertFacts(value=0.9),
+        disagreeing="fires",
+    ),
+    Input(
+        rule="StreamDeliverySlow",
+        severity=Severity.CRITICAL,
+        bad={
+            "stream_segment_download_seconds_total": "+1.3",
+            "stream_segment_media_seconds_total": "+1",
+            **LIVE,
+        },
+        good={
+            "stream_segment_download_seconds_total": "+0.1",
+            "stream_segment_media_seconds_total": "+1",
+            **LIVE,
+        },
+        description="Loading segments of main on studio (livepeer) took 130% of their duration in the last 5 minutes.",
+        fires_at=420,
+        facts=AlertFacts(value=1.3),
+    ),
+    Input(
+        rule="StreamRenditionMissing",
+        bad={"stream_renditions_playable": 3, "stream_expected_renditions": 4, **LIVE},
+        good={"stream_renditions_playable": 4, "stream_expected_renditions": 4, **LIVE},
+        description="Only 3 renditions of main on studio (livepeer) are playable (expected 4).",
+        facts=AlertFacts(value=3, reference=4),
+    ),
+    Input(
+        rule="StreamSequenceUnsteady",
+        bad={"stream_segments_missed_total": "+9", **_STEADY, **LIVE},
+        good={"stream_segments_missed_total": "+0", **_STEADY, **LIVE},
+        description="The playlist of main on studio (livepeer) lost segments, or its sequence numbers went wrong, 4 "
+        "times in 10 minutes.",
+        fires_at=60,
+        bad_until=120,
+        ceases_at=660,
+        facts=AlertFacts(value=4),
+        disagreeing="fires",
+    ),
+    Input(
+        rule="StreamPlaybackForbidden",
+        bad={"stream_playback_forbidden": 1},
+        good={"stream_playback_forbidden": 0},
+        description="The server answers the exporter's requests for main on studio (livepeer) with 401 or 403. What "
+        "viewers get is unknown.",
+        facts=AlertFacts(value=1),
+        disagreeing="fires",
+    ),
+    Input(
+        rule="StreamViewersSeeOther",
+        bad={"stream_source_live": 0, "stream_playable": 1, **LIVE},
+        good={"stream_source_live": 1, "stream_playable": 1, **LIVE},
+        description="main on studio (livepeer) can be played and gets new media, although its source is not live.",
+        facts=AlertFacts(value=0),
     ),
 )
 GROUP_INPUTS = (
@@ -638,6 +794,14 @@ def _covered(given: Input) -> Input:
     return replace(given, severity=Severity.WARNING, besides={**given.besides, **GROUP, NEEDED: 1, BACKUP: 1})
 
 
-_BASE = (*EXPORTER_INPUTS, *UPSTREAM_INPUTS, *GROUP_INPUTS, *STREAM_INPUTS, *QUALITY_INPUTS, *SLO_INPUTS)
+_BASE = (
+    *EXPORTER_INPUTS,
+    *UPSTREAM_INPUTS,
+    *GROUP_INPUTS,
+    *STREAM_INPUTS,
+    *PLAYBACK_INPUTS,
+    *QUALITY_INPUTS,
+    *SLO_INPUTS,
+)
 COVERED_INPUTS = tuple(_covered(given) for given in _BASE if RULES_BY_NAME[given.rule].is_downgraded_by_groups)
 INPUTS = (*_BASE, *COVERED_INPUTS)

@@ -252,6 +252,8 @@ CONSEQUENCES_OF_FAILED_POLLS = [
     "StreamUpstreamStatisticsFrozen",
     "StreamUpstreamStatesUnknown",
 ]
+NO_MEDIA = ("StreamExpectedOffline", "StreamIngestStalled", "StreamViewersGetNothing", "StreamUnplayable")
+CONSEQUENCES = [name for name in STREAM_NAMES if name not in NO_MEDIA]
 NOT_OF_EXPORTERS = [
     r.name for r in RULES if r.scope is not Scope.EXPORTER and r not in BUDGET_RULES and r.name != MAINTENANCE
 ]
@@ -263,13 +265,27 @@ INHIBITED = {
     ],
     MAINTENANCE: [name for name in NOT_OF_EXPORTERS if RULES_BY_NAME[name].scope is not Scope.GROUP],
     "StreamUpstreamUnwatched": STREAM_NAMES,
+    "StreamPlaybackVantageDown": [
+        *STREAM_NAMES,
+        "StreamUpstreamUnstable",
+        "StreamUpstreamErrorRatioHigh",
+        "StreamUpstreamStatesUnknown",
+    ],
     "StreamUpstreamDown": [*STREAM_NAMES, *CONSEQUENCES_OF_FAILED_POLLS],
     "StreamUpstreamAuthFailing": [*STREAM_NAMES, "StreamUpstreamDown", *CONSEQUENCES_OF_FAILED_POLLS],
-    "StreamExpectedOffline": [name for name in STREAM_NAMES if name != "StreamExpectedOffline"],
-    "StreamIngestStalled": [n for n in STREAM_NAMES if n not in ("StreamExpectedOffline", "StreamIngestStalled")],
+    "StreamExpectedOffline": [*CONSEQUENCES, "StreamIngestStalled"],
+    "StreamIngestStalled": CONSEQUENCES,
+    "StreamViewersGetNothing": CONSEQUENCES,
+    "StreamUnplayable": CONSEQUENCES,
     "StreamBitrateCritical": ["StreamUnhealthy", "StreamDegraded", "StreamBitrateLow"],
     "StreamTranscodeBelowRealtime": ["StreamUnhealthy", "StreamDegraded"],
     "StreamUnhealthy": ["StreamDegraded"],
+    "StreamMediaShortage": ["StreamDegraded", "StreamFlapping", "StreamSequenceUnsteady"],
+    "StreamAudioMissing": ["StreamDegraded"],
+    "StreamVideoMissing": ["StreamDegraded"],
+    "StreamDeliverySlow": ["StreamDegraded"],
+    "StreamRenditionMissing": ["StreamDegraded"],
+    "StreamSequenceUnsteady": ["StreamDegraded"],
     "StreamPacketLossCritical": ["StreamPacketLossHigh"],
     "StreamDroppedFramesCritical": ["StreamDroppedFramesHigh"],
 }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.alerting.compiled_conditions import ChangeCounter
+from exporter.alerting.window_meters import ChangeCounter
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force

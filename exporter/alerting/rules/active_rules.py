@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from exporter.alerting.rules import RULES, Owner, Rule
-from exporter.alerting.rules.common_guards import COVERED, NOT_COVERED
+from exporter.alerting.rules.common_guards import COVERED, NOT_COVERED, NOT_SEEN_PLAYING, SEEN_PLAYING
 from exporter.alerting.rules.rule import Guard, Scope, Severity
 from exporter.config.alerting import AlertingSettings, HealthSlo
 
@@ -24,7 +24,8 @@ class Grade:
     least_threshold: float | None = None
     """Lowest threshold of this grade, whatever is configured."""
     is_downgraded: bool = False
-    """Whether it replaces the critical grade while a group covers the stream; the two never hold together."""
+    """Whether it replaces the critical grade while a group covers the stream, or playback checks show that the streams
+    play; the two never hold together."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,13 @@ class ActiveRule:
     def grades(self) -> tuple[Grade, ...]:
         """Grades of the rule, worst first. A critical alert of a stream is a warning while its group covers it."""
         own = self.own_grades
+        if self.rule.is_downgraded_by_checks:
+            return _downgraded_by(own[0], SEEN_PLAYING, NOT_SEEN_PLAYING)
         if self.rule.scope is not Scope.STREAM or own[0].severity is not Severity.CRITICAL:
             return own
-        critical = replace(own[0], also=(*own[0].also, NOT_COVERED))
-        if not self.rule.is_downgraded_by_groups:
-            return critical, *own[1:]
-        also = (*own[0].also, COVERED)
-        return critical, replace(own[0], severity=Severity.WARNING, also=also, is_downgraded=True)
+        if self.rule.is_downgraded_by_groups:
+            return _downgraded_by(own[0], COVERED, NOT_COVERED)
+        return replace(own[0], also=(*own[0].also, NOT_COVERED)), *own[1:]
 
     @property
     def own_grades(self) -> tuple[Grade, ...]:
@@ -79,6 +80,14 @@ class ActiveRule:
         """
         threshold = grade.threshold if override is None else max(override, grade.least_threshold or override)
         return None if threshold is None else threshold * self.rule.scale
+
+
+def _downgraded_by(critical: Grade, covered: Guard, not_covered: Guard) -> tuple[Grade, Grade]:
+    """Return the critical grade, and the warning that replaces it while ``covered`` holds."""
+    return (
+        replace(critical, also=(*critical.also, not_covered)),
+        replace(critical, severity=Severity.WARNING, also=(*critical.also, covered), is_downgraded=True),
+    )
 
 
 def rules_in_force(

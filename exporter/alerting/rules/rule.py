@@ -27,6 +27,11 @@ GONE_AFTER_SECONDS = BRIDGED_INTERVALS * SCRAPE_INTERVAL_SECONDS
 UPSTREAM_LABELS_OF = "0 * upstream:answering + on ({by_upstream}) group_left ()"
 """Template before a vector with one value per upstream: adds the labels of the upstream, such as configured ones."""
 
+MINIMUM_STEPS = 3
+"""Number of changes that the growth of one counter per growth of another needs."""
+RESET_SECONDS = 3 * MINUTE
+"""Time before a window in which a reset of a counter makes its growth unknown: the first sample may be that old."""
+
 Operator = Literal["==", "<", "<=", ">", ">="]
 
 
@@ -40,15 +45,29 @@ class Series(msgspec.Struct, frozen=True):
 
     Unlike ``increase``, this is an integer and ignores resets, so both evaluators give the same result.
     """
+    and_rises_of: tuple[str, ...] = ()
+    """Further counters with the same labels, whose rises are added."""
     changes_within: float | None = None
     """Window in seconds. If set, the value is the number of changes between two samples in the window."""
+    growth_within: float | None = None
+    """Window in seconds. If set, the value is the growth per second of a stream's counter since the window's start.
+
+    There is no value unless the stream was live and its counter existed at the start of the window, and the upstream
+    was answering during all of it. A start or restart, of the stream or of the exporter, thus proves nothing. Neither
+    does a window in which the server refused the exporter's requests (``stream_playback_forbidden``).
+    """
+    growth_per: str = ""
+    """Counter with the same labels. If set, the value is the growth per growth of this counter, instead of per second.
+
+    Needs ``MINIMUM_STEPS`` changes of this counter in the window.
+    """
     scale: float = 1.0
     """Factor applied before the value is compared and shown: 8 converts bytes per second to bit/s."""
 
     @property
     def window_seconds(self) -> float | None:
-        """Window in which changes or rises are counted; None if the value itself is compared."""
-        return self.changes_within if self.rises_within is None else self.rises_within
+        """Window over which the value is computed; None if the value itself is compared."""
+        return next((w for w in (self.rises_within, self.changes_within, self.growth_within) if w is not None), None)
 
 
 class StreamShare(msgspec.Struct, frozen=True):
@@ -98,10 +117,17 @@ class AnyStream(msgspec.Struct, frozen=True):
     guards: tuple[Comparison | Present, ...]
 
 
+class AnyOf(msgspec.Struct, frozen=True):
+    """At least one of the guards holds. Only for stream rules."""
+
+    guards: tuple[Comparison | Present, ...]
+
+
 class GroupGuard(msgspec.Struct, frozen=True):
     """A recording about groups has a sample (or none) for the alert's group or stream.
 
-    The sidecar reads ``GroupState`` instead (``group_conditions``).
+    The sidecar reads ``GroupState`` instead (``group_conditions``). For an alert about an upstream, the recording is
+    one about its playback checks (``playback_coverage``).
     """
 
     record: str
@@ -109,7 +135,7 @@ class GroupGuard(msgspec.Struct, frozen=True):
     """Whether it must have a sample."""
 
 
-Guard = Comparison | Present | AnyStream | GroupGuard
+Guard = Comparison | Present | AnyStream | AnyOf | GroupGuard
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -171,6 +197,8 @@ class Unit(StrEnum):
     """0 or 1; the status of the stream is shown instead."""
     FAILURE = "failure"
     """0 or 1; the reason for the failure is shown instead."""
+    UNPLAYABLE = "unplayable"
+    """0 or 1; the reason why the stream cannot be played is shown instead."""
     TIME = "time"
     """Unix seconds, shown as a date and time; ``never`` if absent."""
 
@@ -226,6 +254,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """Unit of {reference} if it differs from the unit of the value."""
     labels: tuple[str, ...] = ()
     """Labels of the alert in addition to the labels of its scope."""
+    is_downgraded_by_checks: bool = False
+    """Whether its alerts are warnings, instead of critical, while playback checks show that all expected streams of
+    the upstream play."""
 
     @property
     def owner(self) -> Owner:
@@ -242,7 +273,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def severities(self) -> tuple[Severity, ...]:
         """Severities that its alerts can have, worst first."""
-        if self.is_downgraded_by_groups:
+        if self.is_downgraded_by_groups or self.is_downgraded_by_checks:
             return (Severity.CRITICAL, Severity.WARNING)
         return (self.severity,) if self.critical is None else (Severity.CRITICAL, self.severity)
 

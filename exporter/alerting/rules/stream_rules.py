@@ -5,6 +5,8 @@ from __future__ import annotations
 from exporter.alerting.rules.common_guards import (
     EXPECTED,
     FAILED,
+    FORBIDDEN,
+    JUDGED_BY_CHECK,
     LIVE,
     OFF_AIR,
     PAUSED,
@@ -40,12 +42,14 @@ STREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} should be live, but is off air.",
         description="No media arrives for {subject}, although it should be live now.",
         expected="live",
-        condition=Condition(OFF_AIR, also=(EXPECTED,), unless=(PAUSED,)),
+        condition=Condition(OFF_AIR, also=(EXPECTED,), unless=(PAUSED, JUDGED_BY_CHECK)),
         for_seconds=MINUTE,
         keep_firing_seconds=INHIBITOR_KEEP_FIRING_SECONDS,
         unit=Unit.STATUS,
         rationale="Broadcast monitors treat 60 s without media as offline. Expected hours and the start grace come "
-        "from the configuration.",
+        "from the configuration. A playback check that is off air cannot be played either, which pages as "
+        "StreamViewersGetNothing or StreamUnplayable. This rule leaves it out, so that there is one page, not two. "
+        "While the source of a check is off air, only the source pages.",
     ),
     Rule(
         name="StreamError",
@@ -70,13 +74,14 @@ STREAM_RULES: tuple[Rule, ...] = (
         description="{subject} should be live now. Its upstream answers, but does not report whether the stream is "
         "live.",
         expected="live",
-        condition=Condition(UNKNOWN, also=(EXPECTED,)),
+        condition=Condition(UNKNOWN, also=(EXPECTED,), unless=(JUDGED_BY_CHECK, FORBIDDEN)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         critical=Critical(for_seconds=15 * MINUTE),
         unit=Unit.STATUS,
         rationale="Five minutes are longer than `stale_after` and a few polls, so one lost response causes no alert. "
-        "After 15 minutes, an outage may have gone unnoticed for too long.",
+        "After 15 minutes, an outage may have gone unnoticed for too long. A playback check that has a verdict, or "
+        "whose requests are refused, has other alerts.",
     ),
     Rule(
         name="StreamExpectedPaused",

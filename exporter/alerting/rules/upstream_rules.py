@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from exporter.alerting.rules.common_guards import ANSWERING, DOWN, EXPECTED, LIVE, NOT_ANSWERING, REFUSED, UNKNOWN, UP
+from exporter.alerting.rules.common_guards import (
+    ANSWERING,
+    DOWN,
+    EXPECTED,
+    LIVE,
+    NOT_ANSWERING,
+    REFUSED,
+    UNKNOWN,
+    UP,
+    VANTAGE_DOWN,
+)
 from exporter.alerting.rules.rule import (
     GONE_AFTER_SECONDS,
     MINUTE,
@@ -69,7 +79,9 @@ about the platform. Divisors are aggregated, because a window in which a configu
 series.
 """
 
-_REPORTED_AS_DOWN = 'ALERTS{alertname=~"StreamUpstream(Down|AuthFailing)",alertstate="firing"}'
+_REPORTED_AS_DOWN = (
+    'ALERTS{alertname=~"StreamUpstream(Down|AuthFailing)|StreamPlaybackVantageDown",alertstate="firing"}'
+)
 """Outages already reported. They explain the failures in the windows of other rules, even for a while afterwards."""
 
 UPSTREAM_RULES: tuple[Rule, ...] = (
@@ -109,12 +121,16 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         summary="{subject} is down: polls are failing.",
         description="No data from {subject}; the state of its streams is unknown.",
         expected="a successful poll in the last 2.5 poll intervals",
-        condition=Condition(NOT_ANSWERING, also=(DOWN,)),
+        condition=Condition(NOT_ANSWERING, also=(DOWN,), unless=(VANTAGE_DOWN,)),
         for_seconds=15.0,
         unit=Unit.FAILURE,
+        is_downgraded_by_checks=True,
         rationale="Single failed polls change nothing, whatever the interval: the last successful poll (or the start) "
         "must be 2.5 intervals ago. With an interval of 30 s, it pages within two minutes: 75 s, and 15 s each for the "
-        "scrape, the evaluation and `for`. It is not kept firing, because it inhibits the alerts of its streams.",
+        "scrape, the evaluation and `for`. It is not kept firing, because it inhibits the alerts of its streams. "
+        "While playback checks show that every expected stream of the upstream plays, viewers are not affected, so it "
+        "is a warning. If the exporter's own network fails, StreamPlaybackVantageDown replaces it for upstreams with "
+        "playback checks.",
     ),
     Rule(
         name="StreamUpstreamAuthFailing",
@@ -128,6 +144,22 @@ UPSTREAM_RULES: tuple[Rule, ...] = (
         unit=Unit.FAILURE,
         rationale="Rejected credentials do not recover on their own. The 2.5 poll intervals leave time to deploy a "
         "rotated secret. The alert fires together with StreamUpstreamDown and inhibits it.",
+    ),
+    Rule(
+        name="StreamPlaybackVantageDown",
+        scope=Scope.UPSTREAM,
+        severity=Severity.WARNING,
+        summary="No playback check of {subject} can be made.",
+        description="No playback check of {subject} can be made, because the exporter's own network seems to be down. "
+        "What viewers get is unknown.",
+        expected="a network that reaches most servers",
+        condition=Condition(NOT_ANSWERING, also=(VANTAGE_DOWN,)),
+        for_seconds=30.0,
+        unit=Unit.FAILURE,
+        rationale="A failed fetch is a finding about the stream, and never about the upstream. Only if most servers "
+        "cannot be reached at all, including the platforms' APIs, is the exporter's own network at fault, and then no "
+        "check proves anything. It does not page, because it says nothing about viewers. It replaces "
+        "StreamUpstreamDown, inhibits the alerts of the checks, and is therefore not kept firing.",
     ),
     Rule(
         name="StreamUpstreamUnstable",

@@ -13,6 +13,7 @@ from exporter.alerting.rules.active_rules import ActiveRule, Grade, rules_in_for
 from exporter.alerting.rules.common_guards import NOT_ANSWERING
 from exporter.alerting.runbook.exporter_guidance import EXPORTER_GUIDANCE
 from exporter.alerting.runbook.group_guidance import GROUP_GUIDANCE
+from exporter.alerting.runbook.playback_guidance import PLAYBACK_GUIDANCE
 from exporter.alerting.runbook.stream_guidance import STREAM_GUIDANCE
 from exporter.alerting.runbook.stream_quality_guidance import STREAM_QUALITY_GUIDANCE
 from exporter.alerting.runbook.upstream_guidance import UPSTREAM_GUIDANCE
@@ -24,6 +25,7 @@ GUIDANCE = {
     **UPSTREAM_GUIDANCE,
     **GROUP_GUIDANCE,
     **STREAM_GUIDANCE,
+    **PLAYBACK_GUIDANCE,
     **STREAM_QUALITY_GUIDANCE,
 }
 POLL_SECONDS, TIMEOUT_SECONDS = 30.0, 10.0
@@ -49,6 +51,8 @@ your configuration.
   is a dead man's switch. A rule with two severities is `critical` once the conditions of that severity hold.
 - **Groups**: a critical alert about a stream is a `warning` instead while a group of the stream is up without it. In
   Prometheus, that is a second rule of the same name, with `and … stream:covered` instead of `unless … stream:covered`.
+- **Playback checks**: StreamUpstreamDown is a `warning` instead while playback checks show that every expected stream of
+  the upstream plays (`upstream:seen_playing`).
 - **Evaluated by Prometheus or the sidecar** means that exactly one of them should evaluate the rule. If the sidecar is
   enabled, load only the rules of `stream-exporter rules --evaluator prometheus` into Prometheus.
 - **Time to page (worst case)** is the time from the fault to the firing alert with the slowest defaults: a poll

@@ -41,7 +41,7 @@ UPSTREAM_GUIDANCE: Mapping[str, Guidance] = {
         """,
         tuning="""
             Use a longer `for` for an API that restarts regularly. Do not go below two poll intervals, or single failed
-            polls will page.
+            polls will page. With a playback check of every expected stream, it is a warning while all of them play.
         """,
     ),
     "StreamUpstreamAuthFailing": Guidance(
