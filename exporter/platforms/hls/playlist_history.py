@@ -133,10 +133,11 @@ class PlaylistHistory:
 
     def skip(self, now: float) -> None:
         """Do not count the time since the last look, because nothing could be seen in it."""
-        if self.looked_at is not None and self.changed_at is not None:
-            self.changed_at += now - self.looked_at
-            if self._blind_since is None:
-                self._blind_since = self.looked_at
+        if self.looked_at is None or self.changed_at is None:
+            return
+        self.changed_at += now - self.looked_at
+        if self._blind_since is None:
+            self._blind_since = self.looked_at
         self.looked_at = now
 
     def _begin_look(self, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
+from zlib import crc32
 
 from exporter.config.playback import PlaybackSettings
 from exporter.platforms.hls.rendition_check import RenditionCheck
@@ -30,11 +31,19 @@ class SegmentLooks:
         return self._checker.totals
 
     def wants_whole(self, rendition: RenditionCheck, now: float) -> bool:
-        """Return whether a whole segment is due, for a rendition whose whole segments are fetched."""
+        """Return whether a whole segment is due, for a rendition whose whole segments are fetched.
+
+        The second one is due earlier than after ``whole_segment_every``, by a part that depends on the rendition's
+        URL. All streams get their first one at the start of the exporter, and would otherwise stay in step: hundreds
+        of megabytes within seconds, every minute.
+        """
         every, segments = self._settings.whole_segment_every, rendition.segments
         if self._settings.segments == "none" or not every:
             return False
-        return segments.whole_at is None or now - segments.whole_at >= every or segments.wants_another_whole
+        if segments.whole_at is None or segments.wants_another_whole:
+            return True
+        offset = every * crc32(rendition.url.encode(errors="replace")) / 2**32
+        return (now + offset) // every > (segments.whole_at + offset) // every
 
     def start(
         self, renditions: Iterable[RenditionCheck], judged: Sequence[RenditionCheck], start: StartTask

@@ -38,8 +38,6 @@ PLAYLIST_TYPE = "application/vnd.apple.mpegurl"
 TS = (b"\x47\x1f\xff\x10" + bytes(184)) * 8
 """A segment of null packets: MPEG-TS in which nothing is to be seen."""
 _MISSING = 404
-_TURNS = 40
-"""Turns of the event loop in which all that can be done without time passing is done."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ class FakeFetcher:
         reason, status = answer.reason, None
         if reason is None:
             status = answer.status
-            reason = FetchReason(status_error(status, "", None, None).reason.value)
+            reason = FetchReason(status_error(404 if status == 410 else status, "", None, None).reason.value)
         is_inconclusive = answer.is_inconclusive
         error = FetchError(reason, text, status=status, is_inconclusive=is_inconclusive, seconds=answer.seconds)
         error.server = urlsplit(request.url).netloc
@@ -315,7 +313,10 @@ class CheckWorld:
         return True
 
     async def _settle(self) -> None:
-        for _ in range(_TURNS):
+        """Let everything run that needs no time to pass."""
+        ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        while ready:  # noqa: ASYNC110 - nothing sets an event
             await asyncio.sleep(0)
 
 
