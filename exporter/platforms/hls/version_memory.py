@@ -42,6 +42,7 @@ class VersionMemory:
             returns = returns + 1 if now - seen_at <= MEMORY_SECONDS else 0
         self._last = version
         self._seen[version] = now, returns
-        if len(self._seen) > MAX_VERSIONS:
+        # all that are remembered would take 35 kB per playlist
+        while len(self._seen) > MAX_VERSIONS or now - next(iter(self._seen.values()))[0] > MEMORY_SECONDS:
             self._seen.popitem(last=False)
         return returns > MAX_RETURNS
