@@ -245,7 +245,8 @@ SCENARIOS: Final = (
         result="playable, `slow`",
         holds=lambda found: _is_healthy(found) and _has_finding("slow")(found),
         is_playable=True,
-        alerts=frozenset({"StreamDeliverySlow (critical)"}),
+        # the one becomes the other
+        alerts=frozenset({"StreamDeliverySlow (warning)", "StreamDeliverySlow (critical)"}),
     ),
     Scenario(
         name="left",
