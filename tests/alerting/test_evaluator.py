@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.alerting.window_meters import ChangeCounter
 from exporter.alerting.evaluator import RESOLVED_KEPT_SECONDS, Alert, AlertKey, Evaluator, Phase
 from exporter.alerting.rules import RULES_BY_NAME, Owner
 from exporter.alerting.rules.active_rules import rules_in_force
 from exporter.alerting.rules.rule import Series
 from exporter.alerting.series_lookup import Subject, series_reader
+from exporter.alerting.window_meters import ChangeCounter
 from exporter.config.alerting import AlertingSettings
 from exporter.model import HealthReason, Reason, Status, StreamState, UpstreamState
 from exporter.runtime.clock import Instant

@@ -86,6 +86,9 @@ THRESHOLDS = {
         "StreamJitterHigh": (0.01, 0.1),
         "StreamLatencyHigh": (2.0, 4.0),
         "StreamTranscodeBelowRealtime": (0.8, 1.5),
+        "StreamMediaShortage": (0.3, 0.9),
+        "StreamDeliverySlow": (0.5, 2.0),
+        "StreamSequenceUnsteady": (1.0, 5.0),
     },
     Scope.UPSTREAM: {"StreamUpstreamStatesUnknown": (0.1, 0.95)},
 }
@@ -103,6 +106,22 @@ def overrides_of(scope: Scope) -> st.SearchStrategy[AlertOverrides]:
     return st.just(NO_OVERRIDES) | st.builds(AlertOverrides, thresholds, off)
 
 
+checks = st.fixed_dictionaries(
+    {
+        "playable": st.sampled_from([None, True, True, False]),
+        "source_live": st.sampled_from([None, True, True, False]),
+        "forbidden": st.sampled_from([None, False, False, False, True]),
+        "audio": st.sampled_from([None, True, False]),
+        "video": st.sampled_from([None, True, False]),
+        "renditions": st.sampled_from([None, 2, 3]),
+        "expected_renditions": st.sampled_from([None, 3]),
+        "target": st.sampled_from([None, 6.0, 6.0, 12.0, 12.1]),
+        "media": st.sampled_from([None, 0.0, 6.0, 9.0, 15.0, -100.0]),
+        "downloads": st.sampled_from([None, (0.0, 0.0), (2.0, 6.0), (6.0, 6.0), (9.0, 6.0), (-50.0, -50.0)]),
+        "faults": st.sampled_from([None, (0, 0, 0, 0), (0, 0, 0, 9), (1, 0, 1, 0), (0, -5, 0, 1)]),
+    }
+)
+"""Facts of a playback check. Those of counters are how much they grow per step; negative ones reset them to 0."""
 facts = st.fixed_dictionaries(
     {
         "status": st.sampled_from([Status.LIVE, Status.LIVE, Status.LIVE, *Status, Status.UNKNOWN]),
@@ -122,6 +141,7 @@ facts = st.fixed_dictionaries(
         "transcode": near(0.9, 1.0),
         "conditions": st.dictionaries(st.sampled_from(["TranscodeNoErrors", "Other"]), st.booleans(), max_size=2),
         "targets": st.dictionaries(st.sampled_from(["yt", "tw"]), st.booleans(), max_size=2),
+        "check": st.none() | st.none() | checks,
         "overrides": overrides_of(Scope.STREAM),
     }
 )
@@ -130,7 +150,7 @@ upstreams = st.lists(
     st.tuples(
         st.fixed_dictionaries(
             {
-                "failure": st.sampled_from([None, None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN]),
+                "failure": st.sampled_from([None, None, Reason.TIMEOUT, Reason.AUTH, Reason.VANTAGE]),
                 "list_complete": st.sampled_from([None, True, True, False]),
                 "statistics_frozen": st.sampled_from([None, False, False, True]),
                 "overrides": overrides_of(Scope.UPSTREAM),
@@ -154,7 +174,58 @@ def steps_of(segments: Sequence[tuple[Any, int]], count: int) -> list[Any]:
     return (steps + [steps[-1]] * count)[:count]
 
 
-def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
+class Totals:
+    """Counters of one stream."""
+
+    def __init__(self) -> None:
+        self.restarts = 0
+        self._values: dict[str, list[float]] = {}
+
+    def take(self, facts_: Facts) -> None:
+        """Let the counters grow."""
+        self.restarts = {"same": self.restarts, "more": self.restarts + 1, "reset": 0}[facts_["restarts"]]
+        check = facts_["check"]
+        if check is not None:
+            self._grow("media", [check["media"]])
+            self._grow("downloads", check["downloads"] or [None, None])
+            self._grow("faults", check["faults"] or [None] * 4)
+
+    def _grow(self, name: str, growth: Sequence[float | None]) -> None:
+        values = self._values.get(name, [0.0] * len(growth))
+        self._values[name] = [max(0.0, value + (more or 0.0)) for value, more in zip(values, growth, strict=True)]
+
+    def of(self, name: str, check: Facts) -> Sequence[float | None]:
+        """Return the counters that the check reports."""
+        values = self._values[name]
+        return values if check[name] is not None else [None] * len(values)
+
+
+def check_facts(check: Facts | None, totals: Totals) -> Facts:
+    """Return the fields of the report of a playback check."""
+    if check is None:
+        return {}
+    (media,), downloads, faults = (totals.of(name, check) for name in ("media", "downloads", "faults"))
+    return {
+        "playable": check["playable"],
+        "unplayable_reason": "stale" if check["playable"] is False else "",
+        "playback_forbidden": check["forbidden"],
+        "audio_present": check["audio"],
+        "video_present": check["video"],
+        "playable_renditions": check["renditions"],
+        "expected_renditions": check["expected_renditions"],
+        "segment_target_seconds": check["target"],
+        "media_seconds": media,
+        "segment_download_seconds": downloads[0],
+        "segment_media_seconds": downloads[1],
+        "sequence_resets": faults[0],
+        "sequence_regressions": faults[1],
+        "sequence_conflicts": faults[2],
+        "missed_segments": faults[3],
+    }
+
+
+def stream_state(name: str, facts_: Facts, totals: Totals) -> StreamState:
+    check = facts_["check"]
     report = StreamReport(
         id=name,
         live=LIVE_STATUSES.get(facts_["status"], False),
@@ -170,6 +241,7 @@ def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
         transcode_realtime_ratio=facts_["transcode"],
         health_conditions=facts_["conditions"],
         multistream_targets=facts_["targets"],
+        **check_facts(check, totals),
     )
     return StreamState(
         identity=Identity("livepeer", "studio", name, CONFIGURED),
@@ -177,7 +249,8 @@ def stream_state(name: str, facts_: Facts, restarts: int) -> StreamState:
         status=facts_["status"],
         live=LIVE_STATUSES.get(facts_["status"], False),
         expected=facts_["expected"],
-        restarts=restarts,
+        restarts=totals.restarts,
+        source_live=None if check is None else check["source_live"],
         health_score_ratio=facts_["score"],
         expected_ingest_bitrate_bytes_per_second=facts_["expected_bitrate"],
         expected_frames_per_second=facts_["expected_frames"],
@@ -197,7 +270,7 @@ def states_of(
     count = min(60, max(sum(n for _, n in segments) for segments in lives_of_streams))
     steps = [steps_of(segments, count) for segments in lives_of_streams]
     upstream_facts = steps_of(upstream, count)
-    restarts = [0] * len(steps)
+    totals = [Totals() for _ in steps]
     streams: tuple[StreamState, ...] = ()
     states: list[UpstreamState] = []
     for step in range(count):
@@ -209,9 +282,8 @@ def states_of(
             served = []
             for index, facts_of_stream in enumerate(steps):
                 if facts_of_stream[step] is not None:
-                    change = facts_of_stream[step]["restarts"]
-                    restarts[index] = {"same": restarts[index], "more": restarts[index] + 1, "reset": 0}[change]
-                    served.append(stream_state(STREAMS[index], facts_of_stream[step], restarts[index]))
+                    totals[index].take(facts_of_stream[step])
+                    served.append(stream_state(STREAMS[index], facts_of_stream[step], totals[index]))
             streams = tuple(served)
         states.append(
             UpstreamState(
@@ -225,6 +297,7 @@ def states_of(
                 list_complete=facts_["list_complete"],
                 are_statistics_frozen=facts_["statistics_frozen"],
                 streams_dropped=step % 7 // 5,
+                poll_interval_seconds=STEP,
                 labels=CONFIGURED,
                 streams=streams,
                 overrides=facts_["overrides"],
@@ -376,7 +449,7 @@ QUIET: Facts = {
     **dict.fromkeys(
         (
             "expected", "healthy", "score", "expected_bitrate", "bitrate", "frames", "expected_frames", "loss",
-            "round_trip", "jitter", "latency", "target_latency", "transcode",
+            "round_trip", "jitter", "latency", "target_latency", "transcode", "check",
         )
     ),
     "status": Status.LIVE,
@@ -411,10 +484,29 @@ def test_overrides_outlive_their_stream_in_both(
     assert_same_alerts(states, second_replica(replica, states), set(), folder)
 
 
+watched = st.tuples(st.just({**QUIET, "restarts": "same", "overrides": NO_OVERRIDES}), checks, st.booleans()).map(
+    lambda parts: {**parts[0], "check": parts[1], "expected": parts[2]}
+)
+watches = st.lists(st.tuples(st.none() | watched | watched | watched, st.integers(1, 14)), min_size=2, max_size=6)
+
+
+@settings(SETTINGS, max_examples=EXAMPLES // 2)
+@given(segments=st.tuples(watches, watches, watches), replica=st.sampled_from(["none", "same", "blind"]))
+def test_random_playback_checks_give_the_same_alerts(
+    segments: tuple[list[Segment], ...], replica: str, folder: Path
+) -> None:
+    """Counters grow, stop, reset, disappear and come back."""
+    calm = [({"failure": None, "list_complete": None, "statistics_frozen": None, "overrides": NO_OVERRIDES}, 1)]
+    states = states_of(segments, calm, set())
+    assert_same_alerts(states, second_replica(replica, states), set(), folder)
+
+
 @settings(SETTINGS, max_examples=EXAMPLES // 2)
 @given(
     polls=st.lists(
-        st.tuples(st.sampled_from([None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN]), st.integers(1, 12)),
+        st.tuples(
+            st.sampled_from([None, Reason.TIMEOUT, Reason.AUTH, Reason.FORBIDDEN, Reason.VANTAGE]), st.integers(1, 12)
+        ),
         min_size=2,
         max_size=8,
     ),
