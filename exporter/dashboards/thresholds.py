@@ -29,10 +29,8 @@ class RuleThresholds:
 
     def __init__(self, rules: Iterable[ActiveRule] | None = None) -> None:
         rules = tuple(rules or rules_in_force())
-        self._thresholds: dict[str, float | None] = {"StreamMediaShortage": 0.75, "StreamDeliverySlow": 0.8}
-        self._critical: dict[str, float | None] = {"StreamMediaShortage": 0.5, "StreamDeliverySlow": 1.2}
-        self._thresholds |= {active.rule.name: active.threshold for active in rules}
-        self._critical |= {active.rule.name: active.own_grades[0].threshold for active in rules}
+        self._thresholds = {active.rule.name: active.threshold for active in rules}
+        self._critical = {active.rule.name: active.own_grades[0].threshold for active in rules}
         self.health_goal = rules[0].slo.goal
         """Health score above which the health SLO counts an observation as good."""
 

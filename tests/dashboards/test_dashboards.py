@@ -390,6 +390,28 @@ def test_panel_thresholds_equal_the_rules_thresholds(
     assert [value for value in steps(found, column) if value] == [in_force[alert] for alert in alerts]
 
 
+@pytest.mark.parametrize(
+    ("panel", "column", "alert", "is_falling"),
+    [
+        ("Checks", "New media", "StreamMediaShortage", True),
+        ("New media per second", None, "StreamMediaShortage", True),
+        ("Checks", "Download", "StreamDeliverySlow", False),
+        ("Download time of segments", None, "StreamDeliverySlow", False),
+    ],
+)
+@pytest.mark.parametrize("configured", [{}, {"StreamMediaShortage": 0.9, "StreamDeliverySlow": 0.7}])
+def test_panel_thresholds_equal_both_grades_of_a_rule(
+    panel: str, column: str | None, alert: str, is_falling: bool, configured: dict[str, float]
+) -> None:
+    rules = rules_in_force(AlertingSettings.model_validate({"thresholds": configured}))
+    [active] = [active for active in rules if active.rule.name == alert]
+    grades = [grade.threshold for grade in active.own_grades]
+    assert None not in grades
+    made = {d.title: d.as_json() for d in all_dashboards(RuleThresholds(rules))}["Streams / Playback"]
+    [found] = [p for p in panels(made) if p["title"] == panel]
+    assert steps(found, column) == (grades if is_falling else grades[::-1])
+
+
 @pytest.mark.parametrize("title", ALL)
 def test_empty_cell_has_no_threshold_colour(title: str) -> None:
     for panel in panels(ALL[title]):
@@ -421,6 +443,8 @@ def test_timeline_uses_the_colours_of_its_mappings(title: str) -> None:
 def test_rule_without_threshold_raises_value_error() -> None:
     with pytest.raises(ValueError, match="StreamError has no threshold"):
         RuleThresholds()["StreamError"]
+    with pytest.raises(ValueError, match="StreamError has no threshold"):
+        RuleThresholds().critical("StreamError")
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
