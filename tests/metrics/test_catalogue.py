@@ -114,8 +114,9 @@ def test_labels_start_with_platform_upstream_and_stream(family: Family) -> None:
 
 def test_every_field_of_a_report_has_a_family() -> None:
     shown = frozenset().union(*(family.fields for family in PER_STREAM)) - {"analytics"}
-    # These only affect the health score or the status.
-    indirect = {"health_score_ratio", "health_unreadable", "last_seen_age_seconds"}
+    # These only affect the health score or the status, or are texts for the page.
+    indirect = {"health_score_ratio", "health_unreadable", "last_seen_age_seconds", "playback_findings"}
+    indirect |= {"playback_detail", "playback_notes"}
     assert shown == set(StreamReport.__struct_fields__) - NOT_EXPOSED - indirect
 
 
@@ -137,6 +138,7 @@ def full_state() -> StreamState:
             "renditions": (Rendition("720p", 1e6),),
             "multistream_targets": {"yt": True},
             "ice_candidates": {"host": 1},
+            "media_bitrates": {"720p": 1.0},
             "platform_metrics": (PlatformMetric("a.b", 1.0),),
             "expected": True,
             "restarts": 0,
@@ -159,6 +161,7 @@ def full_exposition(configured: Labels = ()) -> bytes:
     polling_metrics.add_upstream(**labels, labels=configured)
     polling_metrics.request_observer(**labels)("GET /x", "200", 0.1)
     polling_metrics.count_dropped_field(**labels, field="a", times=1)
+    polling_metrics.count_fetch_failures(**labels, kind="segment", reason="not_found", times=1)
     polling_metrics.count_poll(**labels, seconds=1.0, reason=Reason.TLS)
     metrics.set_reload_result(success=True, at=1.0)
     metrics.set_config_hash(2**48 - 1)

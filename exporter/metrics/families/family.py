@@ -201,7 +201,13 @@ def _sort_entries(mapping: Mapping[str, Number]) -> Mapping[str, Number]:
 
 
 def words(
-    name: str, help_: str, labels: Mapping[str, str], *, has: str, fields: frozenset[str] = frozenset()
+    name: str,
+    help_: str,
+    labels: Mapping[str, str],
+    *,
+    has: str,
+    source: Source = Source.PLATFORM,
+    fields: frozenset[str] = frozenset(),
 ) -> StreamFamily:
     """Create an info-style gauge (always 1) with texts as labels; ``labels`` maps each label to its path."""
     read = attrgetter(*labels.values())
@@ -219,7 +225,7 @@ def words(
         help=help_,
         part=Part.STREAMS,
         labels=(*STREAM_LABELS, *labels),
-        source=Source.PLATFORM,
+        source=source,
         values=values,
         words=tuple(labels.values()),
         has=has,

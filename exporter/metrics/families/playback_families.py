@@ -43,6 +43,7 @@ def _verdict() -> Iterator[StreamFamily]:
         "The stream that a playback check is paired with. Always 1.",
         {name: name for name in ("source_platform", "source_upstream", "source_stream")},
         has="source_stream",
+        source=Source.CONFIGURATION,
     )
     yield gauge(
         "stream_playback_forbidden",
