@@ -66,7 +66,7 @@ class Vantage:
         hosts = reached + recent
         return hosts >= ENOUGH_HOSTS and recent >= DOWN_SHARE * hosts
 
-    def may_be_at_fault(self, host: str) -> bool:
+    def may_be_fine(self, host: str) -> bool:
         """Return whether a host that was not reached may be fine: no other one was reached since."""
         host = _without_default_port(host)
         now, own = self._clock.monotonic(), self._outcomes.get(host)

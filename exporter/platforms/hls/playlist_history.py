@@ -6,12 +6,13 @@ numbered as in the documentation. Sources: RFC 8216 sections 4.3.3 and 6.2, and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from itertools import pairwise
 from typing import Final
 
 from exporter.media.hls_playlist import MediaPlaylist, Segment
 from exporter.platforms.hls.latency_history import LatencyHistory
+from exporter.platforms.hls.totals import Totals
 from exporter.platforms.hls.version_memory import VersionMemory
 
 STALE_TARGETS: Final = 3.5
@@ -32,31 +33,6 @@ WINDOW_TARGETS: Final = 3.0
 WINDOW_SHORT_SECONDS: Final = 600.0
 _DATE_TOLERANCE_SECONDS: Final = 0.5
 GAP_SHARE: Final = 0.1
-
-
-@dataclass
-class Totals:
-    """Running totals since the check started."""
-
-    segments: int = 0
-    seconds: float = 0.0
-    missed: int = 0
-    resets: int = 0
-    regressions: int = 0
-    conflicts: int = 0
-    discontinuities: int = 0
-    gaps: int = 0
-
-    def add_growth(self, before: Totals, after: Totals) -> None:
-        """Add what other totals have grown by."""
-        self.segments += after.segments - before.segments
-        self.seconds += after.seconds - before.seconds
-        self.missed += after.missed - before.missed
-        self.resets += after.resets - before.resets
-        self.regressions += after.regressions - before.regressions
-        self.conflicts += after.conflicts - before.conflicts
-        self.discontinuities += after.discontinuities - before.discontinuities
-        self.gaps += after.gaps - before.gaps
 
 
 class PlaylistHistory:
@@ -104,7 +80,8 @@ class PlaylistHistory:
 
     def observe(self, playlist: MediaPlaylist, *, now: float, wall: float, server_wall: float) -> None:
         """Take a version of the playlist. ``wall``: unix seconds; ``server_wall``: the same on the server's clock."""
-        self._begin_look(now)
+        looked_at = self.looked_at
+        is_blind = self._begin_look(now)
         before, gap = self.playlist, 0.0 if self.read_at is None else now - self.read_at
         self.playlist, self.read_at = playlist, now
         self.target_seconds = _target_seconds(playlist)
@@ -119,8 +96,15 @@ class PlaylistHistory:
             self.has_advanced = self._is_dated_fresh()
             return
         has_media = bool(playlist.segment_count or playlist.parts)
-        if has_media and self._compare(before, playlist, gap=gap, is_repeated=is_repeated):
-            self._note_change(now, wall)
+        new = self._compare(before, playlist, gap=gap, is_repeated=is_repeated) if has_media else None
+        if new is None:
+            return
+        ago = 0.0
+        if not is_blind and looked_at is not None and now - looked_at > 2 * self.interval:
+            # a rendition that was not looked at for some time may have stopped in between
+            ago = max(0.0, now - looked_at - new)
+        self._note_change(now - ago, wall - ago)
+        self.unchanged_looks = int(ago > self.stale_seconds)
 
     def note_other_document(self, now: float) -> None:
         """Take note of a document that shows that the server works, and is not a media playlist."""
@@ -140,18 +124,20 @@ class PlaylistHistory:
             self._blind_since = self.looked_at
         self.looked_at = now
 
-    def _begin_look(self, now: float) -> None:
-        """Exclude time in which the exporter itself did not look."""
+    def _begin_look(self, now: float) -> bool:
+        """Exclude time in which the exporter itself did not look; return whether there was any."""
         if self.looked_at is None:
             self.looked_at = now
             self.changed_at = now
         pause = now - self.looked_at
         # playlists are not requested more often than every half target duration
         expected = max(self.look_interval, self.target_seconds / 2 + self.interval)
-        if pause > BLIND_INTERVALS * expected and self.changed_at is not None:
+        is_blind = pause > BLIND_INTERVALS * expected
+        if is_blind and self.changed_at is not None:
             self.changed_at += pause - expected
         self.looked_at, self._blind_since = now, None
         self.unchanged_looks += 1
+        return is_blind
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
 
@@ -224,8 +210,8 @@ class PlaylistHistory:
 
     # -- comparison of versions ----------------------------------------------------------------------------------------
 
-    def _compare(self, before: MediaPlaylist, after: MediaPlaylist, *, gap: float, is_repeated: bool) -> bool:
-        """Count what a version shows in comparison with the one before; return whether it has new media.
+    def _compare(self, before: MediaPlaylist, after: MediaPlaylist, *, gap: float, is_repeated: bool) -> float | None:
+        """Count what a version shows in comparison with the one before; return the seconds of new media, if any.
 
         ``gap``: seconds between both. ``is_repeated``: whether the version came back too often to have any.
         """
@@ -240,25 +226,26 @@ class PlaylistHistory:
         if is_replaced or self._is_new_numbering(before, after):
             if is_repeated:
                 self.totals.regressions += 1
-                return False
+                return None
             self._start_numbering(after)
-            return True
+            return math.inf
         self.lacks_discontinuity_sequence |= _has_lost_discontinuity(before, after)
         self.totals.conflicts += (not all(are_same)) + _has_wrong_discontinuities(before, after, overlap)
         if newest[0] < self._newest[0] or first < before.media_sequence:
             self._observe_older(before, newest)
             if newest[0] < self._newest[0]:
-                return False
+                return None
         else:
             self._lower_polls.clear()
         if newest <= self._newest or is_repeated:
-            return False
+            return None
         known_end = self._newest[0]
         self._count_missed(before, after, known_end, gap)
         self._count_new(after, known_end)
         self._newest = newest
         self._lower_polls.clear()
-        return True
+        # parts may be new although no segment is
+        return (newest[0] - known_end + 1) * _mean_seconds(after)
 
     def _is_new_numbering(self, before: MediaPlaylist, after: MediaPlaylist) -> bool:
         """Whether the packager started to count anew, as after a restart."""

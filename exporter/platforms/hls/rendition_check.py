@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from exporter.http.media import ByteRange, CookieJar, Fetched, FetchError, FetchReason, MediaFetcher, join_url
+from exporter.media.facts import TrackKind
 from exporter.media.hls_playlist import ByteRange as PlaylistRange
 from exporter.media.hls_playlist import (
     MasterPlaylist,
@@ -17,7 +18,8 @@ from exporter.media.hls_playlist import (
     parse_playlist,
 )
 from exporter.model import UnplayableReason
-from exporter.platforms.hls.playlist_history import CONFIRMING_POLLS, PlaylistHistory, Totals
+from exporter.platforms.hls.playlist_history import CONFIRMING_POLLS, PlaylistHistory
+from exporter.platforms.hls.totals import Totals
 from exporter.platforms.playback.fetch_log import FetchLog
 from exporter.platforms.playback.segment_checks import (
     FORBIDDEN,
@@ -191,6 +193,14 @@ class RenditionCheck:
         self._missing_polls = self._missing_polls + 1 if is_missing else 0
         self.history.observe_failure(now)
 
+    @property
+    def target_latency_seconds(self) -> float | None:
+        """How far behind the newest media players shall stay, as the playlist tells."""
+        playlist = self.playlist
+        if playlist is None:
+            return None
+        return playlist.part_hold_back_seconds if playlist.parts else playlist.hold_back_seconds
+
     # -- verdict -------------------------------------------------------------------------------------------------------
 
     @property
@@ -308,3 +318,8 @@ def combine(verdicts: list[Verdict]) -> Verdict:
     playable = next((verdict for verdict in verdicts if verdict.playable), None)
     unknown = next((verdict for verdict in verdicts if verdict.playable is None), None)
     return playable or unknown or verdicts[0]
+
+
+def first_codec(checks: list[RenditionCheck], kind: TrackKind) -> str:
+    """Return the codec of the first rendition that has this kind of track; empty if none is known."""
+    return next((check.segments.codecs[kind] for check in checks if kind in check.segments.codecs), "")

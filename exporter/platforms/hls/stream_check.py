@@ -14,10 +14,11 @@ from exporter.media.facts import TrackKind
 from exporter.media.hls_playlist import MasterPlaylist, MediaPlaylist
 from exporter.model import HealthReason, Rendition, Status, StreamReport, UnplayableReason
 from exporter.platforms.hls import playlist_notes, renditions
-from exporter.platforms.hls.playlist_history import GAP_SHARE, Totals
-from exporter.platforms.hls.rendition_check import UNKNOWN, RenditionCheck, Verdict, combine
+from exporter.platforms.hls.playlist_history import GAP_SHARE
+from exporter.platforms.hls.rendition_check import UNKNOWN, RenditionCheck, Verdict, combine, first_codec
 from exporter.platforms.hls.segment_looks import SegmentLooks, StartTask
 from exporter.platforms.hls.stream_trends import StreamTrends
+from exporter.platforms.hls.totals import Totals
 from exporter.platforms.playback.fetch_log import FetchLog
 from exporter.platforms.playback.segment_checks import SegmentChecker
 from exporter.runtime.clock import Clock
@@ -297,8 +298,8 @@ class StreamCheck:
             id=self.stream.id,
             name=self.stream.name,
             protocol="ll-hls" if playlist is not None and playlist.part_target_seconds else "hls" if is_known else "",
-            video_codec=_codec(judged, TrackKind.VIDEO),
-            audio_codec=_codec(judged, TrackKind.AUDIO),
+            video_codec=first_codec(judged, TrackKind.VIDEO),
+            audio_codec=first_codec(judged, TrackKind.AUDIO),
             resolution=f"{size[0]}x{size[1]}" if size else "",
             status=Status.ENDED if is_ended else status,
             live=live,
@@ -311,7 +312,7 @@ class StreamCheck:
             media_changed_timestamp_seconds=history.changed_wall if history.has_advanced else None,
             media_edge_timestamp_seconds=playlist.edge_timestamp_seconds if playlist is not None else None,
             latency_seconds=history.latency.seconds,
-            target_latency_seconds=_target_latency(playlist),
+            target_latency_seconds=primary.target_latency_seconds,
             segment_target_seconds=playlist.target_duration_seconds if playlist is not None else None,
             window_seconds=playlist.window_seconds if playlist is not None else None,
             media_segments=totals.segments if is_known else None,
@@ -402,13 +403,3 @@ class StreamCheck:
         if self._master is not None:
             yield from renditions.notes(self._master)
         yield from playlist_notes.find(checks)
-
-
-def _codec(checks: list[RenditionCheck], kind: TrackKind) -> str:
-    return next((check.segments.codecs[kind] for check in checks if kind in check.segments.codecs), "")
-
-
-def _target_latency(playlist: MediaPlaylist | None) -> float | None:
-    if playlist is None:
-        return None
-    return playlist.part_hold_back_seconds if playlist.parts else playlist.hold_back_seconds

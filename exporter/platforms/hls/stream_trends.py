@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
-from exporter.platforms.hls.playlist_history import Totals
+from exporter.platforms.hls.totals import Totals
 
 SHORTAGE_WINDOW_SECONDS: Final = 120.0
 SHORTAGE_TARGETS: Final = 10.0

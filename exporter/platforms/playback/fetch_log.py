@@ -42,7 +42,7 @@ class FetchLog:
         """Return whether a failure is more likely the exporter's own network's than the server's."""
         if error.is_reached is not False:
             return False
-        return self._vantage.is_down or self._vantage.may_be_at_fault(error.server)
+        return self._vantage.is_down or self._vantage.may_be_fine(error.server)
 
     def count(self, what: str, reason: FetchReason) -> None:
         """Count an object that was fetched but cannot be used."""
