@@ -28,7 +28,7 @@ from bench.case_runner import (
     ratio,
 )
 from bench.hls_origin import playlist_path
-from bench.nginx_upstream import wait_for_streams, write_config
+from bench.nginx_upstream import GENEROUS_SECONDS, wait_for_streams, write_config
 from bench.server_process import Server, fetch, running_server
 from tests.exporter_process import Exporter
 from tests.real.child_process import free_port, responds
@@ -109,10 +109,9 @@ def _measure(directory: Path, origin: Server, streams: int, rounds: int) -> list
             exporters[name] = stack.enter_context(Exporter(arguments, place, measured=False))
         blackbox, probes = stack.enter_context(_running_blackbox(directory, origin, streams))
         pids = {name: exporter.process.pid for name, exporter in exporters.items()} | {BLACKBOX: blackbox}
-        _scrape(exporters, time.monotonic() + WARM_UP_SECONDS)
         for exporter in exporters.values():
-            playable = len(_PLAYABLE.findall(exporter.ask("/metrics")[1]))
-            assert playable == streams, f"{playable} of {streams} streams are playable\n{exporter.said}"
+            _wait_for_playable(exporter, streams)
+        _scrape(exporters, time.monotonic() + WARM_UP_SECONDS)
         found = []
         for _ in range(rounds):
             # a whole number of intervals, whose polls count as many times as they are due
@@ -146,6 +145,14 @@ def _running_blackbox(directory: Path, origin: Server, streams: int) -> Iterator
                 yield process.pid, probes
         finally:
             process.terminate()
+
+
+def _wait_for_playable(exporter: Exporter, streams: int) -> None:
+    until = time.monotonic() + GENEROUS_SECONDS
+    while (playable := len(_PLAYABLE.findall(exporter.ask("/metrics")[1]))) < streams:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{playable} of {streams} streams are playable\n{exporter.said}")
+        time.sleep(1.0)
 
 
 def _scrape(exporters: Mapping[str, Exporter], until: float) -> None:
