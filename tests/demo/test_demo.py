@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -16,8 +17,9 @@ from exporter.simulator.fleet import Fleet
 from exporter.simulator.simulated_streams import Platform
 from exporter.web.options import bind
 from tests.exporter_process import GENEROUS_SECONDS, Exporter
-from tests.real.child_process import wait_until
+from tests.real.child_process import Program, responds, running_server, wait_until
 from tests.real.prometheus import Prometheus, check_metrics, promtool
+from tests.real.tools import tool
 
 PLATFORMS = {"livepeer", "storm", "wave"}
 PLAYBACK_FAULTS = {
@@ -171,6 +173,35 @@ def test_prometheus_scrapes_the_demo(demo: Demo, prometheus: Prometheus) -> None
     with prometheus.scraping("demo", demo.url.removeprefix("http://")):
         prometheus.wait_for('count(count by (platform) (stream_live{job="demo"})) == 4')
         assert prometheus.value('up{job="demo"}') == 1
+
+
+@pytest.mark.real
+def test_prometheus_alerts_within_a_minute_that_viewers_get_nothing(tmp_path: Path) -> None:
+    with Exporter(["demo", "--web.listen-address", "127.0.0.1:0"], tmp_path, measured=False) as process:
+        demo = Demo(process, tmp_path)
+        written = tmp_path / process.wait_for(r"--config.file=(\S+)")[1]
+
+        def start(port: int) -> Program:
+            flags = {
+                "config.file": written,
+                "storage.tsdb.path": tmp_path / "tsdb",
+                "web.listen-address": f"127.0.0.1:{port}",
+                "log.level": "warn",
+            }
+            command: list[str | Path] = [tool("prometheus"), *(f"--{name}={value}" for name, value in flags.items())]
+            return Program(command, tmp_path, name="prometheus")
+
+        with running_server(start, lambda port: responds(f"http://127.0.0.1:{port}/-/ready")) as (program, port):
+            prometheus = Prometheus(program, port, tmp_path)
+            body = demo.printed_faults()[1][1]
+            labels = f'stream="{json.loads(body)["stream"]}"'
+            prometheus.wait_for(f"stream_playable{{{labels}}} == 1 and on (stream) stream_source_live{{{labels}}} == 1")
+            begin = time.monotonic()
+            demo.inject(body)
+            alert = f'ALERTS{{alertname="StreamViewersGetNothing",alertstate="firing",{labels}}}'
+            prometheus.wait_for(alert, 2 * GENEROUS_SECONDS)
+            assert time.monotonic() - begin < 60
+            assert prometheus.query(f'stream_live{{platform="storm",{labels}}}')[0][1] == 1
 
 
 def test_streams_in_the_printed_commands_are_live_and_stay_live() -> None:
