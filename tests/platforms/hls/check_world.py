@@ -227,6 +227,11 @@ class CheckWorld:
         await poll
         return self._evaluate(name)
 
+    async def start_poll(self, name: str) -> None:
+        """Poll once; another task advances the clock."""
+        await self.upstreams[name].coordinator.poll()
+        self._evaluate(name)
+
     async def poll_all(self) -> None:
         """Poll all upstreams at the same time."""
         polls = [asyncio.create_task(upstream.coordinator.poll()) for upstream in self.upstreams.values()]

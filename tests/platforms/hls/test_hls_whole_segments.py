@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import cast
 
 from exporter.platforms.hls import HlsSettings
-from exporter.platforms.hls.playlist_history import Totals
 from exporter.platforms.hls.rendition_check import RenditionCheck
 from exporter.platforms.hls.segment_looks import SegmentLooks
+from exporter.platforms.hls.totals import Totals
 from exporter.platforms.playback.segment_checks import SegmentChecker
 from tests.fake_clock import FakeClock
 
