@@ -44,6 +44,7 @@ def count_everything(metrics: PollingMetrics, labels: dict[str, str]) -> None:
     metrics.count_poll(**labels, seconds=0.3, reason=Reason.TIMEOUT)
     metrics.count_stream_failure(**labels, reason=Reason.NOT_FOUND)
     metrics.count_dropped_field(**labels, field="a.b", times=2)
+    metrics.count_fetch_failures(**labels, kind="segment", reason="not_found", times=1)
     metrics.count_restart(**labels)
     metrics.request_observer(**labels)("GET /x", "200", 0.02)
 
