@@ -195,6 +195,9 @@ def _growth(series: Series, window_seconds: float) -> str:
         f"and on ({by_stream}) stream_live{{SELECTOR}} offset {{{window}}} == 1",
         f"and on ({{by_target}}, platform, upstream) min_over_time({TARGET_ANSWERING}[{{{window}}}]) == 1",
     ]
+    # an outage between two scrapes
+    failures = f"increase(stream_upstream_poll_failures_total{{SELECTOR}}[{{{memory}}}])"
+    lines.append(f"unless on ({{by_target}}, platform, upstream) sum without (reason) ({failures}) > 0")
     return "\n  ".join(lines)
 
 

@@ -51,8 +51,8 @@ your configuration.
   is a dead man's switch. A rule with two severities is `critical` once the conditions of that severity hold.
 - **Groups**: a critical alert about a stream is a `warning` instead while a group of the stream is up without it. In
   Prometheus, that is a second rule of the same name, with `and … stream:covered` instead of `unless … stream:covered`.
-- **Playback checks**: StreamUpstreamDown is a `warning` instead while playback checks show that every expected stream of
-  the upstream plays (`upstream:seen_playing`).
+- **Playback checks**: StreamUpstreamDown is a `warning` instead while playback checks show that every expected stream
+  of the upstream plays (`upstream:seen_playing`).
 - **Evaluated by Prometheus or the sidecar** means that exactly one of them should evaluate the rule. If the sidecar is
   enabled, load only the rules of `stream-exporter rules --evaluator prometheus` into Prometheus.
 - **Time to page (worst case)** is the time from the fault to the firing alert with the slowest defaults: a poll

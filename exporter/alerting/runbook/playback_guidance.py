@@ -50,8 +50,8 @@ PLAYBACK_GUIDANCE: Mapping[str, Guidance] = {
         impact="Viewers cannot start the stream, or see a frozen picture.",
         diagnosis=f"""
             1. Read the reason. {" ".join(_REASONS.split())}
-            2. Find out whether the encoder delivers media: the platform's page, or its own log. Without a source (`of`),
-               or while the source's upstream is not answering, the exporter does not know.
+            2. Find out whether the encoder delivers media: the platform's page, or its own log. The exporter does not
+               know, because the check has no source (`of`), or the source's upstream is not answering.
             3. Fetch the playlist yourself: `curl -i URL`.
         """,
         mitigation="""
