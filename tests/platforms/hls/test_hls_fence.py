@@ -328,11 +328,11 @@ async def test_slow_segment_does_not_delay_polls(monkeypatch: pytest.MonkeyPatch
 
 async def test_playlist_above_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async with attack(monkeypatch) as attacked:
-        body = media_playlist(0, 80_000)
+        body = media_playlist(0, 83_800)
         assert len(body) < 2**21
         attacked.documents["/main.m3u8"] = body.ljust(2**21, b"\n")
         report = await attacked.poll()
-        assert (report.protocol, report.window_seconds) == ("hls", 160_000.0)
+        assert (report.protocol, report.window_seconds) == ("hls", 167_600.0)
         attacked.documents["/main.m3u8"] = body.ljust(2**21 + 1, b"\n")
         await attacked.poll()
         assert attacked.failures() == {("playlist", "too_large"): 1}
