@@ -80,7 +80,9 @@ they are replaced everywhere. In names and ids, a shorter secret is replaced onl
 fewer than 8 characters is not replaced in anything that the platform sends, and causes a warning.
 
 A missing or empty file is an error. A secrets file that is readable by every user causes a warning, and so does such a
-configuration file if it contains a secret. For systemd credentials and secrets mounted by Kubernetes, use `X_file`.
+configuration file if it contains a secret. For systemd credentials and secrets mounted by Kubernetes, use `X_file`. The
+`url` of a playback check may hold a token: it is never shown, but causes no warning if it has no query and nothing that
+looks like a token.
 
 ### Environment
 
