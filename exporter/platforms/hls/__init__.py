@@ -87,6 +87,8 @@ class Hls(Platform[HlsSettings]):
         ]
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_looked = False
+        self._is_down = False
+        """Whether no server was reached when a playlist was last requested, because of the exporter's own network."""
 
     async def fetch(self, requests: Requests, drops: DropCounter) -> FetchResult:  # noqa: ARG002 - reads no records
         """Request the playlists that are due, and start to fetch new segments, which later polls report."""
@@ -94,16 +96,19 @@ class Hls(Platform[HlsSettings]):
             return FetchResult(not_owned=True)
         deadline = requests.deadline
         failures: dict[str, Reason] = {}
-        reached = self._log.reached
+        reached, unreached = self._log.reached, self._log.unreached
         async with asyncio.TaskGroup() as group:
             async for check in _in_steps(self._checks):
                 group.create_task(self._fetch_one(check, deadline, failures))
-        # while a server is reached, only the streams on others are unknown
-        is_down = self.client.vantage.is_down and self._log.reached == reached
+        if self._log.reached > reached or not self.client.vantage.is_down:
+            # while a server is reached, only the streams on others are unknown
+            self._is_down = False
+        elif self._log.unreached > unreached:
+            self._is_down = True
         started: list[asyncio.Task[None]] = []
         async for check in _in_steps(self._checks):
             started += self._apply(check, failures)
-        if is_down:
+        if self._is_down:
             hosts = self.client.vantage.describe()
             raise UpstreamError(Reason.VANTAGE, f"no check could be made: {hosts} could not be reached")
         if started and not self._has_looked:

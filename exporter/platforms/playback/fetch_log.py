@@ -19,8 +19,8 @@ class FetchLog:
     def __init__(self, vantage: Vantage) -> None:
         self._vantage = vantage
         self._failures: Counter[tuple[str, str]] = Counter()
-        self.reached = 0
-        """Number of playlists for which a server was reached, since the start."""
+        self.reached = self.unreached = 0
+        """Number of playlists for which a server was reached, and was not, since the start."""
 
     def recording(self, what: str, url: str) -> _Recording:
         """Return a context manager that notes the outcome of a fetch of this URL. ``what``: the kind of object."""
@@ -35,7 +35,9 @@ class FetchLog:
             if error.is_reached is None:
                 return
         is_reached = error is None or error.is_reached is True
-        self.reached += is_reached and what in ("master", "playlist")
+        if what == "playlist":
+            self.reached += is_reached
+            self.unreached += not is_reached
         self._vantage.note(_host(url, error), is_reached=is_reached)
 
     def is_own_fault(self, error: FetchError) -> bool:

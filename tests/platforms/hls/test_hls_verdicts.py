@@ -199,8 +199,8 @@ def add_hosts(world: CheckWorld, hosts: tuple[str, ...] = HOSTS) -> None:
         world.add(host, url=url, streams=[{"name": host, "url": "/main.m3u8", "expected": True, "start_grace": "0s"}])
 
 
-def network(world: CheckWorld, down: set[str], reason: FetchReason = FetchReason.TIMEOUT) -> None:
-    packager = LivePackager(world.clock, seconds=4.0)
+def network(world: CheckWorld, down: set[str], reason: FetchReason = FetchReason.TIMEOUT, seconds: float = 4.0) -> None:
+    packager = LivePackager(world.clock, seconds=seconds)
 
     def respond(url: str, what: str, _now: float) -> Answer:
         if "*" in down or url.removeprefix("https://")[0] in down:
@@ -296,6 +296,18 @@ async def test_half_of_the_servers_down_does_not_hide_the_others() -> None:
         assert world.report("a", "a").unplayable_reason == "playlist_failed"
         assert world.report("c", "c").playable is True
         assert "StreamUnplayable critical" in world.fired
+
+
+async def test_server_whose_playlists_are_not_due_is_not_down_with_others() -> None:
+    async with check_world(numbered({}), add=False) as world:
+        add_hosts(world, ("a", "b", "c", "d"))
+        down: set[str] = set()
+        network(world, down, seconds=30.0)
+        await run_all(world, 60, offsets=(0.0, 1.0, 2.0, 3.0))
+        down.update("ab")
+        for _ in range(12):
+            await run_all(world, 5, offsets=(0.0, 1.0, 2.0, 3.0))
+            assert world.state("c").up is True
 
 
 # -- segments ----------------------------------------------------------------------------------------------------------
