@@ -609,7 +609,8 @@ class GroupMember(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     role: str = ""
     status: Status = Status.UNKNOWN
     live: bool | None = None
-    """None also while the upstream is not answering or the stream is not served."""
+    """None also while the upstream is not answering or the stream is not served; False for a playback check that cannot
+    be played."""
     expected: bool | None = None
     in_maintenance: bool = False
     """Whether the stream or its upstream is in maintenance."""

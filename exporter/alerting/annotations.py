@@ -235,9 +235,9 @@ class AnnotationTemplates(_AnnotationWriter):
 
     def _members(self, *, live: bool | None) -> str:
         # the role is not recorded, because replicas could differ in it
-        state = (
-            "unless on ({by_stream}) stream:live" if live is None else f"and on ({{by_stream}}) stream:live == {live:d}"
-        )
+        state = "and on ({by_stream}) group:dead_member"
+        if live is None:
+            state = "unless on ({by_stream}) stream:live unless on ({by_stream}) group:dead_member"
         members = f"max by ({{by_stream}}, role) (last_over_time(%s[{{window}}])) {state}"
         query = self._query("stream_group_member_info", f'label_join({members}, "member", "/", "upstream", "stream")')
         name = "{{ .Labels.stream }} on {{ .Labels.upstream }}{{ if .Labels.role }} ({{ .Labels.role }}){{ end }}"

@@ -273,19 +273,28 @@ def _group_operands() -> Iterator[RecordingRule]:
     yield RecordingRule("group:expected", f"max by ({{by_group}}) (\n  {expected}\n)")
     yield RecordingRule("group:needed", "group:needed_streams > 0 and on ({by_group}) group:expected == 1")
     yield RecordingRule(
+        "group:live_member",
+        "group:member and on ({by_stream}) stream:live == 1 unless on ({by_stream}) stream:playable == 0",
+    )
+    # a playback check that cannot be played does not count as live, although media may arrive
+    yield RecordingRule(
+        "group:dead_member",
+        "group:member and on ({by_stream}) (stream:live == 0 or on ({by_stream}) stream:playable == 0)",
+    )
+    yield RecordingRule(
         "group:live",
-        "count by ({by_group}) (group:member and on ({by_stream}) stream:live == 1)\n"
-        "or 0 * max by ({by_group}) (group:member)",
+        "count by ({by_group}) (group:live_member)\nor 0 * max by ({by_group}) (group:member)",
     )
     yield RecordingRule("group:stands", "group:live >= on ({by_group}) group:needed")
     yield RecordingRule(
         "group:may_stand",
-        "count by ({by_group}) (group:member unless on ({by_stream}) stream:live == 0) >= on ({by_group}) group:needed",
+        "count by ({by_group}) (group:member unless on ({by_stream}) group:dead_member)\n"
+        ">= on ({by_group}) group:needed",
     )
     yield RecordingRule(
         "group:lost_member",
         "count by ({by_group}) (\n"
-        "  group:member and on ({by_stream}) stream:live == 0\n"
+        "  group:dead_member\n"
         "  unless on ({by_stream}) stream:maintenance\n"
         '  unless on ({by_upstream}) stream:maintenance{stream=""}\n'
         ")",
@@ -294,7 +303,7 @@ def _group_operands() -> Iterator[RecordingRule]:
     yield RecordingRule(
         "stream:covered",
         "max by ({by_stream}) (\n"
-        "  (group:member unless on ({by_stream}) stream:live == 1) and on ({by_group}) group:stands\n"
+        "  (group:member unless on ({by_stream}) group:live_member) and on ({by_group}) group:stands\n"
         "  or group:member and on ({by_group}) group:live > on ({by_group}) group:needed\n"
         ")",
     )

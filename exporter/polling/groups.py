@@ -195,8 +195,13 @@ def _read_member(member: GroupMember, state: UpstreamState | None, stream: Strea
         stream=member.stream,
         role=member.role,
         status=stream.status if stream is not None and is_answering else Status.UNKNOWN,
-        live=stream.live if stream is not None and is_answering else None,
+        live=_is_live(stream) if stream is not None and is_answering else None,
         expected=stream.expected if stream is not None else None,
         in_maintenance=state is not None and state.maintenance_of(member.stream) is not None,
         is_awaited=state is None or (state.answering is None and not state.not_owned),
     )
+
+
+def _is_live(stream: StreamState) -> bool | None:
+    """Return whether a stream is live. A playback check that cannot be played is not, although media may arrive."""
+    return False if stream.report.playable is False else stream.live

@@ -487,7 +487,7 @@ PLAYBACK_INPUTS = (
         bad={"stream_playable": 0, "stream_expected": 1, 'stream_unplayable_reason{reason="stale"}': 1},
         good={"stream_playable": 1, "stream_expected": 1},
         unknown={UNKNOWN: 1, "stream_expected": 1},
-        description="Viewers of main on studio (livepeer) get nothing, although it should be live now: no new media.",
+        description="Viewers of main on studio (livepeer) get nothing, although it is live or should be: no new media.",
         facts=AlertFacts(value=0, unplayable="no new media"),
     ),
     Input(

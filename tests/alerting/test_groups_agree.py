@@ -87,6 +87,7 @@ members = st.lists(
                 "maintenance": st.sampled_from([None, None, None, WORK]),
                 "score": st.sampled_from([None, 1.0, 0.1]),
                 "loss": st.sampled_from([None, 0.0, 0.1]),
+                "playable": st.sampled_from([None, None, True, False]),
             }
         ),
         st.integers(1, 20),
@@ -102,7 +103,13 @@ def stream_state(upstream: str, stream: str, facts: Facts) -> StreamState:
     live = {Status.LIVE: True, Status.UNKNOWN: None}.get(facts["status"], False)
     return StreamState(
         identity=Identity("storm", upstream, stream),
-        report=StreamReport(id=stream, live=live, status=facts["status"], packet_loss_ratio=facts["loss"]),
+        report=StreamReport(
+            id=stream,
+            live=live,
+            status=facts["status"],
+            packet_loss_ratio=facts["loss"],
+            playable=facts["playable"],
+        ),
         status=facts["status"],
         live=live,
         expected=facts["expected"],

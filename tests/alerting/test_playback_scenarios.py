@@ -274,9 +274,9 @@ def test_outage_of_an_api_pages_unless_viewers_are_seen_to_be_served(scrape: int
         checks = upstream(CHECKS, failing="vantage" if is_blind else "", answering=not is_blind)
         return found | checks | api
 
-    expected = {"StreamUpstreamDown/edge", "StreamUnhealthy/cdn/backup"}
+    expected = {"StreamUpstreamDown/edge", "StreamUnplayable/cdn/backup"}
     if case == "does not play":
-        expected.add("StreamUnhealthy/cdn/main")
+        expected.add("StreamUnplayable/cdn/main")
     if case == "check cannot be made":
         expected.add("StreamPlaybackVantageDown/cdn")
     severity = "warning" if case == "plays" else "critical"

@@ -726,9 +726,9 @@ async def test_every_publish_is_evaluated_once(monkeypatch: pytest.MonkeyPatch) 
     seen = []
     evaluate = Evaluator.evaluate
 
-    def counted(self: Evaluator, *arguments: Any) -> Any:
+    def counted(self: Evaluator, *arguments: Any, **more: Any) -> Any:
         seen.append(arguments)
-        return evaluate(self, *arguments)
+        return evaluate(self, *arguments, **more)
 
     monkeypatch.setattr(Evaluator, "evaluate", counted)
     async with sidecar_harness() as running:

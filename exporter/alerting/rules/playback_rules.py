@@ -77,16 +77,17 @@ PLAYBACK_RULES: tuple[Rule, ...] = (
         name="StreamUnplayable",
         scope=Scope.STREAM,
         severity=Severity.CRITICAL,
-        summary="{subject} should be live, but cannot be played.",
-        description="Viewers of {subject} get nothing, although it should be live now: {value}.",
+        summary="{subject} cannot be played, although it is live or should be.",
+        description="Viewers of {subject} get nothing, although it is live or should be: {value}.",
         expected="playable",
-        condition=Condition(UNPLAYABLE, also=(EXPECTED,), unless=(Present(SOURCE_LIVE.left),)),
+        condition=Condition(UNPLAYABLE, also=(AnyOf((EXPECTED, LIVE)),), unless=(Present(SOURCE_LIVE.left),)),
         for_seconds=45.0,
         keep_firing_seconds=INHIBITOR_KEEP_FIRING_SECONDS,
         unit=Unit.UNPLAYABLE,
         rationale="For a check without a source, and while the state of its source is unknown: if the platform's API "
-        "is down, the check is the only evidence. It waits longer than StreamViewersGetNothing, because nothing "
-        "proves that media should arrive: the encoder may be restarting.",
+        "is down, the check is the only evidence. A stream that is not expected counts while its playlist gets new "
+        "media, for example without segments. It waits longer than StreamViewersGetNothing, because nothing proves "
+        "that media should arrive: the encoder may be restarting.",
     ),
     Rule(
         name="StreamAudioMissing",
@@ -158,8 +159,8 @@ PLAYBACK_RULES: tuple[Rule, ...] = (
         unit=Unit.RATIO,
         critical=Critical(for_seconds=2 * MINUTE, threshold=1.2),
         rationale="Above 100 %, players run out of media; just below, any hiccup stalls them. Measured with whole "
-        "segments of the lowest rendition, once a minute by default. The window needs at least three of them, so there "
-        "is no verdict if `whole_segment_every` is above 100 s. The rule cannot tell a slow server from a slow "
+        "segments of the lowest rendition, once a minute by default. The window needs at least three of them, so "
+        "`whole_segment_every` must be at most 100 s. The rule cannot tell a slow server from a slow "
         "connection of the exporter: then the checks of several servers fire at once.",
     ),
     Rule(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.alerting.rules.common_guards import LIVE, PLAYS
+from exporter.alerting.rules.common_guards import JUDGED_BY_CHECK, LIVE, UNPLAYABLE
 from exporter.alerting.rules.rule import MINUTE, Comparison, Condition, Rule, Scope, Series, Severity, Threshold, Unit
 from exporter.alerting.rules.stream_rules import INHIBITOR_KEEP_FIRING_SECONDS, KEEP_FIRING_SECONDS
 
@@ -117,14 +117,14 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         summary="{subject} is unhealthy.",
         description="The health score of {subject} is {value}.",
         expected="at least {threshold}",
-        condition=Condition(Comparison(_SCORE, "<", Threshold()), also=(LIVE,), unless=(PLAYS,)),
+        condition=Condition(Comparison(_SCORE, "<", Threshold()), also=(LIVE,), unless=(JUDGED_BY_CHECK,)),
         for_seconds=2 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.5,
         threshold_max=1.0,
         unit=Unit.RATIO,
         rationale="A negative verdict from the platform scores 0.4. Two minutes are several polls of every platform. "
-        "For a playback check that can be played, each finding has its own rule and severity.",
+        "For playback checks, each finding has its own rule and severity.",
     ),
     Rule(
         name="StreamDegraded",
@@ -133,7 +133,7 @@ STREAM_QUALITY_RULES: tuple[Rule, ...] = (
         summary="{subject} is impaired.",
         description="The health score of {subject} is {value}.",
         expected="at least {threshold}",
-        condition=Condition(Comparison(_SCORE, "<", Threshold()), also=(LIVE,)),
+        condition=Condition(Comparison(_SCORE, "<", Threshold()), also=(LIVE,), unless=(UNPLAYABLE,)),
         for_seconds=10 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         threshold=0.8,
