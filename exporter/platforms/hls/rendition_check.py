@@ -174,8 +174,12 @@ class RenditionCheck:
         self._missing_polls = self._failed_polls = 0
 
     def note_other_document(self, now: float) -> None:
-        """Note that the last response was a master playlist, which only leads to the media."""
+        """Note that the last response was a master playlist, which only leads to the media.
+
+        It is requested again to find out what a new viewer gets, so a redirect is followed again.
+        """
         self.note_success()
+        self._session_url = ""
         self.history.note_other_document(now)
 
     def note_failure(self, now: float, log: FetchLog) -> None:

@@ -219,6 +219,46 @@ async def test_playlist_of_a_dead_edge_is_left_for_that_of_a_new_viewer() -> Non
     assert reports[-1][1].playable is True
 
 
+async def test_master_playlist_of_a_dead_edge_is_left_although_a_redirect_led_to_it() -> None:
+    async with check_world(lambda *_: Answer()) as world:
+        sessions = itertools.count()
+        packager = LivePackager(world.clock)
+
+        def respond(url: str, what: str, _now: float) -> Answer:
+            if what != "playlist":
+                return Answer(TS)
+            if url == PLAYLIST_URL:
+                return Answer(master_playlist("v0.m3u8"), url=f"https://edge{next(sessions)}.example.net/m.m3u8")
+            return Answer(status=503) if "edge0" in url and is_dead else Answer(packager.playlist())
+
+        is_dead = False
+        world.respond = respond
+        await world.poll()
+        await world.run(60)
+        assert Counter(world.urls())[PLAYLIST_URL] == 1
+        is_dead = True
+        reports = await world.run(60)
+    assert longest_run(reports, is_bad=lambda report: report.playable is False) <= 10.0
+    assert reports[-1][1].playable is True
+    assert world.urls()[-1] == "https://edge1.example.net/v0.m3u8"
+
+
+async def test_other_renditions_are_tried_if_the_only_wanted_one_fails() -> None:
+    async with check_world(lambda *_: Answer(), renditions="first") as world:
+        ladder = Ladder(world)
+        await world.poll()
+        await world.run(60)
+        ladder.packagers["v0.m3u8"].freeze()
+        reports = await world.run(60)
+        assert longest_run(reports, is_bad=lambda report: report.playable is False) <= 10.0
+        assert reports[-1][1].playable is True
+        ladder.packagers["v0.m3u8"].frozen_at = None
+        await world.run(30)
+        before = polled(world)["v3.m3u8"]
+        await world.run(60)
+        assert polled(world)["v3.m3u8"] == before
+
+
 async def test_redirect_to_a_session_is_followed_once_until_the_session_fails() -> None:
     async with check_world(lambda *_: Answer()) as world:
         sessions = itertools.count(1)
