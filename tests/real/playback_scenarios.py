@@ -112,6 +112,8 @@ class Scenario:
     """Name of the published stream that it is paired with."""
     source_alerts: frozenset[str] = frozenset()
     """The same of the source."""
+    needs_whole_segments: bool = False
+    """Whether the state is judged from whole segments, of which only one a minute is fetched."""
 
     def upstream(self, lab: Lab, **more: Any) -> dict[str, Any]:
         """Return the settings of the check. ``more``: further settings."""
@@ -247,6 +249,7 @@ SCENARIOS: Final = (
         is_playable=True,
         # the one becomes the other
         alerts=frozenset({"StreamDeliverySlow (warning)", "StreamDeliverySlow (critical)"}),
+        needs_whole_segments=True,
     ),
     Scenario(
         name="left",
@@ -270,6 +273,7 @@ SCENARIOS: Final = (
         holds=lambda found: _is_healthy(found) and found.get("stream_audio_present") == 0,
         is_playable=True,
         alerts=frozenset({"StreamAudioMissing (critical)"}),
+        needs_whole_segments=True,
         source="muted",
     ),
     Scenario(

@@ -40,6 +40,8 @@ FAILED_SECONDS: Final = 420.0
 """How long what happened is observed."""
 KEPT_SECONDS: Final = 60.0
 """How much is recorded after the last alert, or the failure if there is none."""
+WHOLE_SECONDS: Final = 60.0
+"""Time between whole segments, which a replay fetches at other times."""
 USUAL: Final = {"status": 200, "seconds": 0.002, "first_byte": 0.001, "is_cut": False}
 """Values that the logs leave out."""
 _TYPES = {".m3u8": "application/vnd.apple.mpegurl", ".ts": "video/mp2t", ".m4s": "video/mp4", ".mp4": "video/mp4"}
@@ -197,7 +199,8 @@ def write_logs(log: Path, source: list[dict[str, Any]], failed_at: float, measur
     last = failed_at
     for scenario in SCENARIOS:
         times = measured[scenario.name]
-        end = failed_at + KEPT_SECONDS + max([0.0, *times.prometheus.values(), *times.sidecar.values()])
+        kept = KEPT_SECONDS + WHOLE_SECONDS * scenario.needs_whole_segments
+        end = failed_at + kept + max([0.0, *times.prometheus.values(), *times.sidecar.values()])
         last = max(last, end)
         found = [entry for entry in entries[scenario.name] if entry.get("poll", entry.get("time", 0.0)) <= end]
         lines = [{"failed_at": round(failed_at, 2)}, *_shorten(found)]
@@ -309,8 +312,9 @@ def table() -> str:
     for scenario in SCENARIOS:
         one = found[scenario.name]
         served = "" if one.state_seconds is None else f"{one.state_seconds:.0f} s"
-        alerts = "<br>".join(_alert_cell(name, seconds) for name, seconds in sorted(one.prometheus.items())) or "none"
-        sidecar = "<br>".join(f"{one.sidecar[name]:.0f} s" for name in sorted(one.prometheus) if name in one.sidecar)
+        fired = sorted(one.prometheus.items(), key=lambda alert: alert[1])
+        alerts = "<br>".join(_alert_cell(name, seconds) for name, seconds in fired) or "none"
+        sidecar = "<br>".join(f"{one.sidecar[name]:.0f} s" for name, _ in fired if name in one.sidecar)
         rows.append(f"| {scenario.title} | {scenario.result} | {served} | {alerts} | {sidecar} |\n")
     ordinary = json.loads(MEASURED.read_text())["ordinary"]
     return (
@@ -324,8 +328,9 @@ def table() -> str:
 
 
 def _alert_cell(name: str, seconds: float) -> str:
-    prefix, _, rest = name.rpartition("source: ")
-    return f"{rest.partition(' (')[0]} {'of the source ' if prefix or 'source: ' in name else ''}{seconds:.0f} s"
+    is_of_source = name.startswith("source: ")
+    alert, _, severity = name.removeprefix("source: ").removesuffix(")").partition(" (")
+    return f"{alert}{' of the source' if is_of_source else ''} ({severity}) {seconds:.0f} s"
 
 
 def with_table(page: str) -> str:
