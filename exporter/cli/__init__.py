@@ -17,8 +17,13 @@ from typing import Any
 from exporter import __version__
 from exporter.cli import alerts, dashboards, demo, maintenance, metrics, report, rules, run, session_command
 from exporter.cli.command import PROGRAM, CommandError, CommandParser
+from exporter.runtime.lean_imports import without_modules
 from exporter.runtime.revision import revision
 from exporter.runtime.suggestions import similar_words
+
+with without_modules("bz2", "lzma"):
+    # argparse imports it, and with it the compression of archives
+    import shutil  # noqa: F401
 
 
 def main(argv: Sequence[str] | None = None) -> int:
