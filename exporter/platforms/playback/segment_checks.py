@@ -19,7 +19,7 @@ from exporter.runtime.clock import Clock
 
 INIT_BYTES: Final = 2**20
 RETRY_SECONDS: Final = 1.0
-"""Delay before a missing segment is requested again: a cache may remember that it did not exist yet."""
+"""Delay before a segment is requested again, as players do."""
 MIN_WHOLE_SECONDS, MAX_WHOLE_SECONDS = 10.0, 30.0
 """Bounds of the time limit of a whole segment."""
 WHOLE_DURATIONS: Final = 5.0
@@ -31,6 +31,8 @@ LOST_SEGMENTS: Final = 2
 """Number of different segments in a row that could not be fetched, after which segments count as missing."""
 ABSENT_LOOKS: Final = 2
 """Number of whole segments in a row without audio (or video), after which it counts as missing."""
+RETRIED = frozenset({FetchReason.NOT_FOUND, FetchReason.SERVER_ERROR})
+"""Failures that may pass: a cache may remember for a moment that a segment did not exist yet."""
 FORBIDDEN = frozenset({FetchReason.AUTH, FetchReason.FORBIDDEN})
 
 
@@ -172,7 +174,7 @@ class SegmentChecker:
         try:
             return await self._fetch(address, whole=whole, timeout=timeout)
         except FetchError as error:
-            if error.fetch_reason is not FetchReason.NOT_FOUND:
+            if error.fetch_reason not in RETRIED:
                 raise
         await self._clock.sleep(RETRY_SECONDS)
         return await self._fetch(address, whole=whole, timeout=timeout)

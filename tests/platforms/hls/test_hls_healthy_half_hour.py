@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tests.platforms.hls.check_world import TS, Answer, CheckWorld, check_world, iso, longest_run
+from tests.platforms.hls.check_world import TS, Answer, CheckWorld, check_world, iso, longest_run, master_playlist
 
 HALF_HOUR = 1800.0
 TARGET = 6.0
@@ -18,10 +18,10 @@ RESTART_AT, AD_AT, AD_SECONDS = 600.0, 1200.0, 60.0
 class NoisyOrigin:
     """Segments that come up to 1.4 target durations apart, random 503s, a restart of the encoder and an ad break."""
 
-    def __init__(self, world: CheckWorld, seed: int, *, is_dated: bool) -> None:
+    def __init__(self, world: CheckWorld, seed: int, *, is_dated: bool, renditions: int) -> None:
         self._world = world
         self._random = random.Random(seed)
-        self._is_dated = is_dated
+        self._renditions = [f"v{number}.m3u8" for number in range(renditions)]
         self._segments: list[tuple[float, str, list[str]]] = []
         """Time of each segment, its URI and the tags before it."""
         at, number, edge = 0.0, 3000, 0.0
@@ -51,6 +51,8 @@ class NoisyOrigin:
     def respond(self, url: str, what: str, _now: float) -> Answer:
         if self._random.random() < 0.03:
             return Answer(status=503)
+        if self._renditions and url.endswith("main.m3u8"):
+            return Answer(master_playlist(*self._renditions))
         if what != "playlist":
             return Answer(TS, content_type="video/mp4", seconds=self._random.choice((0.0, 0.1, 0.5, 2.0)))
         now = self._world.elapsed
@@ -65,12 +67,13 @@ class NoisyOrigin:
 
 
 @pytest.mark.parametrize("is_dated", [True, False], ids=["dated", "undated"])
+@pytest.mark.parametrize("renditions", [0, 5])
 @pytest.mark.parametrize("seed", range(3))
-async def test_healthy_half_hour_pages_nobody(seed: int, is_dated: bool) -> None:
+async def test_healthy_half_hour_pages_nobody(seed: int, renditions: int, is_dated: bool) -> None:
     async with check_world(
         lambda *_: Answer(), has_alerts=True, streams=[{"name": "main", "url": "/live/main.m3u8", "expected": True}]
     ) as world:
-        origin = NoisyOrigin(world, seed, is_dated=is_dated)
+        origin = NoisyOrigin(world, seed, is_dated=is_dated, renditions=renditions)
         world.respond = origin.respond
         await world.poll()
         reports = await world.run(HALF_HOUR)
@@ -80,5 +83,8 @@ async def test_healthy_half_hour_pages_nobody(seed: int, is_dated: bool) -> None
     last = reports[-1][1]
     assert (last.sequence_resets, last.sequence_regressions, last.sequence_conflicts) == (1, 0, 0)
     assert last.missed_segments == 0
-    assert {finding for _, report in reports for finding in report.playback_findings} <= {"latency_growing"}
-    assert {alert for alert in world.fired if alert.endswith("critical")} == set()
+    found = {finding for _, report in reports for finding in report.playback_findings}
+    # a rendition may fail twice in a row by chance, until it is looked at again
+    assert found <= {"latency_growing", "rendition_missing"}
+    assert longest_run(reports, is_bad=lambda report: "rendition_missing" in report.playback_findings) <= 30.0
+    assert world.fired == set()
