@@ -22,7 +22,7 @@ from exporter.alerting.rules.rule import (
     StreamShare,
     Threshold,
 )
-from exporter.alerting.series_lookup import ExtraLabels, Samples, Subject, series_reader
+from exporter.alerting.series_lookup import ExtraLabels, Samples, Subject, is_fed, series_reader
 from exporter.alerting.window_meters import WindowMeter, meter_maker
 from exporter.model import NO_OVERRIDES, AlertOverrides
 
@@ -68,6 +68,7 @@ class CompiledCondition:
         self.is_setting = not self.needs_evidence and isinstance(measured, Series) and is_setting(measured)
         """Evaluate even while it is unknown whether the upstream is answering."""
         self._make_meter = meter_maker(measured, active.time_scale) if isinstance(measured, Series) else None
+        self._measured = measured
         self._compare = _OPERATORS[measure.operator]
         self._read_limit = _limit_reader(measure, active, grade)
         reference = active.rule.reference
@@ -81,6 +82,10 @@ class CompiledCondition:
     def rule(self) -> Rule:
         """The rule that the condition belongs to."""
         return self.active.rule
+
+    def can_hold(self, feeds: frozenset[str] | None) -> bool:
+        """Return whether it can hold for streams whose reports have these fields (None: any)."""
+        return not isinstance(self._measured, Series) or is_fed(self._measured, feeds)
 
     def matches(self, subject: Subject, steady_now: float) -> Sequence[Match]:
         """Return the samples for which the condition holds."""

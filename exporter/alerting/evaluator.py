@@ -118,6 +118,8 @@ class Evaluator:
             for grade in active.grades
         ]
         self._stream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.STREAM]
+        self._fed_conditions: dict[frozenset[str] | None, list[CompiledCondition]] = {}
+        """The stream conditions that can hold, by ``UpstreamState.feeds``: most platforms feed only some of them."""
         self._upstream_conditions = [condition for condition in conditions if condition.rule.scope is Scope.UPSTREAM]
         self._shares = [condition.share for condition in self._upstream_conditions if condition.share is not None]
         compiled: list[CompiledCondition | CompiledGroupCondition] = [*conditions, *self._group_conditions]
@@ -144,13 +146,14 @@ class Evaluator:
         is_answering = upstream_state.answering is True
         values: dict[AlertKey, Match] = {}
         known_streams: dict[str, StreamState] = {}
+        stream_conditions = self._conditions_fed_by(upstream_state.feeds)
         for share in self._shares:
             share.start()
         for index, stream_state in enumerate(upstream_state.streams if is_answering else ()):
             label = stream_state.identity.stream
             known_streams[label] = stream_state
             subject = Subject(upstream_state, stream_state, label, label in covered)
-            _collect_matches(self._stream_conditions, subject, now.steady, values)
+            _collect_matches(stream_conditions, subject, now.steady, values)
             for share in self._shares:
                 share.add(subject)
             if index % STREAMS_PER_STEP == STREAMS_PER_STEP - 1:
@@ -221,6 +224,13 @@ class Evaluator:
         for key, alert in list(self.alerts.items()):
             if alert.resolved_steady is not None and steady_now >= alert.resolved_steady + RESOLVED_KEPT_SECONDS:
                 del self.alerts[key]
+
+    def _conditions_fed_by(self, feeds: frozenset[str] | None) -> list[CompiledCondition]:
+        conditions = self._fed_conditions.get(feeds)
+        if conditions is None:
+            conditions = [condition for condition in self._stream_conditions if condition.can_hold(feeds)]
+            self._fed_conditions[feeds] = conditions
+        return conditions
 
     def _collect_departed_streams(
         self,

@@ -47,6 +47,11 @@ _FAMILIES: Mapping[str, ModelFamily[Any]] = {
 _UPSTREAM_FAMILY_NAMES = frozenset(family.name for family in UPSTREAM_FAMILIES)
 
 
+def is_fed(series: Series, feeds: frozenset[str] | None) -> bool:
+    """Return whether reports with these fields (None: any) can have samples of the series."""
+    return _FAMILIES[series.family].is_fed(feeds)
+
+
 def series_reader(series: Series) -> SeriesReader:
     """Return a function that reads the scaled samples of ``series``. It does not count rises or changes.
 

@@ -595,7 +595,7 @@ PLAYBACK_INPUTS = (
         bad={"stream_source_live": 0, "stream_playable": 1, **LIVE},
         good={"stream_source_live": 1, "stream_playable": 1, **LIVE},
         description="main on studio (livepeer) can be played and gets new media, although its source is not live.",
-        facts=AlertFacts(value=0),
+        facts=AlertFacts(value=1),
     ),
 )
 GROUP_INPUTS = (

@@ -223,7 +223,7 @@ PLAYBACK_RULES: tuple[Rule, ...] = (
         summary="{subject} plays, although its source is not live.",
         description="{subject} can be played and gets new media, although its source is not live.",
         expected="off air, like its source",
-        condition=Condition(SOURCE_NOT_LIVE, also=(LIVE, PLAYS)),
+        condition=Condition(PLAYS, also=(LIVE, SOURCE_NOT_LIVE)),
         for_seconds=5 * MINUTE,
         keep_firing_seconds=KEEP_FIRING_SECONDS,
         unit=Unit.FLAG,
