@@ -137,7 +137,7 @@ class Soak:
         }
 
 
-def test_playback_scenarios_and_faults_of_every_day(tmp_path: Path) -> None:
+def test_streams_that_fail_and_one_with_the_faults_of_every_day(tmp_path: Path) -> None:
     with running_hls_origins(tmp_path) as origins:
         lab = Lab(origins)
         lab.start()
