@@ -118,18 +118,23 @@ class RenditionCheck:
         return now - self.requested_at >= self.history.target_seconds / 2 - _TIMER_SECONDS
 
     async def fetch(
-        self, fetcher: MediaFetcher, cookies: CookieJar, log: FetchLog, clock: Clock, *, left: float
+        self, fetcher: MediaFetcher, cookies: CookieJar, log: FetchLog, clock: Clock, *, deadline: float
     ) -> Fetched | None:
-        """Request the playlist; None if that failed. The outcome is applied by ``accept`` or ``note_failure``."""
-        self.requested_at = clock.monotonic()
+        """Request the playlist; None if that failed. ``deadline``: steady seconds.
+
+        The outcome is applied by ``accept`` or ``note_failure``.
+        """
+        now = self.requested_at = clock.monotonic()
         url = self.url
-        if self._session_url and not self._needs_new_session(self.requested_at):
+        if self._session_url and not self._needs_new_session(now):
             url = self._session_url
         else:
-            self._session_at, self._session_url = self.requested_at, ""
+            self._session_at, self._session_url = now, ""
         try:
             with log.recording("playlist", url):
-                fetched = await fetcher.fetch_playlist(url, cookies, what="playlist", timeout=self.timeout(left))
+                fetched = await fetcher.fetch_playlist(
+                    url, cookies, what="playlist", timeout=self.timeout(deadline - now)
+                )
         except FetchError as error:
             self.failure, self.problem = error, ""
             return None

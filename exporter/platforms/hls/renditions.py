@@ -60,8 +60,10 @@ def needs_audio(master: MasterPlaylist) -> bool:
     )
 
 
-def notes(master: MasterPlaylist) -> Iterator[str]:
+def notes(master: MasterPlaylist | None) -> Iterator[str]:
     """Yield findings about the master playlist that affect no viewer now."""
+    if master is None:
+        return
     if master.dropped:
         yield "the master playlist has unreadable tags"
     if any(variant.bandwidth_bytes_per_second is None for variant in master.variants):

@@ -128,7 +128,7 @@ class StreamCheck:
         if not entry.is_due(self._clock.monotonic()):
             return
         self._master_at = self._clock.monotonic()
-        fetched = await entry.fetch(self._fetcher, self._cookies, self._log, self._clock, left=self._left(deadline))
+        fetched = await entry.fetch(self._fetcher, self._cookies, self._log, self._clock, deadline=deadline)
         playlist = None if fetched is None else await entry.read(fetched, self._log, {})
         now, wall = self._clock.monotonic(), self._clock.now()
         if isinstance(playlist, MasterPlaylist) and playlist.variants and fetched is not None:
@@ -188,15 +188,12 @@ class StreamCheck:
         return [rendition for rendition in dict.fromkeys(chosen) if rendition.is_due(now)]
 
     async def _fetch_rendition(self, rendition: RenditionCheck, deadline: float) -> None:
-        fetched = await rendition.fetch(self._fetcher, self._cookies, self._log, self._clock, left=self._left(deadline))
+        fetched = await rendition.fetch(self._fetcher, self._cookies, self._log, self._clock, deadline=deadline)
         variables = self._master.variables if self._master is not None else {}
         playlist = None if fetched is None else await rendition.read(fetched, self._log, variables)
         if isinstance(playlist, MasterPlaylist):
             rendition.problem, playlist = "a master playlist instead of a media playlist", None
         self._looks.append(_Look(rendition, fetched, playlist, self._clock.monotonic(), self._clock.now()))
-
-    def _left(self, deadline: float) -> float:
-        return deadline - self._clock.monotonic()
 
     def apply(self, start: StartTask) -> list[asyncio.Task[None]]:
         """Apply the finished requests, and start to fetch new segments. Return the tasks that were started."""
@@ -306,7 +303,7 @@ class StreamCheck:
             playable=verdict.playable,
             unplayable_reason=verdict.reason.value if verdict.reason else "",
             playback_detail=verdict.detail,
-            playback_notes=tuple(self._notes(checks)),
+            playback_notes=tuple(chain(renditions.notes(self._master), playlist_notes.find(checks))),
             playback_findings=tuple(self._findings(now)) if live else (),
             playback_forbidden=self._is_forbidden(checks),
             media_changed_timestamp_seconds=history.changed_wall if history.has_advanced else None,
@@ -398,8 +395,3 @@ class StreamCheck:
             HealthReason.WINDOW_SHORT: primary.history.is_window_short(now),
         }
         return (reason for reason, is_found in found.items() if is_found)
-
-    def _notes(self, checks: list[RenditionCheck]) -> Iterator[str]:
-        if self._master is not None:
-            yield from renditions.notes(self._master)
-        yield from playlist_notes.find(checks)
