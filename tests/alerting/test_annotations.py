@@ -219,6 +219,8 @@ def test_annotations_of_groups_equal_those_of_prometheus(count: int, tmp_path: P
         series.append(series_entry("stream_group_member_info", target | {"instance": "a"} | group | role | stream, 1))
         if member.live is not None:
             series.append(series_entry("stream:live", target | stream, float(member.live)))
+        if member.live is False:
+            series.append(series_entry("group:dead_member", target | group | stream, 1))
     facts = AlertFacts(
         value=state.live,
         since=0.0,
