@@ -18,6 +18,8 @@ class Container(StrEnum):
     WEBVTT = "webvtt"
     HTML = "html"
     """A web page, such as an error page sent with status 200."""
+    TEXT = "text"
+    """Other text, such as an error message sent with status 200."""
     UNKNOWN = "unknown"
     """Anything else, such as encrypted data."""
 

@@ -10,6 +10,8 @@ from exporter.media.mpeg_ts import inspect_mpeg_ts
 from exporter.media.packed_audio import inspect_packed_audio
 
 _HTML = re.compile(rb"(?:\xef\xbb\xbf)?\s{0,1000}<(?:!doctype html|html|head|body)", re.IGNORECASE)
+_TEXT_BYTES = 256
+_TEXT = re.compile(rb"[\t\n\r\x20-\x7e]+")
 _WEBVTT = re.compile(rb"(?:\xef\xbb\xbf)?WEBVTT(?:[ \t\r\n]|$)")
 
 
@@ -33,4 +35,6 @@ def _recognize_text(data: bytes) -> Container:
     """Tell what a document without audio and video is."""
     if _WEBVTT.match(data):
         return Container.WEBVTT
-    return Container.HTML if _HTML.match(data) else Container.UNKNOWN
+    if _HTML.match(data):
+        return Container.HTML
+    return Container.TEXT if _TEXT.fullmatch(data[:_TEXT_BYTES]) else Container.UNKNOWN

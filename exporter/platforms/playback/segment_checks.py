@@ -239,7 +239,7 @@ class SegmentChecker:
     ) -> None:
         history.is_forbidden = False
         history.first_byte_seconds = fetched.first_byte_seconds
-        if facts.container is Container.HTML or not fetched.body:
+        if facts.container in (Container.HTML, Container.TEXT) or not fetched.body:
             self.totals.failures += 1
             self._log.count("segment", FetchReason.BAD_RESPONSE)
             history.last_failure, history.is_invalid = None, True
