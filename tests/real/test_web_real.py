@@ -23,7 +23,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "prometheus.md").read_text()
 WEB_PAGE = (Path(__file__).parents[2] / "docs" / "web.md").read_text()
 DOCUMENTED = re.findall(r"^```yaml\n(scrape_configs:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 ALL_STREAMS, PROBES, SECURE_WHOLE, SECURE_PROBES = range(4)
-UPSTREAMS = ("edge", "studio", "wave")
+UPSTREAMS = ("edge", "studio", "wave", "viewers")
 PASSWORD = "canary-of-the-scrape"
 
 
@@ -131,8 +131,8 @@ def test_service_discovery_has_a_target_per_upstream_without_duplicates(
             prometheus.wait_for(f'stream_live{{instance="{instance}", upstream="{upstream}"}} == 1')
         prometheus.wait_for('stream_exporter_build_info{job="probes-stream-exporter"}')
         probed = targets(prometheus, "probes-stream-probes")
-        assert {target["scrapeInterval"] for target in probed} == {"5s"}
-        assert {target["scrapeTimeout"] for target in probed} == {"4s500ms"}
+        times = {(target["scrapeInterval"], target["scrapeTimeout"]) for target in probed}
+        assert times == {("5s", "4s500ms"), ("2s", "2s")}
         assert len(prometheus.query('up{job="probes-stream-probes"}')) == len(UPSTREAMS)
         assert not prometheus.query('stream_sampled_health_score_ratio_count{job=~"probes-.*"}')
         assert not prometheus.query('stream_restarts_total{job=~"probes-.*"}')

@@ -208,7 +208,7 @@ class RenditionCheck:
         playlist = self.playlist
         if playlist is None:
             return None
-        return playlist.part_hold_back_seconds if playlist.parts else playlist.hold_back_seconds
+        return playlist.part_hold_back_seconds if playlist.part_target_seconds else playlist.hold_back_seconds
 
     # -- verdict -------------------------------------------------------------------------------------------------------
 

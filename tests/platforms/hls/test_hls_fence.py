@@ -113,7 +113,7 @@ async def attack(
         hits.append(request.path)
         return web.Response(body=TS)
 
-    async with serving(origin, ORIGIN) as port, serving(victim, VICTIM, port):
+    async with serving(victim, VICTIM) as port, serving(origin, ORIGIN, port):
         settings = HlsSettings.model_validate(
             {
                 "name": "edge", "platform": "hls", "url": f"http://origin.test:{port}", "hosts": hosts,
