@@ -32,7 +32,7 @@ demo: $(READY) ## the exporter with simulated platforms
 
 test: $(READY) ## all tests, with real servers, and branch coverage
 	-@$(BIN)/python tools/provide.py
-	@$(BIN)/python -m pytest -n 5 --dist worksteal -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not soak' --cov --cov-report=term:skip-covered $(ARGS)
 
 test-fast: $(READY) ## the tests that need no download, no server and little time
 	@$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not soak and not real and not system and not slow' --hypothesis-profile=quick $(ARGS)
