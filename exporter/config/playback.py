@@ -156,6 +156,10 @@ class PlaybackSettings(UpstreamSettings):
         """Return the streams that the configuration names."""
         return self.streams
 
+    def playlist_url(self, stream_url: str) -> str:
+        """Return the absolute URL of a stream's playlist; a path is below the upstream's URL."""
+        return stream_url if urlsplit(stream_url).scheme else f"{self.url}/{stream_url.lstrip('/')}"
+
     @model_validator(mode="after")
     def _check(self) -> PlaybackSettings:
         if not self.streams:

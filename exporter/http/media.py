@@ -27,8 +27,9 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 
 from exporter.config.playback import RESERVED_HEADERS
+from exporter.config.secrets import Secret
 from exporter.config.upstream import TlsSettings
-from exporter.http.auth import NO_HEADERS, Auth, NoAuth
+from exporter.http.auth import NO_HEADERS, Auth, NoAuth, header_value, read_secret
 from exporter.http.errors import UpstreamError, map_exception, status_error
 from exporter.http.media_body import BodyError, ByteRange, read_media
 from exporter.http.media_cookies import CookieJar
@@ -73,7 +74,7 @@ class MediaFetcher:
         stream_urls: Iterable[str] = (),
         hosts: Iterable[str] = (),
         auth: Auth | None = None,
-        headers: Mapping[str, str] = NO_HEADERS,
+        headers: Mapping[str, Secret] | None = None,
         tls: TlsSettings | None = None,
         max_requests: int = MAX_REQUESTS,
         max_requests_per_server: int = MIN_REQUESTS_PER_SERVER,
@@ -91,7 +92,7 @@ class MediaFetcher:
         Raises ``ValueError`` for settings that cannot work; the message contains no value.
         """
         origin = _configured_url(url)
-        if any(name.lower() in RESERVED_HEADERS for name in headers):
+        if any(name.lower() in RESERVED_HEADERS for name in headers or ()):
             raise ValueError("headers contains a header that cannot be configured")
         tls = tls or TlsSettings()
         self._origin = origin.origin
@@ -99,7 +100,8 @@ class MediaFetcher:
         self._fence = Fence([origin, *map(_configured_url, stream_urls)], hosts)
         self._clock = clock
         self._auth = auth or NoAuth()
-        self._headers = headers
+        self._header_secrets = headers or {}
+        self._headers = NO_HEADERS
         self._servers = MediaServers(clock, max_requests=max_requests, max_requests_per_server=max_requests_per_server)
         self._transport = MediaTransport(tls, self._fence, max_connections=max_requests, resolver=resolver)
         self._observe = observe
@@ -275,9 +277,15 @@ class MediaFetcher:
         return headers
 
     async def _current_credentials(self) -> Mapping[str, str]:
-        """Return the headers with the credentials. Raises ``UpstreamError`` if they are not available."""
+        """Return the headers with the credentials, and read the configured headers again, too.
+
+        Raises ``UpstreamError`` if one of them is not available.
+        """
         now = self._clock.monotonic()
         if self._credentials is None or now - self._credentials_read_at >= CREDENTIALS_SECONDS:
+            self._headers = {
+                name: header_value(await read_secret(secret)) for name, secret in self._header_secrets.items()
+            }
             self._credentials = await self._auth.headers(_refuse_login)
             self._credentials_read_at = now
         return self._credentials

@@ -91,4 +91,4 @@ class Vantage:
 
 
 def _without_default_port(host: str) -> str:
-    return host.lower().replace("[", "").replace("]", "").removesuffix(":443").removesuffix(":80")
+    return host.lower().removesuffix(":443").removesuffix(":80").replace("[", "").replace("]", "")

@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 
 from exporter import __version__
 from exporter.config.playback import RESERVED_HEADERS
+from exporter.config.secrets import Secret
 from exporter.http import media_hosts
 from exporter.http.media import (
     HEAD_BYTES,
@@ -133,7 +134,7 @@ async def test_requests_are_observed_with_status_or_reason() -> None:
 @pytest.mark.parametrize("name", sorted(RESERVED_HEADERS))
 def test_header_that_http_itself_sets_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be configured"):
-        MediaFetcher(url="http://a.example", clock=FakeClock(), headers={name.title(): "x"})
+        MediaFetcher(url="http://a.example", clock=FakeClock(), headers={name.title(): Secret.inline("x")})
 
 
 @pytest.mark.parametrize("url", ["ftp://a.example", "http://user:hunter22@a.example", "http://0x7f.1"])

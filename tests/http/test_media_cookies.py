@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.config.secrets import Secret
 from exporter.http.media_cookies import MAX_COOKIE_BYTES, MAX_COOKIES, MAX_TOTAL_BYTES, CookieJar
 from exporter.http.media_url import parse_url
 from tests.fake_clock import FakeClock
@@ -139,7 +140,7 @@ async def test_configured_cookie_is_kept_for_the_origin() -> None:
     async with (
         answering(http(Set_Cookie="b=2; Path=/")) as server,
         answering(http()) as other,
-        fetcher_of(server.url, headers={"cookie": "a=1"}) as fetcher,
+        fetcher_of(server.url, headers={"cookie": Secret.inline("a=1")}) as fetcher,
     ):
         cookies = fetcher.cookie_jar()
         for url in (server.url, server.url, other.url):

@@ -27,6 +27,7 @@ from tests.http.media_fetching import Names, failure, fetcher_of, head, playlist
 from tests.http.raw_server import Request, answering, http, read_request, serving
 
 TOKEN = "tk-5fc1aa20d9"
+HEADERS = {"X-Key": Secret.inline("k1")}
 
 
 def given_to(request: Request) -> tuple[str | None, str | None]:
@@ -46,7 +47,11 @@ async def test_only_the_origin_gets_credentials() -> None:
         answering(http()) as origin,
         answering(http()) as other,
         fetcher_of(
-            origin.url, names=names, auth=Bearer(Secret.inline(TOKEN)), headers={"X-Key": "k1"}, stream_urls=[other.url]
+            origin.url,
+            names=names,
+            auth=Bearer(Secret.inline(TOKEN)),
+            headers=HEADERS,
+            stream_urls=[other.url],
         ) as fetcher,
     ):
         await playlist(fetcher, f"{origin.url}/list")
@@ -60,7 +65,7 @@ async def test_only_the_origin_gets_credentials() -> None:
 async def test_redirect_within_the_origin_keeps_credentials() -> None:
     async with (
         answering(http(302, b"", Location="/b"), http()) as origin,
-        fetcher_of(origin.url, auth=Bearer(Secret.inline(TOKEN)), headers={"X-Key": "k1"}) as fetcher,
+        fetcher_of(origin.url, auth=Bearer(Secret.inline(TOKEN)), headers=HEADERS) as fetcher,
     ):
         await playlist(fetcher, origin.url)
     assert [given_to(request) for request in origin.requests] == [ALL, ALL]
@@ -71,7 +76,7 @@ async def test_redirect_elsewhere_loses_credentials_even_if_it_leads_back() -> N
         away = http(302, b"", Location=f"{other.url}/away")
         async with (
             answering(away, http()) as origin,
-            fetcher_of(origin.url, auth=Bearer(Secret.inline(TOKEN)), headers={"X-Key": "k1"}) as fetcher,
+            fetcher_of(origin.url, auth=Bearer(Secret.inline(TOKEN)), headers=HEADERS) as fetcher,
         ):
             await playlist(fetcher, f"{origin.url}/start")
     assert [given_to(request) for request in origin.requests] == [ALL, NOTHING]
@@ -312,7 +317,7 @@ async def test_no_error_of_an_unreachable_server_contains_a_token(token: str, te
 async def test_result_and_state_do_not_show_the_url() -> None:
     async with answering(http(body=TOKEN.encode(), Set_Cookie=f"a={TOKEN}")) as server:
         url = f"{server.url}/{TOKEN}/x.ts?{TOKEN}"
-        async with fetcher_of(url, headers={"X": TOKEN}, auth=Bearer(Secret.inline(TOKEN))) as fetcher:
+        async with fetcher_of(url, headers={"X": Secret.inline(TOKEN)}, auth=Bearer(Secret.inline(TOKEN))) as fetcher:
             cookies = fetcher.cookie_jar()
             found = await playlist(fetcher, url, cookies=cookies)
             texts = f"{found!r} {found!s} {fetcher!r} {cookies!r} {list(cookies._cookies.values())!r} {vars(fetcher)!r}"

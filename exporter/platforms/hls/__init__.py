@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
 
 import structlog
 
-from exporter.config.playback import CheckedStream, PlaybackSettings
+from exporter.config.playback import PlaybackSettings
 from exporter.http.auth import auth_from_settings
 from exporter.http.media import MediaFetcher
 from exporter.platforms.api import (
@@ -68,22 +68,20 @@ class Hls(Platform[HlsSettings]):
     ) -> None:
         super().__init__(settings, client, clock, shard_filter)
         own = self.owned(settings.streams)
-        urls = {stream.id: playlist_url(settings.url, stream) for stream in own}
         self._log = FetchLog(client.vantage)
         self._fetcher = MediaFetcher(
             url=settings.url,
             clock=clock,
-            stream_urls=urls.values(),
+            stream_urls=[settings.playlist_url(stream.url.get()) for stream in own],
             hosts=settings.hosts,
             auth=auth_from_settings(settings.auth),
-            headers={name: secret.get() for name, secret in settings.headers.items()},
+            headers=settings.headers,
             tls=settings.tls,
             max_requests_per_server=max(2, settings.max_concurrent_requests),
             observe=client.observe,
         )
         self._checks = [
-            StreamCheck(stream, settings, urls[stream.id], fetcher=self._fetcher, clock=clock, log=self._log)
-            for stream in own
+            StreamCheck(stream, settings, fetcher=self._fetcher, clock=clock, log=self._log) for stream in own
         ]
         self._tasks: set[asyncio.Task[None]] = set()
         self._has_looked = False
@@ -107,7 +105,8 @@ class Hls(Platform[HlsSettings]):
             self._is_down = True
         started: list[asyncio.Task[None]] = []
         async for check in _in_steps(self._checks):
-            started += self._apply(check, failures)
+            with self._guard(check, failures):
+                started += check.apply(self._start_task)
         if self._is_down:
             hosts = self.client.vantage.describe()
             raise UpstreamError(Reason.VANTAGE, f"no check could be made: {hosts} could not be reached")
@@ -115,37 +114,29 @@ class Hls(Platform[HlsSettings]):
             left = deadline - self.clock.monotonic()
             await asyncio.wait(started, timeout=max(0.0, min(FIRST_LOOK_SECONDS, left)))
         self._has_looked = True
+        reports: list[StreamReport] = []
+        async for check in _in_steps(self._checks):
+            with self._guard(check, failures):
+                reports.append(check.report())
         return FetchResult(
-            reports=[report async for check in _in_steps(self._checks) for report in self._report(check, failures)],
+            reports=[report for report in reports if report.id not in failures],
             failures=failures,
             fetch_failures=self._log.take(),
         )
 
     async def _fetch_one(self, check: StreamCheck, deadline: float, failures: dict[str, Reason]) -> None:
-        """Request a stream's playlists; an unexpected error fails only this stream."""
-        try:
+        """Request a stream's playlists."""
+        with self._guard(check, failures):
             await check.fetch(deadline)
-        except Exception as error:
-            self._log_error(error)
-            failures[check.stream.id] = Reason.INTERNAL
 
-    def _apply(self, check: StreamCheck, failures: dict[str, Reason]) -> list[asyncio.Task[None]]:
-        """Apply what was fetched; return the fetches of segments that were started."""
+    @contextmanager
+    def _guard(self, check: StreamCheck, failures: dict[str, Reason]) -> Iterator[None]:
+        """Limit the effect of an unexpected error to one stream, which keeps its last report."""
         try:
-            return check.apply(self._start_task)
+            yield
         except Exception as error:
             self._log_error(error)
             failures[check.stream.id] = Reason.INTERNAL
-            return []
-
-    def _report(self, check: StreamCheck, failures: dict[str, Reason]) -> list[StreamReport]:
-        """Return the stream's report, unless its check failed."""
-        try:
-            return [] if check.stream.id in failures else [check.report()]
-        except Exception as error:
-            self._log_error(error)
-            failures[check.stream.id] = Reason.INTERNAL
-            return []
 
     async def _look(self, work: Coroutine[Any, Any, None]) -> None:
         """Fetch and inspect a segment; an unexpected error costs only this look."""
@@ -189,12 +180,6 @@ async def _in_steps(checks: Sequence[StreamCheck]) -> AsyncIterator[StreamCheck]
         if number % CHECKS_PER_STEP == CHECKS_PER_STEP - 1:
             await asyncio.sleep(0)
         yield check
-
-
-def playlist_url(base: str, stream: CheckedStream) -> str:
-    """Return the absolute URL of a stream's playlist; a path is below the upstream's URL."""
-    text = stream.url.get()
-    return text if urlsplit(text).scheme else f"{base.rstrip('/')}/{text.lstrip('/')}"
 
 
 PLATFORM = Hls

@@ -150,7 +150,7 @@ class PlaylistHistory:
         if playlist is not None and playlist.part_target_seconds and playlist.parts:
             limit = STALE_PART_TARGETS * playlist.part_target_seconds
         else:
-            limit = max(STALE_TARGETS * target, target)
+            limit = STALE_TARGETS * target
         return max(limit, target + 2 * self.interval + 2.0, MIN_STALE_SECONDS)
 
     @property

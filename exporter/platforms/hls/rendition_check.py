@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
+from exporter.config.playback import PlaybackSettings
+from exporter.config.secrets import Secret, SecretError
 from exporter.http.media import ByteRange, CookieJar, Fetched, FetchError, FetchReason, MediaFetcher, join_url
 from exporter.media.facts import TrackKind
 from exporter.media.hls_playlist import ByteRange as PlaylistRange
@@ -103,9 +105,28 @@ class RenditionCheck:
         """The last version of the playlist."""
         return self.history.playlist
 
+    @property
+    def protocol(self) -> str:
+        """``hls``, or ``ll-hls`` for low latency; empty until there was a playlist."""
+        if self.playlist is None:
+            return ""
+        return "ll-hls" if self.playlist.part_target_seconds else "hls"
+
     def move(self, url: str) -> None:
         """Use another URL for the same rendition, as after the master playlist has changed."""
         self.url, self._session_url = url, ""
+
+    async def refresh_url(self, secret: Secret, settings: PlaybackSettings) -> None:
+        """Read the file again that contains the URL, because the URL may have expired."""
+        if secret.origin != "file":
+            return
+        try:
+            url = settings.playlist_url(await secret.refresh())
+        except SecretError:
+            # the last URL may still work
+            return
+        if url != self.url:
+            self.move(url)
 
     def timeout(self, left: float) -> float:
         """Return the time limit of a fetch, in seconds; ``left``: until the end of the poll."""
@@ -205,7 +226,7 @@ class RenditionCheck:
     @property
     def target_latency_seconds(self) -> float | None:
         """How far behind the newest media players shall stay, as the playlist tells."""
-        playlist = self.playlist
+        playlist = self.current_playlist
         if playlist is None:
             return None
         return playlist.part_hold_back_seconds if playlist.part_target_seconds else playlist.hold_back_seconds
@@ -236,6 +257,18 @@ class RenditionCheck:
     def is_unknown(self) -> bool:
         """Whether the playlist could not be seen, or not lately."""
         return self.is_forbidden or self.history.looked_at is None or self.history.is_outdated
+
+    @property
+    def current_playlist(self) -> MediaPlaylist | None:
+        """The last version of the playlist, as long as it tells about now."""
+        is_past = self.is_missing or self.is_unknown or (self.has_failed and self.history.is_stale)
+        return None if is_past else self.playlist
+
+    @property
+    def current_segments(self) -> SegmentHistory | None:
+        """What the last segments show; None if the newest ones cannot be fetched."""
+        is_past = self.current_playlist is None or self.segments.are_missing or self.segments.is_forbidden
+        return None if is_past else self.segments
 
     @property
     def live(self) -> bool | None:
@@ -323,7 +356,7 @@ def _to_range(part: PlaylistRange | None) -> ByteRange | None:
 def combine(verdicts: list[Verdict]) -> Verdict:
     """Return the best verdict: one playable rendition is enough, and an unknown one may be playable."""
     if not verdicts:
-        return Verdict(None)
+        return UNKNOWN
     playable = next((verdict for verdict in verdicts if verdict.playable), None)
     unknown = next((verdict for verdict in verdicts if verdict.playable is None), None)
     return playable or unknown or verdicts[0]

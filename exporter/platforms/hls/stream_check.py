@@ -50,13 +50,11 @@ class StreamCheck:
         self,
         stream: CheckedStream,
         settings: PlaybackSettings,
-        url: str,
         *,
         fetcher: MediaFetcher,
         clock: Clock,
         log: FetchLog,
     ) -> None:
-        """``url``: the absolute URL of the stream's playlist."""
         self.stream = stream
         self._settings = settings
         self._fetcher = fetcher
@@ -64,6 +62,7 @@ class StreamCheck:
         self._log = log
         self._cookies = fetcher.cookie_jar()
         self._segments = SegmentLooks(settings, SegmentChecker(fetcher, self._cookies, clock, log), clock)
+        url = settings.playlist_url(stream.url.get())
         self._entry = self._new_rendition(renditions.RenditionAddress(renditions.ONLY_RENDITION, url, None, False))
         self._master: MasterPlaylist | None = None
         self._master_at = 0.0
@@ -127,6 +126,8 @@ class StreamCheck:
         entry = self._entry
         if not entry.is_due(self._clock.monotonic()):
             return
+        if self._master is not None or entry.has_moved:
+            await entry.refresh_url(self.stream.url, self._settings)
         self._master_at = self._clock.monotonic()
         fetched = await entry.fetch(self._fetcher, self._cookies, self._log, self._clock, deadline=deadline)
         playlist = None if fetched is None else await entry.read(fetched, self._log, {})
@@ -282,9 +283,9 @@ class StreamCheck:
         now = self._clock.monotonic()
         verdict, primary = self.verdict, self._primary
         live = self._live()
-        history, playlist, totals = primary.history, primary.playlist, self._totals
+        history, playlist, totals = primary.history, primary.current_playlist, self._totals
         checks = [self._entry] if self._master is None else [*self._variants, *self._audio]
-        is_known = playlist is not None
+        is_known = primary.playlist is not None
         judged = self._judged()
         size = next((check.segments.size for check in judged if check.segments.size), None)
         is_looking = self._settings.segments != "none" and any(check.segments.looked_key for check in checks)
@@ -294,7 +295,7 @@ class StreamCheck:
         return StreamReport(
             id=self.stream.id,
             name=self.stream.name,
-            protocol="ll-hls" if playlist is not None and playlist.part_target_seconds else "hls" if is_known else "",
+            protocol=primary.protocol,
             video_codec=first_codec(judged, TrackKind.VIDEO),
             audio_codec=first_codec(judged, TrackKind.AUDIO),
             resolution=f"{size[0]}x{size[1]}" if size else "",
@@ -308,7 +309,7 @@ class StreamCheck:
             playback_forbidden=self._is_forbidden(checks),
             media_changed_timestamp_seconds=history.changed_wall if history.has_advanced else None,
             media_edge_timestamp_seconds=playlist.edge_timestamp_seconds if playlist is not None else None,
-            latency_seconds=history.latency.seconds,
+            latency_seconds=history.latency.seconds if playlist is not None else None,
             target_latency_seconds=primary.target_latency_seconds,
             segment_target_seconds=playlist.target_duration_seconds if playlist is not None else None,
             window_seconds=playlist.window_seconds if playlist is not None else None,
@@ -323,11 +324,13 @@ class StreamCheck:
             segment_fetch_failures=self._segments.totals.failures if is_looking else None,
             segment_download_seconds=self._segments.totals.download_seconds if has_wholes else None,
             segment_media_seconds=self._segments.totals.media_seconds if has_wholes else None,
-            segment_first_byte_seconds=primary.segments.first_byte_seconds,
+            segment_first_byte_seconds=current.first_byte_seconds if (current := primary.current_segments) else None,
             media_bitrates={
-                check.name: check.segments.bitrate for check in checks if check.segments.bitrate is not None
+                check.name: current.bitrate
+                for check in checks
+                if (current := check.current_segments) is not None and current.bitrate is not None
             },
-            renditions=self._renditions() if is_known else None,
+            renditions=self._renditions() if playlist is not None else None,
             playable_renditions=self._count_playable(),
             expected_renditions=self._expected_renditions,
             audio_present=self._present(TrackKind.AUDIO),
@@ -376,7 +379,8 @@ class StreamCheck:
         is_apart = kind is TrackKind.AUDIO and self._needs_audio
         checks = self._audio if is_apart else [check for check in self._judged() if not check.is_audio]
         requirement = self.stream.audio if kind is TrackKind.AUDIO else self.stream.video
-        found = {check.segments.presence(kind).verdict(requirement) for check in checks}
+        current = (segments for check in checks if (segments := check.current_segments) is not None)
+        found = {segments.presence(kind).verdict(requirement) for segments in current}
         return False if False in found else True if True in found else None
 
     def _findings(self, now: float) -> Iterator[HealthReason]:

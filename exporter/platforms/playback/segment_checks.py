@@ -164,9 +164,16 @@ class SegmentChecker:
         try:
             fetched = await self._fetch_patiently(address, whole=whole, timeout=timeout)
         except FetchError as error:
-            self._note_failure(address, history, error, whole=whole)
+            self._note_failure(history, error)
+            if whole and history.last_failure is error and error.fetch_reason is FetchReason.TIMEOUT:
+                # at least this slow
+                self._note_download(history, error.seconds, address.seconds)
             return
-        init = await self._init(address.init, timeout)
+        try:
+            init = await self._init(address.init, timeout)
+        except FetchError as error:
+            self._note_failure(history, error)
+            return
         facts = await self._inspect(fetched, init, is_opaque=address.is_opaque)
         self._note(address, history, fetched, facts, whole=whole)
 
@@ -187,22 +194,22 @@ class SegmentChecker:
             )
 
     async def _init(self, address: InitAddress | None, timeout: float) -> InitFacts | None:
-        """Return what the initialization section declares; it is fetched once."""
+        """Return what the initialization section declares; it is fetched once. Raises ``FetchError``.
+
+        Without it, no player can play the segment.
+        """
         if address is None:
             return None
         if address not in self._inits:
-            try:
-                with self._log.recording("init", address.url):
-                    fetched = await self._fetcher.fetch_whole(
-                        address.url,
-                        self._cookies,
-                        what="init",
-                        timeout=timeout,
-                        max_bytes=INIT_BYTES,
-                        byte_range=address.byte_range,
-                    )
-            except FetchError:
-                return None
+            with self._log.recording("init", address.url):
+                fetched = await self._fetcher.fetch_whole(
+                    address.url,
+                    self._cookies,
+                    what="init",
+                    timeout=timeout,
+                    max_bytes=INIT_BYTES,
+                    byte_range=address.byte_range,
+                )
             if len(self._inits) >= 16:
                 self._inits.pop(next(iter(self._inits)))
             self._inits[address] = inspect_init(fetched.body)
@@ -216,20 +223,18 @@ class SegmentChecker:
 
     # -- results -------------------------------------------------------------------------------------------------------
 
-    def _note_failure(
-        self, address: SegmentAddress, history: SegmentHistory, error: FetchError, *, whole: bool
-    ) -> None:
+    def _note_failure(self, history: SegmentHistory, error: FetchError) -> None:
         history.is_forbidden = error.fetch_reason in FORBIDDEN
         if error.is_inconclusive or history.is_forbidden or self._log.is_own_fault(error):
             return
         self.totals.failures += 1
         history.last_failure, history.is_invalid = error, False
         history.lost += 1
-        if whole and error.fetch_reason is FetchReason.TIMEOUT and address.seconds:
-            # at least this slow
-            self._note_download(history, error.seconds, address.seconds)
 
-    def _note_download(self, history: SegmentHistory, seconds: float, media_seconds: float) -> None:
+    def _note_download(self, history: SegmentHistory, seconds: float, media_seconds: float | None) -> None:
+        """Count the download of a segment whose duration is known."""
+        if not media_seconds:
+            return
         self.totals.download_seconds += seconds
         self.totals.media_seconds += media_seconds
         history.ratios.append(seconds / media_seconds)
@@ -252,7 +257,7 @@ class SegmentChecker:
         if size and address.seconds:
             history.bitrate = size / address.seconds
             history.bitrates.append(history.bitrate)
-        if whole and not fetched.is_cut and address.seconds:
+        if whole and not fetched.is_cut:
             self._note_download(history, fetched.seconds, address.seconds)
         history.is_encrypted = bool(facts.encrypted)
         if not history.is_encrypted:
