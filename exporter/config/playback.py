@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from exporter.config.alerting import HeaderName
 from exporter.config.auth import API_KEY, BEARER, LOGIN, NONE
-from exporter.config.secrets import Secret, SecretError, SecretSource
+from exporter.config.secrets import Secret, SecretSource
 from exporter.config.streams import SourceSettings, StreamSettings
 from exporter.config.types import Between, Count, Described, Duration, Text, format_duration, parse_duration
 from exporter.config.upstream import UpstreamSettings
@@ -39,13 +39,11 @@ def _read_plain_url(given: Any) -> Any:
 
 def _check_url(secret: Secret) -> Secret:
     """Refuse a URL that cannot be joined to the upstream's or fetched."""
+    text = secret.get()
     try:
-        text = secret.get()
         parts = urlsplit(text)
         is_absolute = bool(parts.scheme or parts.netloc)
         usable = (parts.scheme in ("http", "https") and bool(parts.hostname)) if is_absolute else bool(text)
-    except SecretError:
-        raise
     except ValueError:
         usable = False
     if not usable or any(char.isspace() or char == "\\" for char in text):
